@@ -1,0 +1,10 @@
+//! libevent's evbuffer and bufferevent for Tokio.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc(test(attr(deny(warnings))))]
+
+pub mod buffer;
+mod error;
+mod segment;
+
+pub use buffer::{End, Eol, EolStyle, EvBuffer};
+pub use error::{BufferError, Result};
