@@ -8,3 +8,8 @@ mod segment;
 
 pub use buffer::{End, Eol, EolStyle, EvBuffer};
 pub use error::{BufferError, Result};
+
+/// Keeps the examples in the README compiling and true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
