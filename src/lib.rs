@@ -6,7 +6,7 @@ pub mod buffer;
 mod error;
 mod segment;
 
-pub use buffer::{End, Eol, EolStyle, EvBuffer};
+pub use buffer::{COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, Reservation, SlicesMut};
 pub use error::{BufferError, Result};
 
 /// Keeps the examples in the README compiling and true.

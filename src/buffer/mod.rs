@@ -1,4 +1,42 @@
-//! The chain of segments.
+//! The chain of segments: [`EvBuffer`].
+//!
+//! No async runtime, no lock and no callback is known here; those come with the layers above.
+
+mod add;
+mod chunks;
+mod compact;
+mod io;
+mod owner;
+mod remove;
+mod reserve;
+mod search;
+mod traits;
+mod transfer;
+mod verify;
+
+use std::{collections::VecDeque, mem};
+
+use bytes::Bytes;
+
+pub use chunks::Chunks;
+pub(crate) use owner::Ext;
+pub use reserve::{Reservation, SlicesMut};
+pub use search::{Eol, EolStyle};
+
+use crate::{
+    error::{BufferError, Result},
+    segment::{
+        Owned, Segment,
+        size::{self, BLOCK},
+    },
+};
+use owner::Flags;
+
+/// Pieces shorter than this many bytes are copied on a move, not shared.
+///
+/// Sharing a piece pins the whole block that it lies in and costs an atomic operation or two; below this size
+/// copying is as cheap and pins nothing.
+pub const COPY_THRESHOLD: usize = 512;
 
 /// One end of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,30 +47,312 @@ pub enum End {
     Back,
 }
 
-/// What ends a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EolStyle {
-    /// Any run of CR and LF, swallowed whole.
-    Any,
-    /// An LF, with one CR before it if there is one.
-    Crlf,
-    /// CR LF only.
-    CrlfStrict,
-    /// An LF.
-    Lf,
-    /// A NUL.
-    Nul,
+/// A byte queue made of linked segments.
+///
+/// Bytes are added at the back and taken from the front; they may be prepended, too. Whole segments move between
+/// buffers without a copy, foreign memory is linked in by reference, and what is taken out as [`Bytes`] shares the
+/// memory it lies in. An empty new buffer owns no heap memory.
+///
+/// Each operation either happens whole or changes nothing. Nothing to move is `Ok`, whatever is frozen or full.
+/// Reading ([`copyout`](Self::copyout), [`peek`](Self::peek), [`search`](Self::search), [`pullup`](Self::pullup),
+/// [`chunks`](Self::chunks)) is never refused.
+///
+/// # Examples
+///
+/// ```
+/// use tokio_evbuffer::{EolStyle, EvBuffer};
+///
+/// let mut buffer = EvBuffer::new();
+/// buffer.add(b"GET / HTTP/1.1\r\nHost: ")?;
+/// buffer.add_reference("example.org\r\n")?; // linked, not copied
+///
+/// assert_eq!(buffer.readln(EolStyle::Crlf)?.unwrap(), "GET / HTTP/1.1");
+/// assert_eq!(buffer.len(), 19);
+/// assert!(buffer.starts_with(b"Host:"));
+/// # Ok::<(), tokio_evbuffer::BufferError>(())
+/// ```
+//
+// Rules, checked by `check_invariants`:
+//
+// 1. `len` is the sum of the lengths of all segments, `tail` included.
+// 2. No segment of `body` is empty.
+// 3. `tail` comes last. It is where the next byte goes, and when it is empty it is the spare; it was lent by nobody.
+// 4. `held` is the sum of what the owned segments answer for, `tail` included.
+// 5. The first `scanned` bytes hold no end of line of style `scanned_for`; they are at most `len`.
+#[doc(alias = "evbuffer")]
+#[doc(alias = "evbuffer_new")]
+#[doc(alias = "evbuffer_free")]
+pub struct EvBuffer {
+    tail: Owned,
+    len: usize,
+    flags: Flags,
+    scanned: u32,
+    scanned_for: EolStyle,
+    held: usize,
+    body: VecDeque<Segment>,
+    ext: Option<Box<Ext>>,
 }
 
-/// Where a line ends: `len` bytes of terminator from `at` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Eol {
-    /// Position of the first byte of the terminator.
-    pub at: usize,
-    /// Length of the terminator in bytes.
-    pub len: usize,
+/// A buffer is moved about, and many of them are held; it stays small.
+const _: () = assert!(size_of::<EvBuffer>() <= 96);
+
+impl Default for EvBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-/// A byte queue made of segments.
-#[derive(Debug, Default)]
-pub struct EvBuffer {}
+impl EvBuffer {
+    /// Makes an empty buffer, which owns no heap memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            tail: Owned::NONE,
+            len: 0,
+            flags: Flags::NONE,
+            scanned: 0,
+            scanned_for: EolStyle::Lf,
+            held: 0,
+            body: VecDeque::new(),
+            ext: None,
+        }
+    }
+
+    /// Makes an empty buffer with room for about `n` bytes, the next of which go into one segment.
+    ///
+    /// `n` is a hint: a size that cannot be had is ignored.
+    #[must_use]
+    pub fn with_capacity(n: usize) -> Self {
+        let mut buffer = Self::new();
+        // A hint that cannot be followed changes nothing that the caller can rely on.
+        let _ = buffer.expand(n);
+        buffer
+    }
+
+    /// Returns the number of bytes held. This is a field, not a walk.
+    #[doc(alias = "evbuffer_get_length")]
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether the buffer holds no byte.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the bytes of memory held: blocks with their whole size, foreign memory with what is shown of it.
+    ///
+    /// A block that several buffers share counts with the first of them. Costs one step a segment.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        let shown = |segment: &Segment| {
+            if segment.charge() == 0 {
+                segment.len()
+            } else {
+                0
+            }
+        };
+        self.held + self.body.iter().map(shown).sum::<usize>()
+    }
+
+    /// Returns the number of segments that hold data.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.body.len() + usize::from(!self.tail.is_empty())
+    }
+
+    /// Returns the data, one slice a segment, in order; no slice is empty.
+    ///
+    /// The first slice is what libevent calls the contiguous space.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::from(&b"head"[..]);
+    /// buffer.add_reference("body")?;
+    /// assert_eq!(buffer.chunks().collect::<Vec<_>>(), [b"head", b"body"]);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_get_contiguous_space")]
+    #[must_use]
+    pub fn chunks(&self) -> Chunks<'_> {
+        Chunks::new(&self.body, &self.tail)
+    }
+
+    /// Returns the data from position `pos` on, one slice a segment. Nothing if `pos` is the length or more.
+    #[doc(alias = "evbuffer_ptr_set")]
+    #[must_use]
+    pub fn chunks_from(&self, pos: usize) -> Chunks<'_> {
+        let mut chunks = self.chunks();
+        chunks.skip_bytes(pos);
+        chunks
+    }
+
+    /// Lets go of spare room. An empty buffer then holds no memory.
+    pub fn shrink_to_fit(&mut self) {
+        if self.tail.is_empty() {
+            self.drop_tail();
+        }
+        if self.body.is_empty() {
+            self.body = VecDeque::new();
+        } else {
+            self.body.shrink_to_fit();
+        }
+        self.compact_if_wasteful();
+    }
+
+    /// Refuses all changes at `end` until [`unfreeze`](Self::unfreeze).
+    ///
+    /// A frozen front refuses `drain`, `remove`, `prepend` and moves out; a frozen back refuses adding, reserving
+    /// and moves in. Reading goes on. A flag, not a count.
+    #[doc(alias = "evbuffer_freeze")]
+    pub fn freeze(&mut self, end: End) {
+        self.flags.insert(Flags::frozen(end));
+    }
+
+    /// Allows changes at `end` again.
+    #[doc(alias = "evbuffer_unfreeze")]
+    pub fn unfreeze(&mut self, end: End) {
+        self.flags.remove(Flags::frozen(end));
+    }
+
+    /// Returns whether changes at `end` are refused.
+    #[must_use]
+    pub fn is_frozen(&self, end: End) -> bool {
+        self.flags.intersects(Flags::any_frozen(end))
+    }
+
+    /// Sets the most bytes that the buffer may hold; `None` is no limit.
+    ///
+    /// Adding beyond it fails and adds nothing. A limit below the present length is allowed: what is there stays.
+    pub fn set_max_len(&mut self, max: Option<usize>) {
+        if max.is_some() || self.ext.is_some() {
+            self.ext_mut().max_len = max;
+        }
+        self.settle_limit();
+    }
+
+    /// Returns the most bytes that the buffer may hold.
+    #[must_use]
+    pub fn max_len(&self) -> Option<usize> {
+        self.ext.as_ref().and_then(|ext| ext.effective_max_len())
+    }
+
+    /// Checks that `n` more bytes may come in at `end`.
+    #[inline]
+    fn check_growth(&self, end: End, n: usize) -> Result<()> {
+        if self.flags.intersects(Flags::CLOSED) {
+            return Err(BufferError::Closed);
+        }
+        self.check_not_frozen(end)?;
+        let len = self.len.checked_add(n).ok_or(BufferError::TooLarge)?;
+        match self.max_len() {
+            Some(max_len) if len > max_len => Err(BufferError::Full { max_len }),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn check_not_frozen(&self, end: End) -> Result<()> {
+        if self.is_frozen(end) {
+            Err(BufferError::Frozen(end))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Bytes that may still come in at the back.
+    fn room(&self) -> usize {
+        if self.check_growth(End::Back, 1).is_err() {
+            return 0;
+        }
+        self.max_len()
+            .unwrap_or(isize::MAX as usize)
+            .saturating_sub(self.len)
+    }
+
+    /// Links `segment`, which is not empty, behind all data.
+    fn link(&mut self, segment: Segment) {
+        self.seal_tail();
+        self.len += segment.len();
+        self.held += segment.charge();
+        self.body.push_back(segment);
+    }
+
+    /// Moves the data of the tail into the body, so that a segment can be linked behind it. Spare worth keeping stays.
+    fn seal_tail(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let data = if self.tail.spare() >= size::MIN_SPARE {
+            self.tail.split_data()
+        } else {
+            mem::take(&mut self.tail)
+        };
+        self.body.push_back(Segment::Owned(data));
+    }
+
+    /// Puts `block` in the place of the tail, whose data become part of the body.
+    fn replace_tail(&mut self, block: Owned) {
+        if self.tail.is_empty() {
+            self.drop_tail();
+        } else {
+            // No spare is split off here: the new tail is where the next byte goes.
+            self.body
+                .push_back(Segment::Owned(mem::take(&mut self.tail)));
+        }
+        self.held += block.charge();
+        self.tail = block;
+    }
+
+    fn drop_tail(&mut self) {
+        debug_assert!(self.tail.is_empty());
+        self.held -= self.tail.charge();
+        self.tail = Owned::NONE;
+    }
+
+    /// Lets go of a segment that has left the chain.
+    fn release(&mut self, segment: Segment) {
+        // Memory of our own runs nobody's code when it goes.
+        if let Segment::Shared(bytes) = segment {
+            self.release_foreign(bytes);
+        }
+    }
+
+    /// Lets go of foreign memory: now, or once the lock around this buffer is open.
+    fn release_foreign(&mut self, bytes: Bytes) {
+        match &mut self.ext {
+            Some(ext) if self.flags.intersects(Flags::SHARED) => ext.parked.push(bytes),
+            _ => drop(bytes),
+        }
+    }
+
+    /// Keeps at most one block, of at most 16 KiB in all with the ring, after the last byte has gone.
+    #[inline]
+    fn settle_empty(&mut self) {
+        debug_assert!(self.is_empty() && self.body.is_empty());
+        let before = self.tail.charge();
+        let worth = self.tail.reset();
+        let after = self.tail.charge();
+        self.held = self.held - before + after;
+        if !worth || after > BLOCK {
+            self.drop_tail();
+        }
+        if self.body.capacity() > 0 {
+            self.settle_ring();
+        }
+        self.flags.remove(Flags::WASTEFUL);
+    }
+
+    #[cold]
+    fn settle_ring(&mut self) {
+        if self.held + self.body.capacity() * size_of::<Segment>() > BLOCK {
+            self.body = VecDeque::new();
+        }
+    }
+}

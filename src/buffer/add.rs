@@ -1,0 +1,295 @@
+//! Bytes come in: copied to the back or the front, or linked by reference.
+
+use std::{io::IoSlice, iter};
+
+use bytes::Bytes;
+
+use super::{BLOCK, End, EvBuffer, owner::Flags};
+use crate::{
+    error::{BufferError, Result},
+    segment::{Owned, Segment, size},
+};
+
+/// Room in front of the data in a block that was made for prepending, in bytes: a header or two more.
+const HEADROOM: usize = 64;
+
+impl EvBuffer {
+    /// Copies `data` to the back.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::Frozen`] if the back is frozen, [`BufferError::Full`] if the limit would be passed,
+    /// [`BufferError::Closed`] if this is part of a closed shared buffer, [`BufferError::TooLarge`] if there is no
+    /// memory. Nothing was added then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferError, EvBuffer};
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.set_max_len(Some(8));
+    /// buffer.add(b"12345")?;
+    /// assert_eq!(buffer.add(b"6789"), Err(BufferError::Full { max_len: 8 }));
+    /// assert_eq!(buffer, b"12345"[..]);
+    /// # Ok::<(), BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_add")]
+    #[inline]
+    pub fn add(&mut self, data: &[u8]) -> Result<()> {
+        if data.len() <= self.tail.spare() && !self.flags.intersects(Flags::SLOW_ADD) {
+            self.tail.push(data);
+            self.len += data.len();
+            return Ok(());
+        }
+        self.add_slow(data)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_slow(&mut self, data: &[u8]) -> Result<()> {
+        self.append(data.len(), iter::once(data))
+    }
+
+    /// Copies all of `data` to the back, as one change, and returns the number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add); also [`BufferError::TooLarge`] if the lengths do not fit a `usize`. It is all or nothing.
+    #[doc(alias = "evbuffer_add_iovec")]
+    pub fn add_vectored(&mut self, data: &[IoSlice<'_>]) -> Result<usize> {
+        let total = data
+            .iter()
+            .try_fold(0_usize, |sum, slice| sum.checked_add(slice.len()))
+            .ok_or(BufferError::TooLarge)?;
+        self.append(total, data.iter().map(|slice| &**slice))?;
+        Ok(total)
+    }
+
+    /// Copies `pieces`, which are `total` bytes in all, to the back.
+    fn append<'d>(&mut self, total: usize, pieces: impl Iterator<Item = &'d [u8]>) -> Result<()> {
+        if total == 0 {
+            return Ok(());
+        }
+        self.check_growth(End::Back, total)?;
+        self.prepare_add(total);
+        // All memory is had before the first byte is written: whole or nothing.
+        let spare = self.tail_spare_for(total);
+        let mut blocks = self.blocks_for(total - spare.min(total))?;
+        if spare == 0 {
+            self.next_tail(&mut blocks);
+        }
+        for mut piece in pieces {
+            loop {
+                piece = self.tail.push_some(piece);
+                if piece.is_empty() {
+                    break;
+                }
+                self.next_tail(&mut blocks);
+            }
+        }
+        self.len += total;
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Makes the best of the memory that is there before more is asked for.
+    pub(super) fn prepare_add(&mut self, n: usize) {
+        if self.flags.intersects(Flags::WASTEFUL) {
+            self.compact_if_wasteful();
+        }
+        if self.tail.spare() < n && !self.tail.is_empty() && self.tail.can_realign(n) {
+            self.tail.realign();
+        }
+    }
+
+    /// The spare that `n` bytes would be put into. A spare block that does not hold them all is left alone: one that
+    /// does takes its place.
+    pub(super) fn tail_spare_for(&self, n: usize) -> usize {
+        let spare = self.tail.spare();
+        if spare < n && self.tail.is_empty() && spare < size::block_len() {
+            0
+        } else {
+            spare
+        }
+    }
+
+    /// Blocks with room for `n` bytes behind the tail.
+    fn blocks_for(&self, n: usize) -> Result<Blocks> {
+        let mut blocks = Blocks::default();
+        let mut left = n;
+        let mut previous = self.tail.charge();
+        while left > 0 {
+            let len = left.min(size::max_block());
+            let block = Owned::with_capacity(size::next_block(len, previous)?)?;
+            previous = block.spare();
+            left -= len.min(block.spare());
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    fn next_tail(&mut self, blocks: &mut Blocks) {
+        let block = blocks.next().expect("blocks were made for all bytes");
+        self.replace_tail(block);
+    }
+
+    /// Copies `data` before the first byte: into the room in front, or into a block of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add), for the front. Nothing was prepended then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut frame = EvBuffer::from(&b"payload"[..]);
+    /// let len = u32::try_from(frame.len()).unwrap();
+    /// frame.prepend(&len.to_be_bytes())?;
+    /// assert_eq!(frame, b"\0\0\0\x07payload"[..]);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_prepend")]
+    pub fn prepend(&mut self, data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.check_growth(End::Front, data.len())?;
+        if !self.push_front(data) {
+            let mut left = data;
+            let mut blocks = Vec::new();
+            while !left.is_empty() {
+                let (rest, last) = left.split_at(left.len() - left.len().min(size::max_block()));
+                blocks.push(self.block_before(last)?);
+                left = rest;
+            }
+            for block in blocks {
+                self.held += block.charge();
+                self.body.push_front(Segment::Owned(block));
+            }
+        }
+        self.note_prepended(data.len());
+        self.debug_check();
+        Ok(())
+    }
+
+    fn push_front(&mut self, data: &[u8]) -> bool {
+        match self.body.front_mut() {
+            Some(Segment::Owned(first)) => first.push_front(data),
+            Some(Segment::Shared(_)) => false,
+            None if self.tail.is_empty() => false,
+            None => self.tail.push_front(data),
+        }
+    }
+
+    /// A block with `data` at its end and room before it.
+    fn block_before(&self, data: &[u8]) -> Result<Owned> {
+        let previous = match self.body.front() {
+            Some(Segment::Owned(first)) => first.charge(),
+            Some(Segment::Shared(_)) => 0,
+            None => self.tail.charge(),
+        };
+        let wanted = if data.len() < BLOCK {
+            data.len() + HEADROOM
+        } else {
+            data.len()
+        };
+        let len = size::next_block(wanted.min(size::max_block()), previous)?;
+        let mut block = Owned::with_capacity(len)?;
+        block.align_to_end();
+        let fitted = block.push_front(data);
+        debug_assert!(fitted, "the block was made for this");
+        Ok(block)
+    }
+
+    /// Accounts for `n` bytes that were put before all others.
+    pub(super) fn note_prepended(&mut self, n: usize) {
+        self.len += n;
+        self.scanned = 0;
+        self.count_prepended(n);
+    }
+
+    /// Links `data` behind the last byte, without a copy.
+    ///
+    /// The memory is released when its last byte has left this buffer and whatever shares it. A reference to nothing is
+    /// released at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add). The reference is dropped then.
+    #[doc(alias = "evbuffer_add_reference")]
+    #[doc(alias = "evbuffer_add_reference_with_offset")]
+    pub fn add_reference(&mut self, data: impl Into<Bytes>) -> Result<()> {
+        self.reference(data.into(), End::Back)
+    }
+
+    /// Links `data` before the first byte, without a copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add), for the front. The reference is dropped then.
+    pub fn prepend_reference(&mut self, data: impl Into<Bytes>) -> Result<()> {
+        self.reference(data.into(), End::Front)
+    }
+
+    /// Links the bytes of `owner` behind the last byte, without a copy. `owner` is dropped when the last of them is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add). `owner` is dropped then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let table: Box<[u8]> = vec![7; 4096].into();
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.add_owner(table)?;
+    /// assert_eq!(buffer.len(), 4096);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_add_reference")]
+    pub fn add_owner<T: AsRef<[u8]> + Send + 'static>(&mut self, owner: T) -> Result<()> {
+        self.reference(Bytes::from_owner(owner), End::Back)
+    }
+
+    fn reference(&mut self, data: Bytes, end: End) -> Result<()> {
+        if data.is_empty() {
+            self.release_foreign(data);
+            return Ok(());
+        }
+        if let Err(error) = self.check_growth(end, data.len()) {
+            self.release_foreign(data);
+            return Err(error);
+        }
+        match end {
+            End::Back => self.link(Segment::Shared(data)),
+            End::Front => {
+                self.note_prepended(data.len());
+                self.body.push_front(Segment::Shared(data));
+            }
+        }
+        self.debug_check();
+        Ok(())
+    }
+}
+
+/// Blocks for one addition: nearly always one, which then costs no list.
+#[derive(Default)]
+struct Blocks {
+    first: Option<Owned>,
+    more: std::collections::VecDeque<Owned>,
+}
+
+impl Blocks {
+    fn push(&mut self, block: Owned) {
+        match self.first {
+            None if self.more.is_empty() => self.first = Some(block),
+            _ => self.more.push_back(block),
+        }
+    }
+
+    fn next(&mut self) -> Option<Owned> {
+        self.first.take().or_else(|| self.more.pop_front())
+    }
+}

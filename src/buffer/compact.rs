@@ -1,0 +1,96 @@
+//! Small data in large blocks is copied into small blocks, so that a buffer holds little more memory than data.
+
+use std::{collections::VecDeque, mem};
+
+use super::{EvBuffer, owner::Flags};
+use crate::{
+    error::Result,
+    segment::{Owned, Segment, size},
+};
+
+/// A buffer whose memory is more than this many bytes and more than 1.5 times its length is compacted.
+const WASTE_ALLOWED: usize = 32 * 1024;
+
+impl EvBuffer {
+    /// Notes after a removal that much more memory is held than data; the next addition compacts.
+    #[inline]
+    pub(super) fn note_waste(&mut self) {
+        if self.held > WASTE_ALLOWED && self.is_wasteful() {
+            self.flags.insert(Flags::WASTEFUL);
+        }
+    }
+
+    fn is_wasteful(&self) -> bool {
+        self.held > WASTE_ALLOWED && self.held > self.len.saturating_add(self.len / 2)
+    }
+
+    /// Copies what lies sparsely in large blocks into small ones.
+    ///
+    /// The memory or the length must change by a third before this comes about again, so its cost a byte is constant.
+    pub(super) fn compact_if_wasteful(&mut self) {
+        self.flags.remove(Flags::WASTEFUL);
+        if self.is_wasteful() {
+            self.compact();
+        }
+    }
+
+    #[cold]
+    fn compact(&mut self) {
+        let mut packed = VecDeque::with_capacity(self.body.len());
+        let mut segments = mem::take(&mut self.body).into_iter().peekable();
+        while let Some(segment) = segments.next() {
+            if !is_sparse(&segment) {
+                packed.push_back(segment);
+                continue;
+            }
+            let mut run = vec![segment];
+            while let Some(next) = segments.next_if(is_sparse) {
+                run.push(next);
+            }
+            match copy_of(&run) {
+                Ok(blocks) => packed.extend(blocks.into_iter().map(Segment::Owned)),
+                // Without memory for a copy things stay as they are.
+                Err(_) => packed.extend(run),
+            }
+        }
+        self.body = packed;
+        self.compact_tail();
+        self.held = self.body.iter().map(Segment::charge).sum::<usize>() + self.tail.charge();
+    }
+
+    fn compact_tail(&mut self) {
+        if self.tail.charge() <= size::block_len() || self.tail.len() > self.tail.charge() / 2 {
+            return;
+        }
+        let block = size::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
+        if let Ok(mut block) = block {
+            block.push(self.tail.as_slice());
+            self.tail = block;
+        }
+    }
+}
+
+/// Whether a segment answers for much more memory than it has data.
+fn is_sparse(segment: &Segment) -> bool {
+    segment.charge() > segment.len() + segment.len() / 4
+}
+
+/// The data of `run` in blocks that they fill.
+fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
+    let mut left: usize = run.iter().map(Segment::len).sum();
+    let mut blocks: Vec<Owned> = Vec::new();
+    for segment in run {
+        let mut data = segment.as_slice();
+        while !data.is_empty() {
+            match blocks.last_mut() {
+                Some(block) if block.spare() > 0 => {
+                    let rest = block.push_some(data);
+                    left -= data.len() - rest.len();
+                    data = rest;
+                }
+                _ => blocks.push(Owned::with_capacity(left.min(size::block_len()))?),
+            }
+        }
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,135 @@
+//! Bytes from a reader and to a writer, one call each.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{End, EvBuffer};
+
+/// The most slices that one vectored write is given.
+pub(crate) const SLICES_MAX: usize = 64;
+
+impl EvBuffer {
+    /// Adds at most `max` bytes from one call of `read` and returns how many; 0 is the end of `src`, or a `max` of 0.
+    ///
+    /// # Errors
+    ///
+    /// What `src` returned; or, before anything was read, what [`add`](Self::add) of one byte would return.
+    #[doc(alias = "evbuffer_read")]
+    #[doc(alias = "evbuffer_set_max_read")]
+    pub fn read_from(
+        &mut self,
+        src: &mut (impl io::Read + ?Sized),
+        max: usize,
+    ) -> io::Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let mut room = self.reserve_one(max)?;
+        let (memory, n) = room.first_memory();
+        let read = src.read(memory.spare_mut(n))?.min(n);
+        room.commit(read)?;
+        Ok(read)
+    }
+
+    /// Writes at most `max` bytes with one call of `write_vectored`, removes what was written and returns how much.
+    ///
+    /// # Errors
+    ///
+    /// What `dst` returned; or, before anything was written, `PermissionDenied` if the front is frozen.
+    #[doc(alias = "evbuffer_write")]
+    #[doc(alias = "evbuffer_write_atmost")]
+    pub fn write_to(
+        &mut self,
+        dst: &mut (impl io::Write + ?Sized),
+        max: usize,
+    ) -> io::Result<usize> {
+        let n = self.writable(max)?;
+        if n == 0 {
+            return Ok(0);
+        }
+        let written = self
+            .with_slices(n, |slices| dst.write_vectored(slices))?
+            .min(n);
+        self.discard(written);
+        Ok(written)
+    }
+
+    /// Adds at most `max` bytes from one `poll_read` and returns how many; 0 is the end of `src`, or a `max` of 0.
+    ///
+    /// While it is `Pending` the buffer holds no more memory than before.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_from`](Self::read_from).
+    pub fn poll_read_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: Pin<&mut (impl AsyncRead + ?Sized)>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        if max == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let mut room = self.reserve_one(max)?;
+        let (memory, n) = room.first_memory();
+        let read = ready!(memory.poll_fill(cx, src, n))?;
+        room.commit(read)?;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes at most `max` bytes with one `poll_write` or `poll_write_vectored`, removes what was written and returns
+    /// how much.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_to`](Self::write_to).
+    pub fn poll_write_to(
+        &mut self,
+        cx: &mut Context<'_>,
+        dst: Pin<&mut (impl AsyncWrite + ?Sized)>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let n = self.writable(max)?;
+        if n == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let written = if dst.is_write_vectored() {
+            self.with_slices(n, |slices| dst.poll_write_vectored(cx, slices))
+        } else {
+            let first = self.first_slice();
+            dst.poll_write(cx, &first[..first.len().min(n)])
+        };
+        let written = ready!(written)?.min(n);
+        self.discard(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn writable(&self, max: usize) -> io::Result<usize> {
+        let n = max.min(self.len());
+        if n > 0 {
+            self.check_not_frozen(End::Front)?;
+        }
+        Ok(n)
+    }
+
+    /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold.
+    pub(crate) fn with_slices<R>(&self, n: usize, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (mut used, mut left) = (0, n);
+        for (slot, chunk) in slices.iter_mut().zip(self.chunks()) {
+            let chunk = &chunk[..chunk.len().min(left)];
+            *slot = IoSlice::new(chunk);
+            used += 1;
+            left -= chunk.len();
+            if left == 0 {
+                break;
+            }
+        }
+        f(&slices[..used])
+    }
+}

@@ -1,0 +1,366 @@
+//! Bytes go out, or are looked at.
+
+use std::{io::IoSlice, mem};
+
+use bytes::Bytes;
+
+use super::{COPY_THRESHOLD, End, EvBuffer};
+use crate::{
+    error::{BufferError, Result},
+    segment::{Owned, Segment, size},
+};
+
+impl EvBuffer {
+    /// Removes at most `n` bytes from the front and returns how many that were.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::Frozen`] if the front is frozen and there is something to remove.
+    #[doc(alias = "evbuffer_drain")]
+    #[inline]
+    pub fn drain(&mut self, n: usize) -> Result<usize> {
+        let n = self.removable(n)?;
+        self.discard(n);
+        Ok(n)
+    }
+
+    /// Removes all bytes and returns how many that were.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn clear(&mut self) -> Result<usize> {
+        self.drain(usize::MAX)
+    }
+
+    /// Moves bytes from the front into `out`, as many as there are or as fit, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    #[doc(alias = "evbuffer_remove")]
+    #[doc(alias = "bufferevent_read")]
+    #[inline]
+    pub fn remove(&mut self, out: &mut [u8]) -> Result<usize> {
+        let n = self.removable(out.len())?;
+        self.copy_front(&mut out[..n]);
+        self.discard(n);
+        Ok(n)
+    }
+
+    /// Takes at most `n` bytes from the front.
+    ///
+    /// Without a copy when one segment holds them all, but for short pieces of short segments, which are copied rather
+    /// than to pin the block they lie in; else they are gathered.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain); [`BufferError::TooLarge`] if there is no memory to gather them in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::from(Bytes::from_static(b"head and body"));
+    /// assert_eq!(buffer.take_bytes(4)?, "head");
+    /// assert_eq!(buffer.take_bytes(100)?, " and body");
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    pub fn take_bytes(&mut self, n: usize) -> Result<Bytes> {
+        let n = self.removable(n)?;
+        if n == 0 {
+            return Ok(Bytes::new());
+        }
+        let first = self.first_len();
+        if n > first {
+            let gathered = self.gather(n)?;
+            self.discard(n);
+            return Ok(gathered);
+        }
+        if n < COPY_THRESHOLD && first - n < COPY_THRESHOLD && self.first_is_owned() {
+            let copied = Bytes::copy_from_slice(&self.first_slice()[..n]);
+            self.discard(n);
+            return Ok(copied);
+        }
+        Ok(self.split_first(n))
+    }
+
+    /// Takes the first `n` bytes, all in the first segment, without a copy.
+    fn split_first(&mut self, n: usize) -> Bytes {
+        self.share_first();
+        let Some(Segment::Shared(first)) = self.body.front_mut() else {
+            unreachable!("the first segment was just made one that is shared")
+        };
+        if n < first.len() {
+            let taken = first.split_to(n);
+            self.note_removed(n);
+            return taken;
+        }
+        let taken = mem::take(first);
+        self.body.pop_front();
+        self.note_removed(n);
+        taken
+    }
+
+    /// Makes `Bytes` of the first segment, of which there is one, so that pieces of it cost one atomic operation each.
+    pub(super) fn share_first(&mut self) {
+        let owned = match self.body.front_mut() {
+            Some(Segment::Shared(_)) => return,
+            Some(Segment::Owned(owned)) => {
+                self.held -= owned.charge();
+                mem::take(owned)
+            }
+            None => {
+                let owned = self.data_of_tail();
+                self.body.push_front(Segment::Shared(owned.into_bytes()));
+                return;
+            }
+        };
+        self.body[0] = Segment::Shared(owned.into_bytes());
+    }
+
+    /// The data of the tail, whose spare stays if it is worth that.
+    fn data_of_tail(&mut self) -> Owned {
+        if self.tail.spare() >= size::MIN_SPARE {
+            return self.tail.split_data();
+        }
+        self.held -= self.tail.charge();
+        mem::take(&mut self.tail)
+    }
+
+    /// Copies bytes from the front into `out`, as many as there are or as fit, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// None at present; a file segment that cannot be loaded will be one.
+    #[doc(alias = "evbuffer_copyout")]
+    #[inline]
+    pub fn copyout(&self, out: &mut [u8]) -> Result<usize> {
+        let n = out.len().min(self.len());
+        self.copy_front(&mut out[..n]);
+        Ok(n)
+    }
+
+    /// Copies bytes from position `pos` on into `out`, as many as there are or as fit, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::OutOfRange`] if `pos` is larger than the length.
+    #[doc(alias = "evbuffer_copyout_from")]
+    pub fn copyout_from(&self, pos: usize, out: &mut [u8]) -> Result<usize> {
+        if pos > self.len() {
+            return Err(BufferError::OutOfRange {
+                at: pos,
+                len: self.len(),
+            });
+        }
+        let n = out.len().min(self.len() - pos);
+        copy_chunks(self.chunks_from(pos), &mut out[..n]);
+        Ok(n)
+    }
+
+    /// Makes the first `n` bytes contiguous and returns them; `None` if there are fewer.
+    ///
+    /// Nothing is copied if they are contiguous already. This is no change: it works on a frozen buffer, too. `None` also
+    /// if there is no memory for a copy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.add_reference("GE")?;
+    /// buffer.add_reference("T /")?;
+    /// assert_eq!(buffer.pullup(3), Some(&b"GET"[..]));
+    /// assert_eq!(buffer.pullup(6), None);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_pullup")]
+    pub fn pullup(&mut self, n: usize) -> Option<&[u8]> {
+        if n > self.len() {
+            return None;
+        }
+        if n > self.first_len() {
+            self.pull_up(n).ok()?;
+            self.debug_check();
+        }
+        Some(&self.first_slice()[..n])
+    }
+
+    #[cold]
+    fn pull_up(&mut self, n: usize) -> Result<()> {
+        if n > size::max_block() {
+            let gathered = self.gather(n)?;
+            self.skip(n);
+            self.body.push_front(Segment::Shared(gathered));
+            return Ok(());
+        }
+        let mut first = self.roomy_first(n)?;
+        let mut left = n - first.len();
+        while left > 0 {
+            let piece = self.first_slice();
+            let piece = &piece[..piece.len().min(left)];
+            first.push(piece);
+            let piece_len = piece.len();
+            self.skip(piece_len);
+            left -= piece_len;
+        }
+        self.held += first.charge();
+        if self.body.is_empty() && self.tail.is_empty() && self.tail.spare() < first.spare() {
+            self.replace_tail(first);
+            self.held -= self.tail.charge();
+        } else {
+            self.body.push_front(Segment::Owned(first));
+        }
+        Ok(())
+    }
+
+    /// Unlinks a block with room for the first `n` bytes: the first segment if it has that room, so that looking further
+    /// and further ahead copies each byte a bounded number of times; else a new block with that segment's data.
+    fn roomy_first(&mut self, n: usize) -> Result<Owned> {
+        if let Some(Segment::Owned(first)) = self.body.front()
+            && first.spare() >= n - first.len()
+            && let Some(Segment::Owned(first)) = self.body.pop_front()
+        {
+            self.held -= first.charge();
+            return Ok(first);
+        }
+        let previous = match self.body.front() {
+            Some(Segment::Owned(first)) => first.charge(),
+            _ => 0,
+        };
+        Owned::with_capacity(size::next_block(n, previous)?)
+    }
+
+    /// Lists the data from position `pos` on in `out`, one slice a segment, and returns how many slices were filled.
+    ///
+    /// The rest, if `out` was too short, is had from [`chunks_from`](Self::chunks_from).
+    #[doc(alias = "evbuffer_peek")]
+    pub fn peek<'a>(&'a self, pos: usize, out: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slot, chunk) in out.iter_mut().zip(self.chunks_from(pos)) {
+            *slot = IoSlice::new(chunk);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Returns whether the buffer begins with `prefix`.
+    #[must_use]
+    pub fn starts_with(&self, prefix: &[u8]) -> bool {
+        let mut left = prefix;
+        for chunk in self.chunks() {
+            if chunk.len() >= left.len() {
+                return chunk.starts_with(left);
+            }
+            let (here, rest) = left.split_at(chunk.len());
+            if chunk != here {
+                return false;
+            }
+            left = rest;
+        }
+        left.is_empty()
+    }
+
+    /// How many of at most `n` bytes may be removed now.
+    #[inline]
+    fn removable(&self, n: usize) -> Result<usize> {
+        let n = n.min(self.len());
+        if n > 0 {
+            self.check_not_frozen(End::Front)?;
+        }
+        Ok(n)
+    }
+
+    /// Removes the first `n` bytes, which are there, whatever is frozen.
+    #[inline]
+    pub(crate) fn discard(&mut self, n: usize) {
+        if self.body.is_empty() {
+            self.tail.advance(n);
+        } else {
+            self.skip(n);
+        }
+        self.note_removed(n);
+    }
+
+    /// Accounts for `n` bytes that have left at the front.
+    #[inline]
+    pub(super) fn note_removed(&mut self, n: usize) {
+        self.len -= n;
+        self.scanned = 0;
+        self.count_removed(n);
+        if self.is_empty() {
+            self.settle_empty();
+        } else {
+            self.note_waste();
+        }
+        self.debug_check();
+    }
+
+    /// Lets the first `n` bytes go, without an account of the length.
+    pub(super) fn skip(&mut self, n: usize) {
+        let mut left = n;
+        while left > 0 {
+            let Some(first) = self.body.front_mut() else {
+                return self.tail.advance(left);
+            };
+            let len = first.len();
+            if left < len {
+                return first.advance(left);
+            }
+            left -= len;
+            if let Some(first) = self.body.pop_front() {
+                self.held -= first.charge();
+                self.release(first);
+            }
+        }
+    }
+
+    fn gather(&self, n: usize) -> Result<Bytes> {
+        let mut gathered = Vec::new();
+        gathered
+            .try_reserve_exact(n)
+            .map_err(|_| BufferError::TooLarge)?;
+        for chunk in self.chunks() {
+            gathered.extend_from_slice(&chunk[..chunk.len().min(n - gathered.len())]);
+        }
+        Ok(gathered.into())
+    }
+
+    #[inline]
+    fn copy_front(&self, out: &mut [u8]) {
+        if self.body.is_empty() {
+            out.copy_from_slice(&self.tail.as_slice()[..out.len()]);
+        } else {
+            copy_chunks(self.chunks(), out);
+        }
+    }
+
+    /// The first segment's data; empty if there is none.
+    #[inline]
+    pub(super) fn first_slice(&self) -> &[u8] {
+        self.body
+            .front()
+            .map_or_else(|| self.tail.as_slice(), Segment::as_slice)
+    }
+
+    fn first_len(&self) -> usize {
+        self.first_slice().len()
+    }
+
+    fn first_is_owned(&self) -> bool {
+        !matches!(self.body.front(), Some(Segment::Shared(_)))
+    }
+}
+
+fn copy_chunks<'a>(chunks: impl Iterator<Item = &'a [u8]>, mut out: &mut [u8]) {
+    for chunk in chunks {
+        let n = chunk.len().min(out.len());
+        out[..n].copy_from_slice(&chunk[..n]);
+        out = &mut out[n..];
+        if out.is_empty() {
+            return;
+        }
+    }
+}

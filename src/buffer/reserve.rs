@@ -1,0 +1,285 @@
+//! Room at the back to be written into.
+
+use std::{fmt, slice};
+
+use super::{End, EvBuffer};
+use crate::{
+    error::{BufferError, Result},
+    segment::{Owned, size},
+};
+
+/// The most new blocks of one reservation: what one vectored system call takes with ease.
+const BLOCKS_MAX: usize = 64;
+
+impl EvBuffer {
+    /// Reserves room for at least `n` bytes at the back, in one or several slices.
+    ///
+    /// Nothing is part of the buffer before [`commit`](Reservation::commit); dropped without it, the reservation leaves
+    /// the buffer as it was. With a limit on the length the room is never more than what is left of that.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add) of `n` bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::new();
+    /// let mut room = buffer.reserve(100)?;
+    /// assert!(room.capacity() >= 100);
+    /// assert_eq!(room.put(b"only this"), 9);
+    /// room.commit(9)?;
+    /// assert_eq!(buffer, b"only this"[..]);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_reserve_space")]
+    #[inline]
+    pub fn reserve(&mut self, n: usize) -> Result<Reservation<'_>> {
+        if n > 0 {
+            self.check_growth(End::Back, n)?;
+        }
+        self.prepare_add(n);
+        let spare = self.tail_spare_for(n);
+        let fresh = if n > spare {
+            self.fresh_blocks(n - spare)?
+        } else {
+            Vec::new()
+        };
+        Ok(Reservation::new(self, spare, fresh))
+    }
+
+    /// Reserves room for 1 to `n` bytes in one slice: spare room if there is a fair amount of it, else a new block.
+    pub(super) fn reserve_one(&mut self, n: usize) -> Result<Reservation<'_>> {
+        let n = n.min(self.room()).min(size::block_len());
+        self.check_growth(End::Back, n.max(1))?;
+        self.prepare_add(n);
+        if self.tail.spare() >= n.min(size::MIN_SPARE) {
+            let spare = self.tail.spare().min(n);
+            return Ok(Reservation::new(self, spare, Vec::new()));
+        }
+        let fresh = vec![Owned::with_capacity(size::next_block(
+            n,
+            self.tail.charge(),
+        )?)?];
+        Ok(Reservation::new(self, 0, fresh))
+    }
+
+    fn fresh_blocks(&self, n: usize) -> Result<Vec<Owned>> {
+        let each = n
+            .div_ceil(BLOCKS_MAX)
+            .max(size::block_len())
+            .min(size::max_block());
+        let mut blocks = Vec::new();
+        let mut left = n;
+        while left > 0 {
+            let block =
+                Owned::with_capacity(size::next_block(left.min(each), self.tail.charge())?)?;
+            left = left.saturating_sub(block.spare());
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    /// Makes sure that the next `n` bytes added go into one segment without an allocation.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add) of `n` bytes. The buffer is then as it was.
+    #[doc(alias = "evbuffer_expand")]
+    pub fn expand(&mut self, n: usize) -> Result<()> {
+        if n == 0 {
+            return Ok(());
+        }
+        self.check_growth(End::Back, n)?;
+        self.prepare_add(n);
+        if self.tail.spare() < n {
+            let block = Owned::with_capacity(size::next_block(n, self.tail.charge())?)?;
+            self.replace_tail(block);
+        }
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Makes sure that there is spare room for one more byte, and returns all of it that may be used.
+    pub(super) fn spare_for_one(&mut self) -> Result<(&mut Owned, usize)> {
+        let room = self.room();
+        if room > 0 && self.tail.spare() == 0 {
+            self.expand(1)?;
+        }
+        let n = self.tail.spare().min(room);
+        Ok((&mut self.tail, n))
+    }
+
+    /// Counts `n` bytes of the spare as data.
+    #[inline]
+    pub(super) fn commit_to_tail(&mut self, n: usize) {
+        self.tail.commit(n);
+        self.len += n;
+        self.debug_check();
+    }
+}
+
+/// Room at the back. Dropped without [`commit`](Self::commit), it leaves the buffer as it was.
+///
+/// The room never shows bytes of another buffer. It is zeroed, but only where nothing was written before.
+#[must_use = "nothing is added before `commit`"]
+pub struct Reservation<'a> {
+    buffer: &'a mut EvBuffer,
+    /// How much of the tail's spare is part of the room.
+    spare: usize,
+    /// Blocks that follow the tail once something is committed to them.
+    fresh: Vec<Owned>,
+    capacity: usize,
+    /// Where the next [`put`](Self::put) goes.
+    cursor: usize,
+}
+
+impl<'a> Reservation<'a> {
+    #[inline]
+    fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Vec<Owned>) -> Self {
+        let all = spare + fresh.iter().map(Owned::spare).sum::<usize>();
+        let capacity = if buffer.flags.intersects(super::Flags::LIMITED) {
+            all.min(buffer.room())
+        } else {
+            all
+        };
+        Self {
+            buffer,
+            spare: spare.min(capacity),
+            fresh,
+            capacity,
+            cursor: 0,
+        }
+    }
+
+    /// Returns the bytes of room: at least what was asked for.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Returns the room as slices, whose lengths sum to [`capacity`](Self::capacity). May be called again.
+    ///
+    /// What was [`put`](Self::put) or written before is still there.
+    pub fn slices_mut(&mut self) -> SlicesMut<'_> {
+        let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
+        SlicesMut {
+            tail,
+            spare: self.spare,
+            fresh: self.fresh.iter_mut(),
+            left: self.capacity,
+        }
+    }
+
+    /// Writes `src` behind what was put before and returns how much of it fitted.
+    pub fn put(&mut self, src: &[u8]) -> usize {
+        let mut at = self.cursor;
+        let mut left = &src[..src.len().min(self.capacity - self.cursor)];
+        let n = left.len();
+        for slice in self.slices_mut() {
+            if at >= slice.len() {
+                at -= slice.len();
+                continue;
+            }
+            let here = left.len().min(slice.len() - at);
+            slice[at..at + here].copy_from_slice(&left[..here]);
+            left = &left[here..];
+            at = 0;
+            if left.is_empty() {
+                break;
+            }
+        }
+        self.cursor += n;
+        n
+    }
+
+    /// Adds the first `n` bytes of the room to the buffer, whoever wrote them. Those that nobody wrote are zero.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::OutOfRange`] if `n` is more than [`capacity`](Self::capacity). Nothing is added then.
+    #[doc(alias = "evbuffer_commit_space")]
+    #[inline]
+    pub fn commit(self, n: usize) -> Result<()> {
+        if n > self.capacity {
+            return Err(BufferError::OutOfRange {
+                at: n,
+                len: self.capacity,
+            });
+        }
+        let to_tail = n.min(self.spare);
+        self.buffer.tail.commit(to_tail);
+        self.buffer.len += n;
+        let mut left = n - to_tail;
+        for mut block in self.fresh {
+            if left == 0 {
+                break;
+            }
+            let here = left.min(block.spare());
+            block.commit(here);
+            left -= here;
+            self.buffer.replace_tail(block);
+        }
+        self.buffer.debug_check();
+        Ok(())
+    }
+
+    /// The memory of the room, for those who fill it without having it zeroed first: the tail if it is part of the room,
+    /// and the blocks behind it.
+    #[allow(dead_code)]
+    pub(crate) fn memory(&mut self) -> (Option<&mut Owned>, &mut [Owned]) {
+        let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
+        (tail, &mut self.fresh)
+    }
+
+    /// The first range of the room, which is not empty, and how many bytes of it may be used.
+    pub(crate) fn first_memory(&mut self) -> (&mut Owned, usize) {
+        let capacity = self.capacity;
+        if self.spare > 0 {
+            return (&mut self.buffer.tail, self.spare);
+        }
+        let first = &mut self.fresh[0];
+        let n = first.spare().min(capacity);
+        (first, n)
+    }
+}
+
+impl fmt::Debug for Reservation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The room of a [`Reservation`] as slices.
+#[derive(Debug)]
+pub struct SlicesMut<'a> {
+    tail: Option<&'a mut Owned>,
+    spare: usize,
+    fresh: slice::IterMut<'a, Owned>,
+    left: usize,
+}
+
+impl<'a> Iterator for SlicesMut<'a> {
+    type Item = &'a mut [u8];
+
+    fn next(&mut self) -> Option<&'a mut [u8]> {
+        if self.left == 0 {
+            return None;
+        }
+        let (block, n) = match self.tail.take() {
+            Some(tail) => (tail, self.spare),
+            None => {
+                let block = self.fresh.next()?;
+                let n = block.spare();
+                (block, n)
+            }
+        };
+        let n = n.min(self.left);
+        self.left -= n;
+        Some(block.spare_mut(n))
+    }
+}

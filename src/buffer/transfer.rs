@@ -1,0 +1,213 @@
+//! Moves between buffers: segments change hands, bytes stay where they are.
+
+use std::mem;
+
+use super::{COPY_THRESHOLD, End, EvBuffer};
+use crate::{error::Result, segment::Segment};
+
+impl EvBuffer {
+    /// Moves all bytes of `src` to the back of `self` and returns how many that were.
+    ///
+    /// Costs one step a segment of the shorter chain, however long the segments are. A single segment below
+    /// [`COPY_THRESHOLD`] bytes is copied. `src` is left empty and usable.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add), and [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `src` is frozen.
+    /// Both buffers are then as they were.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let (mut head, mut tail) = (EvBuffer::from(&b"GET "[..]), EvBuffer::from(&b"/index"[..]));
+    /// assert_eq!(head.add_buffer(&mut tail)?, 6);
+    /// assert!(head == b"GET /index"[..] && tail.is_empty());
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_add_buffer")]
+    #[doc(alias = "bufferevent_write_buffer")]
+    #[doc(alias = "bufferevent_read_buffer")]
+    pub fn add_buffer(&mut self, src: &mut EvBuffer) -> Result<usize> {
+        let n = src.len();
+        if n == 0 {
+            return Ok(0);
+        }
+        self.check_growth(End::Back, n)?;
+        src.check_not_frozen(End::Front)?;
+        self.take_all(src);
+        Ok(n)
+    }
+
+    fn take_all(&mut self, src: &mut EvBuffer) {
+        let n = src.len();
+        if n < COPY_THRESHOLD && src.segments() == 1 && self.copy_short(src.first_slice()) {
+            return src.discard(n);
+        }
+        if !src.tail.is_empty() {
+            // What `src` removed or drafted behind its data is not for our eyes.
+            src.tail.forget_spare();
+        }
+        self.seal_tail();
+        self.append_body(src);
+        if !src.tail.is_empty() {
+            let tail = mem::take(&mut src.tail);
+            src.held -= tail.charge();
+            self.replace_tail(tail);
+        }
+        self.len += n;
+        src.note_removed(n);
+        self.compact_if_wasteful();
+        self.debug_check();
+    }
+
+    /// Moves the body of `src` behind ours; the longer list stays in place.
+    fn append_body(&mut self, src: &mut EvBuffer) {
+        let moved = src.held - src.tail.charge();
+        src.held -= moved;
+        self.held += moved;
+        if self.body.len() < src.body.len() {
+            while let Some(segment) = self.body.pop_back() {
+                src.body.push_front(segment);
+            }
+            mem::swap(&mut self.body, &mut src.body);
+        } else {
+            self.body.append(&mut src.body);
+        }
+    }
+
+    /// Moves all bytes of `src` before the first byte of `self` and returns how many that were.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepend`](Self::prepend), and [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `src` is
+    /// frozen. Both buffers are then as they were.
+    #[doc(alias = "evbuffer_prepend_buffer")]
+    pub fn prepend_buffer(&mut self, src: &mut EvBuffer) -> Result<usize> {
+        let n = src.len();
+        if n == 0 {
+            return Ok(0);
+        }
+        self.check_growth(End::Front, n)?;
+        src.check_not_frozen(End::Front)?;
+        if n < COPY_THRESHOLD && src.segments() == 1 && self.prepend(src.first_slice()).is_ok() {
+            src.discard(n);
+            return Ok(n);
+        }
+        if !src.tail.is_empty() {
+            let tail = mem::take(&mut src.tail);
+            src.body.push_back(Segment::Owned(tail));
+        }
+        mem::swap(&mut self.body, &mut src.body);
+        let moved = src.held - src.tail.charge();
+        src.held -= moved;
+        self.held += moved;
+        self.body.append(&mut src.body);
+        self.note_prepended(n);
+        src.note_removed(n);
+        self.compact_if_wasteful();
+        self.debug_check();
+        Ok(n)
+    }
+
+    /// Moves at most `n` bytes from the front of `self` to the back of `dst` and returns how many that were.
+    ///
+    /// Whole segments change hands. Of the segment in the middle the part that goes is shared, not copied, unless it is
+    /// below [`COPY_THRESHOLD`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add) for `dst`, if what would move does not fit there, and
+    /// [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `self` is frozen. Nothing was moved then.
+    #[doc(alias = "evbuffer_remove_buffer")]
+    pub fn remove_buffer(&mut self, dst: &mut EvBuffer, n: usize) -> Result<usize> {
+        let n = n.min(self.len());
+        if n == 0 {
+            return Ok(0);
+        }
+        dst.check_growth(End::Back, n)?;
+        self.check_not_frozen(End::Front)?;
+        if n == self.len() {
+            dst.take_all(self);
+            return Ok(n);
+        }
+        let mut left = n;
+        while left > 0 {
+            left -= self.move_front(dst, left);
+        }
+        self.note_removed(n);
+        dst.compact_if_wasteful();
+        dst.debug_check();
+        Ok(n)
+    }
+
+    /// Moves what of the first segment is among the first `left` bytes, without an account of our length.
+    fn move_front(&mut self, dst: &mut EvBuffer, left: usize) -> usize {
+        let first = self.first_slice();
+        let n = first.len().min(left);
+        if n < COPY_THRESHOLD && dst.copy_short(&first[..n]) {
+            self.skip(n);
+        } else if n < first.len() || self.body.is_empty() {
+            let piece = match self.body.front_mut() {
+                Some(first) => first.split_to(n),
+                None => {
+                    let piece = self.tail.share(n);
+                    self.tail.advance(n);
+                    Segment::Owned(piece)
+                }
+            };
+            dst.link(piece);
+        } else if let Some(segment) = self.body.pop_front() {
+            self.held -= segment.charge();
+            dst.link(segment);
+        }
+        n
+    }
+
+    /// Adds all bytes of `src` to the back of `self`, without a copy and without removing them; returns how many.
+    ///
+    /// Both buffers then share the memory; neither sees what the other does to its own bytes. Any segment may be shared
+    /// any number of times, and `src` goes on writing to its spare room.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add). A frozen front of `src` does not matter, since nothing leaves it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut news = EvBuffer::from(&b"to all"[..]);
+    /// let mut clients: [EvBuffer; 3] = Default::default();
+    /// for client in &mut clients {
+    ///     client.add_buffer_reference(&mut news)?;
+    /// }
+    /// assert!(clients.iter().all(|client| *client == news));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_add_buffer_reference")]
+    pub fn add_buffer_reference(&mut self, src: &mut EvBuffer) -> Result<usize> {
+        let n = src.len();
+        if n == 0 {
+            return Ok(0);
+        }
+        self.check_growth(End::Back, n)?;
+        for segment in &mut src.body {
+            if segment.len() >= COPY_THRESHOLD || !self.copy_short(segment.as_slice()) {
+                self.link(segment.share());
+            }
+        }
+        let tail = src.tail.len();
+        if tail > 0 && (tail >= COPY_THRESHOLD || !self.copy_short(src.tail.as_slice())) {
+            self.link(Segment::Owned(src.tail.share(tail)));
+        }
+        self.compact_if_wasteful();
+        self.debug_check();
+        Ok(n)
+    }
+
+    /// Copies a piece that is too short to be shared; false if there is no memory for it.
+    fn copy_short(&mut self, piece: &[u8]) -> bool {
+        self.add(piece).is_ok()
+    }
+}

@@ -1,0 +1,58 @@
+//! The rules of [`EvBuffer`](super::EvBuffer), checked; and its shape, for `Debug`.
+
+use std::fmt;
+
+use super::{EvBuffer, Segment};
+
+impl EvBuffer {
+    /// Checks all rules after an operation: in debug builds, and with `--cfg evbuffer_verify`.
+    #[inline]
+    pub(super) fn debug_check(&self) {
+        if cfg!(any(debug_assertions, evbuffer_verify)) && self.body.len() <= CHECKED_SEGMENTS {
+            self.check_invariants();
+        }
+    }
+
+    /// Walks the chain and panics at the first rule that does not hold.
+    pub(crate) fn check_invariants(&self) {
+        let body: usize = self.body.iter().map(Segment::len).sum();
+        assert_eq!(
+            self.len,
+            body + self.tail.len(),
+            "rule 1: len is the sum over the chain"
+        );
+        assert!(
+            self.body.iter().all(|segment| segment.len() > 0),
+            "rule 2: no empty segment"
+        );
+        let held: usize = self.body.iter().map(Segment::charge).sum();
+        assert_eq!(
+            self.held,
+            held + self.tail.charge(),
+            "rule 4: held is the sum of the charges"
+        );
+        assert!(
+            self.scanned as usize <= self.len,
+            "rule 5: no more was scanned than there is"
+        );
+        self.tail.check_invariants();
+        for segment in &self.body {
+            if let Segment::Owned(owned) = segment {
+                owned.check_invariants();
+            }
+        }
+    }
+}
+
+/// A chain that is longer than this is not walked after each operation, or tests of long chains would take for ever.
+const CHECKED_SEGMENTS: usize = 256;
+
+impl fmt::Debug for EvBuffer {
+    /// Shows the shape, never the contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvBuffer")
+            .field("len", &self.len)
+            .field("segments", &self.segments())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Memory that somebody else fills: a stream through `ReadBuf`, the kernel through `recvmsg`.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+#[cfg(feature = "net")]
+use socket2::MaybeUninitSlice;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::Owned;
+
+impl Owned {
+    /// Reads at most `max` bytes into the spare, which is not zeroed for that, and does not count them as data yet.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: Pin<&mut (impl AsyncRead + ?Sized)>,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let max = max.min(self.spare());
+        let known = self.spare_known().min(max);
+        let mut buf = ReadBuf::uninit(self.spare_uninit(max));
+        // SAFETY: so many bytes of the spare are initialised.
+        unsafe { buf.assume_init(known) };
+        let room = buf.filled().as_ptr();
+        ready!(src.poll_read(cx, &mut buf))?;
+        // A stream that puts another buffer in the place of ours must not make us trust its counts.
+        assert_eq!(
+            room,
+            buf.filled().as_ptr(),
+            "the stream exchanged the buffer it was given"
+        );
+        let filled = buf.filled().len();
+        // SAFETY: `filled` bytes of our own spare were filled, which only a promise to have written them can do.
+        unsafe { self.assume_written(filled) };
+        Poll::Ready(Ok(filled))
+    }
+}
+
+/// The most slices of one receive: 256 KiB in blocks, and a tail that was begun before.
+#[cfg(feature = "net")]
+#[allow(dead_code)]
+const SLICES: usize = 17;
+
+/// Receives into the spares of `tail` and `fresh`, in this order, with one system call, and does not count the
+/// bytes as data yet. At most `max` bytes, and no more than the first 17 ranges hold.
+#[cfg(feature = "net")]
+#[allow(dead_code)]
+pub(crate) fn recv_vectored(
+    socket: &socket2::Socket,
+    tail: Option<&mut Owned>,
+    fresh: &mut [Owned],
+    max: usize,
+) -> io::Result<usize> {
+    let mut ranges = tail.into_iter().chain(fresh);
+    let mut offered: [Option<&mut Owned>; SLICES] = std::array::from_fn(|_| ranges.next());
+    let mut slices: [MaybeUninitSlice<'_>; SLICES] =
+        std::array::from_fn(|_| MaybeUninitSlice::new(&mut []));
+    let (mut used, mut left) = (0, max);
+    for range in offered.iter_mut().flatten() {
+        let n = left.min(range.spare());
+        left -= n;
+        slices[used] = MaybeUninitSlice::new(range.spare_uninit(n));
+        used += 1;
+    }
+    let (received, _) = socket.recv_vectored(&mut slices[..used])?;
+
+    let mut left = received;
+    for range in offered.into_iter().flatten() {
+        let n = left.min(range.spare());
+        left -= n;
+        // SAFETY: the kernel has filled the slices in their order with `received` bytes in all.
+        unsafe { range.assume_written(n) };
+    }
+    Ok(received)
+}
