@@ -1,0 +1,191 @@
+//! The proxy itself: accepts, connects to the upstream, and leaves the rest to [`Relay`].
+
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    cli::ProxyConfig,
+    ledger::{Entry, Ledger, Moved},
+    lines::{say, warn},
+    relay_standin::{HalfClose, Relay},
+    stop::StopRequests,
+};
+
+/// How long accepting rests when the system has no descriptor or memory for a further connection. Those that run go
+/// on meanwhile, and their end is what helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs until it is asked to stop. An error is what keeps it from starting.
+pub(crate) async fn run(config: ProxyConfig) -> anyhow::Result<()> {
+    let mut stop = StopRequests::listen(config.until_eof).context("cannot listen to signals")?;
+    // A name is resolved anew for each client; here only a name that nobody knows is told from one that is down.
+    let _ = lookup_host(&config.connect)
+        .await
+        .with_context(|| format!("cannot resolve upstream {}", config.connect))?;
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    say(format_args!("listening on {}", listener.local_addr()?));
+
+    let door = Door {
+        listener,
+        gate: Arc::new(Semaphore::new(config.max_connections)),
+        failing: false,
+    };
+    let mut server = Server {
+        config: Arc::new(config),
+        ledger: Arc::default(),
+        connections: JoinSet::new(),
+    };
+    tokio::select! {
+        // The door goes with this future: the port is free for a successor once the stop was asked for.
+        () = server.serve_all(door) => {}
+        () = stop.next() => {}
+    }
+    server.finish(&mut stop).await;
+    Ok(())
+}
+
+struct Server {
+    config: Arc<ProxyConfig>,
+    ledger: Arc<Ledger>,
+    connections: JoinSet<()>,
+}
+
+impl Server {
+    async fn serve_all(&mut self, mut door: Door) {
+        let ledger = Arc::clone(&self.ledger);
+        let stats = report(&ledger, self.config.stats);
+        tokio::pin!(stats);
+        loop {
+            tokio::select! {
+                (client, from, permit) = door.next() => {
+                    let serving = serve(client, from, self.ledger.enter(), Arc::clone(&self.config));
+                    self.connections.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Some(_) = self.connections.join_next() => {}
+                () = &mut stats => {}
+            }
+        }
+    }
+
+    /// Lets the connections end by themselves, for as long as they may and as nobody insists.
+    async fn finish(&mut self, stop: &mut StopRequests) {
+        let running = self.connections.len();
+        let grace = self.config.grace;
+        warn(format_args!(
+            "stopping: {running} still running, closed in {grace:?} at the latest"
+        ));
+        tokio::select! {
+            () = async { while self.connections.join_next().await.is_some() {} } => {}
+            () = sleep(grace) => {}
+            () = stop.next() => {}
+        }
+        self.connections.shutdown().await;
+    }
+}
+
+/// Where clients come in.
+struct Door {
+    listener: TcpListener,
+    /// Holds clients back in the kernel's queue while there are as many as may be.
+    gate: Arc<Semaphore>,
+    /// Whether the last attempt failed, which was then told.
+    failing: bool,
+}
+
+impl Door {
+    /// The next client, once there may be one more.
+    ///
+    /// # Cancel safety
+    ///
+    /// No client is lost: one that was accepted is returned at once. A pause is cut short.
+    async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        let permit = Arc::clone(&self.gate).acquire_owned().await;
+        let permit = permit.expect("the gate is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((client, from)) => {
+                    self.failing = false;
+                    return (client, from, permit);
+                }
+                Err(error) if is_of_one_client(&error) => {}
+                Err(error) => {
+                    if !mem::replace(&mut self.failing, true) {
+                        warn(format_args!("cannot accept: {error}; trying on"));
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a client had gone before it was accepted, which says nothing about the next.
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// One client from its first byte to its last.
+async fn serve(client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<ProxyConfig>) {
+    let upstream = match connect(&config).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            entry.upstream_unreachable();
+            let upstream = &config.connect;
+            warn(format_args!(
+                "{from}: cannot connect to upstream {upstream}: {error}"
+            ));
+            return;
+        }
+    };
+    // A socket that refuses is about to fail in its relay anyway.
+    let _ = client.set_nodelay(true);
+    let _ = upstream.set_nodelay(true);
+
+    let mut relay = Relay::new(client, upstream)
+        .buffer(config.buffer)
+        .half_close(HalfClose::Linger(config.linger))
+        .counters(entry.counters());
+    if let Some(idle) = config.idle {
+        relay = relay.idle_timeout(idle);
+    }
+    if relay.run().await.is_err() {
+        entry.broken();
+    }
+}
+
+async fn connect(config: &ProxyConfig) -> io::Result<TcpStream> {
+    timeout(config.connect_timeout, TcpStream::connect(&config.connect))
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+}
+
+/// Prints a line of figures each `every`; never ends.
+async fn report(ledger: &Ledger, every: Option<Duration>) {
+    let Some(every) = every else {
+        return std::future::pending().await;
+    };
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let mut moved = Moved::default();
+    loop {
+        ticks.tick().await;
+        say(format_args!("stats: {}", ledger.line(&mut moved, every)));
+    }
+}
