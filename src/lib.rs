@@ -6,7 +6,9 @@ pub mod buffer;
 mod error;
 mod segment;
 
-pub use buffer::{COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, Reservation, SlicesMut};
+pub use buffer::{
+    COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, FileSegment, Reservation, SlicesMut,
+};
 pub use error::{BufferError, Result};
 
 /// Keeps the examples in the README compiling and true.

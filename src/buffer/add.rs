@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{BLOCK, End, EvBuffer, owner::Flags};
 use crate::{
     error::{BufferError, Result},
-    segment::{Owned, Segment, size},
+    segment::{FileSegment, Owned, Segment, size},
 };
 
 /// Room in front of the data in a block that was made for prepending, in bytes: a header or two more.
@@ -176,7 +176,7 @@ impl EvBuffer {
     fn push_front(&mut self, data: &[u8]) -> bool {
         match self.body.front_mut() {
             Some(Segment::Owned(first)) => first.push_front(data),
-            Some(Segment::Shared(_)) => false,
+            Some(Segment::Shared(_) | Segment::File(_)) => false,
             None if self.tail.is_empty() => false,
             None => self.tail.push_front(data),
         }
@@ -186,7 +186,7 @@ impl EvBuffer {
     fn block_before(&self, data: &[u8]) -> Result<Owned> {
         let previous = match self.body.front() {
             Some(Segment::Owned(first)) => first.charge(),
-            Some(Segment::Shared(_)) => 0,
+            Some(Segment::Shared(_) | Segment::File(_)) => 0,
             None => self.tail.charge(),
         };
         let wanted = if data.len() < BLOCK {
@@ -251,6 +251,30 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_add_reference")]
     pub fn add_owner<T: AsRef<[u8]> + Send + 'static>(&mut self, owner: T) -> Result<()> {
         self.reference(Bytes::from_owner(owner), End::Back)
+    }
+
+    /// Links a range of a file behind the last byte.
+    ///
+    /// A socket that a [`BufferEvent`](crate::BufferEvent) writes to is sent the bytes by the kernel. What needs them in
+    /// memory loads them, once, with blocking reads of at most 256 KiB; see [`FileSegment`]. A range of no bytes leaves
+    /// nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    #[doc(alias = "evbuffer_add_file")]
+    #[doc(alias = "evbuffer_add_file_segment")]
+    pub fn add_file(&mut self, file: FileSegment) -> Result<()> {
+        let n = usize::try_from(file.len()).map_err(|_| BufferError::TooLarge)?;
+        if n == 0 {
+            return Ok(());
+        }
+        self.check_growth(End::Back, n)?;
+        for piece in file.pieces() {
+            self.link(Segment::File(piece));
+        }
+        self.debug_check();
+        Ok(())
     }
 
     fn reference(&mut self, data: Bytes, end: End) -> Result<()> {

@@ -8,6 +8,8 @@ use std::{
 use crate::segment::{Owned, Segment};
 
 /// The data of a buffer, one slice a segment, from [`EvBuffer::chunks`](crate::EvBuffer::chunks).
+///
+/// A file range is loaded when its turn comes, and ends the iteration if that fails.
 #[derive(Clone, Debug)]
 pub struct Chunks<'a> {
     /// What is left of a segment that was entered in the middle.
@@ -46,7 +48,13 @@ impl<'a> Iterator for Chunks<'a> {
             return Some(std::mem::take(&mut self.first));
         }
         if let Some(segment) = self.body.next() {
-            return Some(segment.as_slice());
+            let chunk = segment.load();
+            if chunk.is_err() {
+                // What lies behind bytes that cannot be had must not be taken for them.
+                self.body = Default::default();
+                self.tail = &[];
+            }
+            return chunk.ok();
         }
         let tail = std::mem::take(&mut self.tail);
         (!tail.is_empty()).then_some(tail)
@@ -56,9 +64,8 @@ impl<'a> Iterator for Chunks<'a> {
         let left = usize::from(!self.first.is_empty())
             + self.body.len()
             + usize::from(!self.tail.is_empty());
-        (left, Some(left))
+        (0, Some(left))
     }
 }
 
-impl ExactSizeIterator for Chunks<'_> {}
 impl FusedIterator for Chunks<'_> {}

@@ -80,7 +80,7 @@ fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
     let mut left: usize = run.iter().map(Segment::len).sum();
     let mut blocks: Vec<Owned> = Vec::new();
     for segment in run {
-        let mut data = segment.as_slice();
+        let mut data = segment.load()?;
         while !data.is_empty() {
             match blocks.last_mut() {
                 Some(block) if block.spare() > 0 => {

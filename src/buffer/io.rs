@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{End, EvBuffer};
+use super::{End, EvBuffer, Segment};
 
 /// The most slices that one vectored write is given.
 pub(crate) const SLICES_MAX: usize = 64;
@@ -52,6 +52,7 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
+        self.load_first(1)?;
         let written = self
             .with_slices(n, |slices| dst.write_vectored(slices))?
             .min(n);
@@ -98,10 +99,11 @@ impl EvBuffer {
         if n == 0 {
             return Poll::Ready(Ok(0));
         }
+        self.load_first(1)?;
         let written = if dst.is_write_vectored() {
             self.with_slices(n, |slices| dst.poll_write_vectored(cx, slices))
         } else {
-            let first = self.first_slice();
+            let first = self.first_in_memory();
             dst.poll_write(cx, &first[..first.len().min(n)])
         };
         let written = ready!(written)?.min(n);
@@ -117,11 +119,11 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold.
+    /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory.
     pub(crate) fn with_slices<R>(&self, n: usize, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut used, mut left) = (0, n);
-        for (slot, chunk) in slices.iter_mut().zip(self.chunks()) {
+        for (slot, chunk) in slices.iter_mut().zip(self.chunks_in_memory()) {
             let chunk = &chunk[..chunk.len().min(left)];
             *slot = IoSlice::new(chunk);
             used += 1;
@@ -131,5 +133,12 @@ impl EvBuffer {
             }
         }
         f(&slices[..used])
+    }
+
+    /// The data up to the first file range that is not in memory.
+    fn chunks_in_memory(&self) -> impl Iterator<Item = &[u8]> {
+        let body = self.body.iter().map(Segment::in_memory);
+        let tail = (!self.tail.is_empty()).then(|| Some(self.tail.as_slice()));
+        body.chain(tail).map_while(|chunk| chunk)
     }
 }

@@ -18,6 +18,7 @@ use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
+pub use crate::segment::FileSegment;
 pub use chunks::Chunks;
 pub(crate) use owner::Ext;
 pub use reserve::{Reservation, SlicesMut};
@@ -149,14 +150,7 @@ impl EvBuffer {
     /// A block that several buffers share counts with the first of them. Costs one step a segment.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        let shown = |segment: &Segment| {
-            if segment.charge() == 0 {
-                segment.len()
-            } else {
-                0
-            }
-        };
-        self.held + self.body.iter().map(shown).sum::<usize>()
+        self.held + self.body.iter().map(Segment::shown).sum::<usize>()
     }
 
     /// Returns the number of segments that hold data.
@@ -281,6 +275,9 @@ impl EvBuffer {
         self.seal_tail();
         self.len += segment.len();
         self.held += segment.charge();
+        if matches!(segment, Segment::File(_)) {
+            self.flags.insert(Flags::FILES);
+        }
         self.body.push_back(segment);
     }
 
@@ -346,7 +343,7 @@ impl EvBuffer {
         if self.body.capacity() > 0 {
             self.settle_ring();
         }
-        self.flags.remove(Flags::WASTEFUL);
+        self.flags.remove(Flags::EMPTIED);
     }
 
     #[cold]

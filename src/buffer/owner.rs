@@ -6,7 +6,7 @@ use super::{End, EvBuffer};
 
 /// States of a buffer that the hot paths ask for with one comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Flags(u8);
+pub(super) struct Flags(u16);
 
 impl Flags {
     pub(super) const NONE: Self = Self(0);
@@ -22,6 +22,10 @@ impl Flags {
     pub(super) const SHARED: Self = Self(1 << 6);
     /// Much more memory is held than data: the next addition compacts.
     pub(super) const WASTEFUL: Self = Self(1 << 7);
+    /// A file range may be among the segments.
+    pub(super) const FILES: Self = Self(1 << 8);
+    /// What no longer holds once the last byte has gone.
+    pub(super) const EMPTIED: Self = Self(Self::WASTEFUL.0 | Self::FILES.0);
     /// Whatever sends an addition at the back the slow way.
     pub(super) const SLOW_ADD: Self = Self(
         Self::FROZEN_BACK.0
@@ -52,6 +56,10 @@ impl Flags {
     #[inline]
     pub(super) const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    pub(super) const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     pub(super) fn insert(&mut self, other: Self) {

@@ -4,7 +4,7 @@ use std::{io::IoSlice, mem};
 
 use bytes::Bytes;
 
-use super::{COPY_THRESHOLD, End, EvBuffer};
+use super::{COPY_THRESHOLD, End, EvBuffer, owner::Flags};
 use crate::{
     error::{BufferError, Result},
     segment::{Owned, Segment, size},
@@ -43,6 +43,7 @@ impl EvBuffer {
     #[inline]
     pub fn remove(&mut self, out: &mut [u8]) -> Result<usize> {
         let n = self.removable(out.len())?;
+        self.load_first(n)?;
         self.copy_front(&mut out[..n]);
         self.discard(n);
         Ok(n)
@@ -72,6 +73,7 @@ impl EvBuffer {
         if n == 0 {
             return Ok(Bytes::new());
         }
+        self.load_first(n)?;
         let first = self.first_len();
         if n > first {
             let gathered = self.gather(n)?;
@@ -79,7 +81,7 @@ impl EvBuffer {
             return Ok(gathered);
         }
         if n < COPY_THRESHOLD && first - n < COPY_THRESHOLD && self.first_is_owned() {
-            let copied = Bytes::copy_from_slice(&self.first_slice()[..n]);
+            let copied = Bytes::copy_from_slice(&self.first_in_memory()[..n]);
             self.discard(n);
             return Ok(copied);
         }
@@ -105,19 +107,23 @@ impl EvBuffer {
 
     /// Makes `Bytes` of the first segment, of which there is one, so that pieces of it cost one atomic operation each.
     pub(super) fn share_first(&mut self) {
-        let owned = match self.body.front_mut() {
-            Some(Segment::Shared(_)) => return,
-            Some(Segment::Owned(owned)) => {
-                self.held -= owned.charge();
-                mem::take(owned)
-            }
+        let first = match self.body.front_mut() {
+            Some(first) => first,
             None => {
                 let owned = self.data_of_tail();
                 self.body.push_front(Segment::Shared(owned.into_bytes()));
                 return;
             }
         };
-        self.body[0] = Segment::Shared(owned.into_bytes());
+        let bytes = match first {
+            Segment::Shared(_) => return,
+            Segment::Owned(owned) => {
+                self.held -= owned.charge();
+                mem::take(owned).into_bytes()
+            }
+            Segment::File(file) => file.bytes(),
+        };
+        *first = Segment::Shared(bytes);
     }
 
     /// The data of the tail, whose spare stays if it is worth that.
@@ -133,11 +139,12 @@ impl EvBuffer {
     ///
     /// # Errors
     ///
-    /// None at present; a file segment that cannot be loaded will be one.
+    /// [`BufferError::File`] if there is a file range among them that cannot be loaded.
     #[doc(alias = "evbuffer_copyout")]
     #[inline]
     pub fn copyout(&self, out: &mut [u8]) -> Result<usize> {
         let n = out.len().min(self.len());
+        self.load_first(n)?;
         self.copy_front(&mut out[..n]);
         Ok(n)
     }
@@ -156,6 +163,7 @@ impl EvBuffer {
             });
         }
         let n = out.len().min(self.len() - pos);
+        self.load_first(pos + n)?;
         copy_chunks(self.chunks_from(pos), &mut out[..n]);
         Ok(n)
     }
@@ -181,11 +189,12 @@ impl EvBuffer {
         if n > self.len() {
             return None;
         }
+        self.load_first(n).ok()?;
         if n > self.first_len() {
             self.pull_up(n).ok()?;
             self.debug_check();
         }
-        Some(&self.first_slice()[..n])
+        Some(&self.first_in_memory()[..n])
     }
 
     #[cold]
@@ -199,7 +208,7 @@ impl EvBuffer {
         let mut first = self.roomy_first(n)?;
         let mut left = n - first.len();
         while left > 0 {
-            let piece = self.first_slice();
+            let piece = self.first_in_memory();
             let piece = &piece[..piece.len().min(left)];
             first.push(piece);
             let piece_len = piece.len();
@@ -219,18 +228,18 @@ impl EvBuffer {
     /// Unlinks a block with room for the first `n` bytes: the first segment if it has that room, so that looking further
     /// and further ahead copies each byte a bounded number of times; else a new block with that segment's data.
     fn roomy_first(&mut self, n: usize) -> Result<Owned> {
-        if let Some(Segment::Owned(first)) = self.body.front()
-            && first.spare() >= n - first.len()
-            && let Some(Segment::Owned(first)) = self.body.pop_front()
-        {
-            self.held -= first.charge();
-            return Ok(first);
+        match self.body.front_mut() {
+            Some(Segment::Owned(first)) if first.spare() >= n - first.len() => {
+                let first = mem::take(first);
+                self.held -= first.charge();
+                self.body.pop_front();
+                Ok(first)
+            }
+            Some(Segment::Owned(first)) => {
+                Owned::with_capacity(size::next_block(n, first.charge())?)
+            }
+            _ => Owned::with_capacity(size::next_block(n, 0)?),
         }
-        let previous = match self.body.front() {
-            Some(Segment::Owned(first)) => first.charge(),
-            _ => 0,
-        };
-        Owned::with_capacity(size::next_block(n, previous)?)
     }
 
     /// Lists the data from position `pos` on in `out`, one slice a segment, and returns how many slices were filled.
@@ -337,20 +346,46 @@ impl EvBuffer {
         }
     }
 
-    /// The first segment's data; empty if there is none.
+    /// The first segment's data, if that is in memory; else nothing.
     #[inline]
-    pub(super) fn first_slice(&self) -> &[u8] {
-        self.body
-            .front()
-            .map_or_else(|| self.tail.as_slice(), Segment::as_slice)
+    pub(super) fn first_in_memory(&self) -> &[u8] {
+        match self.body.front() {
+            Some(first) => first.in_memory().unwrap_or_default(),
+            None => self.tail.as_slice(),
+        }
     }
 
-    fn first_len(&self) -> usize {
-        self.first_slice().len()
+    /// Brings what of the first `n` bytes lies in files into memory, so that nothing after this can fail.
+    #[inline]
+    pub(super) fn load_first(&self, n: usize) -> Result<()> {
+        if self.flags.intersects(Flags::FILES) {
+            self.load_files(n)
+        } else {
+            Ok(())
+        }
+    }
+
+    #[cold]
+    fn load_files(&self, n: usize) -> Result<()> {
+        let mut left = n;
+        for segment in &self.body {
+            if left == 0 {
+                break;
+            }
+            segment.load()?;
+            left = left.saturating_sub(segment.len());
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_len(&self) -> usize {
+        self.body
+            .front()
+            .map_or_else(|| self.tail.len(), Segment::len)
     }
 
     fn first_is_owned(&self) -> bool {
-        !matches!(self.body.front(), Some(Segment::Shared(_)))
+        matches!(self.body.front(), None | Some(Segment::Owned(_)))
     }
 }
 

@@ -165,6 +165,7 @@ impl EvBuffer {
     /// # Errors
     ///
     /// [`BufferError::Frozen`](crate::BufferError::Frozen) if the front is frozen and there is a line;
+    /// [`BufferError::File`](crate::BufferError::File) if a file range could not be loaded before a line was found;
     /// [`BufferError::TooLarge`](crate::BufferError::TooLarge) if there is no memory for one that lies in several segments.
     ///
     /// # Examples
@@ -181,6 +182,8 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_readline")]
     pub fn readln(&mut self, style: EolStyle) -> Result<Option<Bytes>> {
         let Some(eol) = self.search_eol(self.scan_start(style), style) else {
+            // Where bytes cannot be had there may have been a line.
+            self.load_first(self.len())?;
             self.scanned = u32::try_from(self.len()).unwrap_or(u32::MAX);
             self.scanned_for = style;
             return Ok(None);

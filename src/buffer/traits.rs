@@ -145,8 +145,9 @@ impl BufRead for EvBuffer {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if !self.is_empty() {
             self.check_not_frozen(End::Front)?;
+            self.load_first(1)?;
         }
-        Ok(self.first_slice())
+        Ok(self.first_in_memory())
     }
 
     fn consume(&mut self, n: usize) {
@@ -177,9 +178,15 @@ impl Buf for EvBuffer {
         self.len()
     }
 
+    /// # Panics
+    ///
+    /// If the first segment is a file range that cannot be loaded: an empty chunk would make the default methods of
+    /// this trait loop for ever. All fallible methods return [`BufferError::File`](crate::BufferError::File) instead.
     #[inline]
     fn chunk(&self) -> &[u8] {
-        self.first_slice()
+        self.load_first(1)
+            .expect("a file range at the front cannot be loaded");
+        self.first_in_memory()
     }
 
     fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
@@ -254,6 +261,7 @@ impl AsyncRead for EvBuffer {
         let n = out.remaining().min(this.len());
         if n > 0 {
             this.check_not_frozen(End::Front)?;
+            this.load_first(n)?;
         }
         for chunk in this.chunks() {
             let here = chunk.len().min(out.remaining());

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{COPY_THRESHOLD, End, EvBuffer};
+use super::{COPY_THRESHOLD, End, EvBuffer, owner::Flags};
 use crate::{error::Result, segment::Segment};
 
 impl EvBuffer {
@@ -41,7 +41,7 @@ impl EvBuffer {
 
     fn take_all(&mut self, src: &mut EvBuffer) {
         let n = src.len();
-        if n < COPY_THRESHOLD && src.segments() == 1 && self.copy_short(src.first_slice()) {
+        if n < COPY_THRESHOLD && src.segments() == 1 && self.copy_short(src.first_in_memory()) {
             return src.discard(n);
         }
         if !src.tail.is_empty() {
@@ -63,9 +63,7 @@ impl EvBuffer {
 
     /// Moves the body of `src` behind ours; the longer list stays in place.
     fn append_body(&mut self, src: &mut EvBuffer) {
-        let moved = src.held - src.tail.charge();
-        src.held -= moved;
-        self.held += moved;
+        self.adopt(src);
         if self.body.len() < src.body.len() {
             while let Some(segment) = self.body.pop_back() {
                 src.body.push_front(segment);
@@ -74,6 +72,14 @@ impl EvBuffer {
         } else {
             self.body.append(&mut src.body);
         }
+    }
+
+    /// Answers from now on for what the body of `src` holds.
+    fn adopt(&mut self, src: &mut EvBuffer) {
+        let moved = src.held - src.tail.charge();
+        src.held -= moved;
+        self.held += moved;
+        self.flags.insert(src.flags.only(Flags::FILES));
     }
 
     /// Moves all bytes of `src` before the first byte of `self` and returns how many that were.
@@ -90,7 +96,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Front, n)?;
         src.check_not_frozen(End::Front)?;
-        if n < COPY_THRESHOLD && src.segments() == 1 && self.prepend(src.first_slice()).is_ok() {
+        if n < COPY_THRESHOLD && src.segments() == 1 && self.prepend_short(src.first_in_memory()) {
             src.discard(n);
             return Ok(n);
         }
@@ -99,9 +105,7 @@ impl EvBuffer {
             src.body.push_back(Segment::Owned(tail));
         }
         mem::swap(&mut self.body, &mut src.body);
-        let moved = src.held - src.tail.charge();
-        src.held -= moved;
-        self.held += moved;
+        self.adopt(src);
         self.body.append(&mut src.body);
         self.note_prepended(n);
         src.note_removed(n);
@@ -143,11 +147,12 @@ impl EvBuffer {
 
     /// Moves what of the first segment is among the first `left` bytes, without an account of our length.
     fn move_front(&mut self, dst: &mut EvBuffer, left: usize) -> usize {
-        let first = self.first_slice();
-        let n = first.len().min(left);
-        if n < COPY_THRESHOLD && dst.copy_short(&first[..n]) {
+        let first_len = self.first_len();
+        let n = first_len.min(left);
+        let first = self.first_in_memory();
+        if n < COPY_THRESHOLD && dst.copy_short(&first[..n.min(first.len())]) {
             self.skip(n);
-        } else if n < first.len() || self.body.is_empty() {
+        } else if n < first_len || self.body.is_empty() {
             let piece = match self.body.front_mut() {
                 Some(first) => first.split_to(n),
                 None => {
@@ -193,12 +198,22 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, n)?;
         for segment in &mut src.body {
-            if segment.len() >= COPY_THRESHOLD || !self.copy_short(segment.as_slice()) {
+            let short = if segment.len() < COPY_THRESHOLD {
+                segment.in_memory()
+            } else {
+                None
+            };
+            if !self.copy_short(short.unwrap_or_default()) {
                 self.link(segment.share());
             }
         }
         let tail = src.tail.len();
-        if tail > 0 && (tail >= COPY_THRESHOLD || !self.copy_short(src.tail.as_slice())) {
+        let short = if tail < COPY_THRESHOLD {
+            src.tail.as_slice()
+        } else {
+            &[]
+        };
+        if tail > 0 && !self.copy_short(short) {
             self.link(Segment::Owned(src.tail.share(tail)));
         }
         self.compact_if_wasteful();
@@ -206,8 +221,13 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Copies a piece that is too short to be shared; false if there is no memory for it.
+    /// Copies a piece that is too short to be shared; false if there is none, or no memory for it.
     fn copy_short(&mut self, piece: &[u8]) -> bool {
-        self.add(piece).is_ok()
+        !piece.is_empty() && self.add(piece).is_ok()
+    }
+
+    /// The same at the front.
+    fn prepend_short(&mut self, piece: &[u8]) -> bool {
+        !piece.is_empty() && self.prepend(piece).is_ok()
     }
 }

@@ -1,14 +1,19 @@
-//! One link of a chain: memory of its own, or bytes that it shares.
+//! One link of a chain: memory of its own, bytes that it shares, or a range of a file.
 //!
 //! This folder holds the `unsafe` code of the buffer. Everything above it sees slices.
 
 mod block;
+mod file;
 mod owned;
 mod recv;
 pub(crate) mod size;
 
 use bytes::Bytes;
 
+use crate::error::Result;
+
+pub(crate) use file::FilePiece;
+pub use file::FileSegment;
 pub(crate) use owned::Owned;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
@@ -21,13 +26,28 @@ pub(crate) enum Segment {
     Owned(Owned),
     /// Foreign or lent memory, released when the last `Bytes` of it goes.
     Shared(Bytes),
+    /// A range of a file, in memory or not.
+    File(FilePiece),
 }
 
 impl Segment {
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    /// The data, if it is in memory.
+    #[inline]
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match self {
-            Self::Owned(owned) => owned.as_slice(),
-            Self::Shared(bytes) => bytes,
+            Self::Owned(owned) => Some(owned.as_slice()),
+            Self::Shared(bytes) => Some(bytes),
+            Self::File(file) => file.loaded(),
+        }
+    }
+
+    /// The data. A file is read for it, which blocks and may fail.
+    #[inline]
+    pub(crate) fn load(&self) -> Result<&[u8]> {
+        match self {
+            Self::Owned(owned) => Ok(owned.as_slice()),
+            Self::Shared(bytes) => Ok(bytes),
+            Self::File(file) => file.load(),
         }
     }
 
@@ -35,6 +55,7 @@ impl Segment {
         match self {
             Self::Owned(owned) => owned.len(),
             Self::Shared(bytes) => bytes.len(),
+            Self::File(file) => file.len(),
         }
     }
 
@@ -43,6 +64,7 @@ impl Segment {
         match self {
             Self::Owned(owned) => owned.advance(n),
             Self::Shared(bytes) => bytes::Buf::advance(bytes, n),
+            Self::File(file) => file.advance(n),
         }
     }
 
@@ -55,6 +77,7 @@ impl Segment {
                 Self::Owned(front)
             }
             Self::Shared(bytes) => Self::Shared(bytes.split_to(n)),
+            Self::File(file) => Self::File(file.split_to(n)),
         }
     }
 
@@ -63,6 +86,7 @@ impl Segment {
         match self {
             Self::Owned(owned) => Self::Owned(owned.share(owned.len())),
             Self::Shared(bytes) => Self::Shared(bytes.clone()),
+            Self::File(file) => Self::File(file.clone()),
         }
     }
 
@@ -70,7 +94,16 @@ impl Segment {
     pub(crate) fn charge(&self) -> usize {
         match self {
             Self::Owned(owned) => owned.charge(),
-            Self::Shared(_) => 0,
+            Self::Shared(_) | Self::File(_) => 0,
+        }
+    }
+
+    /// Bytes of foreign or lent memory that this segment shows.
+    pub(crate) fn shown(&self) -> usize {
+        match self {
+            Self::Owned(owned) if owned.charge() > 0 => 0,
+            Self::File(file) => file.loaded().map_or(0, <[u8]>::len),
+            Self::Owned(_) | Self::Shared(_) => self.len(),
         }
     }
 }

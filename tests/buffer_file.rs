@@ -1,0 +1,175 @@
+//! File ranges in a buffer: loaded when their bytes are needed, never silently short.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
+    sync::Arc,
+};
+
+use bytes::Buf;
+use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, FileSegment};
+
+fn pattern(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i % 251) as u8).collect()
+}
+
+fn file_of(data: &[u8]) -> Arc<File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(data).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    Arc::new(file)
+}
+
+/// A file whose segment was made before it was cut to `len` bytes.
+fn cut_file(data: &[u8], len: u64) -> FileSegment {
+    let file = file_of(data);
+    let segment = FileSegment::new(file.clone(), ..).unwrap();
+    file.set_len(len).unwrap();
+    segment
+}
+
+#[test]
+fn a_range_is_checked_against_the_file_when_made() {
+    let file = file_of(b"0123456789");
+    assert_eq!(FileSegment::new(file.clone(), 4..).unwrap().len(), 6);
+    for bad in [11..12, 0..11, 5..u64::MAX] {
+        let error = FileSegment::new(file.clone(), bad).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+    #[allow(clippy::reversed_empty_ranges)]
+    let reversed = FileSegment::new(file.clone(), 5..4);
+    assert!(reversed.is_err());
+    let segment = FileSegment::new(file, 2..8).unwrap();
+    assert!(segment.slice(..7).is_err());
+    assert!(segment.slice(..=u64::MAX).is_err());
+    assert_eq!(segment.slice(1..=2).unwrap().len(), 2);
+}
+
+#[test]
+fn bytes_of_a_file_are_those_of_the_range_however_they_are_read() {
+    let data = pattern(600_000);
+    let segment = FileSegment::new(file_of(&data), 100..).unwrap();
+    let with_file = || {
+        let mut buffer = EvBuffer::from(&b"head"[..]);
+        buffer.add_file(segment.clone()).unwrap();
+        buffer.add(b"tail").unwrap();
+        buffer
+    };
+    let all = [b"head", &data[100..], b"tail"].concat();
+
+    assert_eq!(with_file(), all);
+    assert_eq!(with_file().pullup(all.len()).unwrap(), all);
+    assert_eq!(with_file().take_bytes(usize::MAX).unwrap(), all);
+    assert_eq!(with_file().search(b"tail", ..), Some(all.len() - 4));
+    let mut out = Vec::new();
+    with_file().read_to_end(&mut out).unwrap();
+    assert_eq!(out, all);
+    let mut by_buf = with_file();
+    assert_eq!(by_buf.copy_to_bytes(all.len()), all);
+
+    let mut whole = with_file();
+    whole.drain(300_000).unwrap();
+    let mut part = EvBuffer::new();
+    whole.remove_buffer(&mut part, 100_000).unwrap();
+    let mut shared = EvBuffer::new();
+    shared.add_buffer_reference(&mut part).unwrap();
+    assert_eq!(shared, all[300_000..400_000]);
+    assert_eq!(part, all[300_000..400_000]);
+    assert_eq!(whole, all[400_000..]);
+    let mut written = Vec::new();
+    while !whole.is_empty() {
+        whole.write_to(&mut written, usize::MAX).unwrap();
+    }
+    assert_eq!(written, all[400_000..]);
+}
+
+#[test]
+fn a_range_takes_no_memory_before_it_is_read() {
+    let mut buffer = EvBuffer::new();
+    buffer
+        .add_file(FileSegment::new(file_of(&pattern(1 << 20)), ..).unwrap())
+        .unwrap();
+    assert_eq!((buffer.len(), buffer.capacity()), (1 << 20, 0));
+    buffer.copyout(&mut [0]).unwrap();
+    assert_eq!(buffer.capacity(), 256 * 1024, "one piece was loaded");
+}
+
+#[test]
+fn an_empty_range_leaves_nothing_behind() {
+    let mut buffer = EvBuffer::new();
+    buffer
+        .add_file(FileSegment::new(file_of(b""), ..).unwrap())
+        .unwrap();
+    assert_eq!((buffer.len(), buffer.segments()), (0, 0));
+}
+
+#[test]
+fn a_file_cut_short_is_an_error_and_the_range_stays() {
+    let short = BufferError::File(io::ErrorKind::UnexpectedEof);
+    let mut buffer = EvBuffer::from(&b"head"[..]);
+    buffer.add_file(cut_file(&pattern(1000), 999)).unwrap();
+    buffer.add(b"\n").unwrap();
+    let len = buffer.len();
+
+    assert_eq!(buffer.remove(&mut vec![0; len]), Err(short));
+    assert_eq!(buffer.copyout(&mut [0; 5]), Err(short));
+    assert_eq!(
+        buffer.copyout(&mut [0; 4]),
+        Ok(4),
+        "what lies before it can be had"
+    );
+    assert_eq!(buffer.copyout_from(5, &mut [0; 1]), Err(short));
+    assert_eq!(buffer.take_bytes(5), Err(short));
+    assert_eq!(buffer.readln(EolStyle::Lf), Err(short));
+    assert_eq!(buffer.pullup(5), None);
+    assert_eq!(
+        buffer.chunks().collect::<Vec<_>>(),
+        [b"head"],
+        "nothing behind it is shown"
+    );
+    assert_eq!(buffer.search(b"\n", ..), None);
+    assert_eq!(buffer.len(), len);
+
+    buffer.drain(4).unwrap();
+    let written = buffer.write_to(&mut Vec::new(), usize::MAX).unwrap_err();
+    assert_eq!(written.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        buffer.fill_buf().unwrap_err().kind(),
+        io::ErrorKind::UnexpectedEof
+    );
+    assert_eq!(buffer.drain(1000), Ok(1000), "it can be dropped unread");
+    assert_eq!(buffer, b"\n"[..]);
+}
+
+#[test]
+#[should_panic(expected = "cannot be loaded")]
+fn buf_chunk_panics_rather_than_to_be_empty() {
+    let mut buffer = EvBuffer::new();
+    buffer.add_file(cut_file(b"abc", 0)).unwrap();
+    buffer.chunk();
+}
+
+#[test]
+fn the_limit_holds_for_files() {
+    let mut buffer = EvBuffer::new();
+    buffer.set_max_len(Some(9));
+    let segment = FileSegment::new(file_of(b"0123456789"), ..).unwrap();
+    assert_eq!(
+        buffer.add_file(segment.clone()),
+        Err(BufferError::Full { max_len: 9 })
+    );
+    buffer.add_file(segment.slice(1..).unwrap()).unwrap();
+    assert_eq!(buffer, b"123456789"[..]);
+}
+
+#[test]
+fn short_pieces_of_a_file_are_moved_without_being_read() {
+    let mut buffer = EvBuffer::new();
+    buffer.add_file(cut_file(b"abc", 0)).unwrap();
+    let mut other = EvBuffer::new();
+    assert_eq!(buffer.remove_buffer(&mut other, 2), Ok(2));
+    assert_eq!(buffer.add_buffer(&mut other), Ok(2));
+    assert_eq!(other.prepend_buffer(&mut buffer), Ok(3));
+    assert_eq!(buffer.add_buffer_reference(&mut other), Ok(3));
+    assert_eq!(buffer.len(), 3);
+}
