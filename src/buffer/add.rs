@@ -10,7 +10,7 @@ use crate::{
     segment::{FileSegment, Owned, Segment, size},
 };
 
-/// Room in front of the data in a block that was made for prepending, in bytes: a header or two more.
+/// The least room in front of the data in a block that was made for prepending, in bytes: a header or two more.
 const HEADROOM: usize = 64;
 
 impl EvBuffer {
@@ -117,13 +117,14 @@ impl EvBuffer {
     fn blocks_for(&self, n: usize) -> Result<Blocks> {
         let mut blocks = Blocks::default();
         let mut left = n;
-        let mut previous = self.tail.charge();
         while left > 0 {
-            let len = left.min(size::max_block());
-            let block = Owned::with_capacity(size::next_block(len, previous)?)?;
-            previous = block.spare();
-            left -= len.min(block.spare());
-            blocks.push(block);
+            // All but the last are as large as a block can be, and the last is made first.
+            let len = (left - 1) % size::max_block() + 1;
+            blocks.push_front(Owned::with_capacity(size::next_block(
+                len,
+                self.tail.charge(),
+            )?)?);
+            left -= len;
         }
         Ok(blocks)
     }
@@ -184,18 +185,14 @@ impl EvBuffer {
 
     /// A block with `data` at its end and room before it.
     fn block_before(&self, data: &[u8]) -> Result<Owned> {
-        let previous = match self.body.front() {
-            Some(Segment::Owned(first)) => first.charge(),
-            Some(Segment::Shared(_) | Segment::File(_)) => 0,
-            None => self.tail.charge(),
-        };
+        // In proportion to what is there, so that many small pieces do not come to lie in a block each.
+        let headroom = (self.len / 8).clamp(HEADROOM, BLOCK);
         let wanted = if data.len() < BLOCK {
-            data.len() + HEADROOM
+            data.len() + headroom
         } else {
             data.len()
         };
-        let len = size::next_block(wanted.min(size::max_block()), previous)?;
-        let mut block = Owned::with_capacity(len)?;
+        let mut block = Owned::with_capacity(size::next_block(wanted.min(size::max_block()), 0)?)?;
         block.align_to_end();
         let fitted = block.push_front(data);
         debug_assert!(fitted, "the block was made for this");
@@ -302,18 +299,17 @@ impl EvBuffer {
 #[derive(Default)]
 struct Blocks {
     first: Option<Owned>,
-    more: std::collections::VecDeque<Owned>,
+    /// The others, last one first.
+    more: Vec<Owned>,
 }
 
 impl Blocks {
-    fn push(&mut self, block: Owned) {
-        match self.first {
-            None if self.more.is_empty() => self.first = Some(block),
-            _ => self.more.push_back(block),
-        }
+    /// Adds a block before all others.
+    fn push_front(&mut self, block: Owned) {
+        self.more.extend(self.first.replace(block));
     }
 
     fn next(&mut self) -> Option<Owned> {
-        self.first.take().or_else(|| self.more.pop_front())
+        self.first.take().or_else(|| self.more.pop())
     }
 }

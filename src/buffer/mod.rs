@@ -271,6 +271,7 @@ impl EvBuffer {
     }
 
     /// Links `segment`, which is not empty, behind all data.
+    #[inline]
     fn link(&mut self, segment: Segment) {
         self.seal_tail();
         self.len += segment.len();
@@ -282,10 +283,14 @@ impl EvBuffer {
     }
 
     /// Moves the data of the tail into the body, so that a segment can be linked behind it. Spare worth keeping stays.
+    #[inline]
     fn seal_tail(&mut self) {
-        if self.tail.is_empty() {
-            return;
+        if !self.tail.is_empty() {
+            self.seal_data();
         }
+    }
+
+    fn seal_data(&mut self) {
         let data = if self.tail.spare() >= size::MIN_SPARE {
             self.tail.split_data()
         } else {
@@ -333,23 +338,13 @@ impl EvBuffer {
     #[inline]
     fn settle_empty(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
-        let before = self.tail.charge();
-        let worth = self.tail.reset();
-        let after = self.tail.charge();
-        self.held = self.held - before + after;
-        if !worth || after > BLOCK {
+        // The tail is all that is left, so that what it answers for is all that is held.
+        if !self.tail.reset() || self.held > BLOCK {
             self.drop_tail();
         }
-        if self.body.capacity() > 0 {
-            self.settle_ring();
-        }
-        self.flags.remove(Flags::EMPTIED);
-    }
-
-    #[cold]
-    fn settle_ring(&mut self) {
-        if self.held + self.body.capacity() * size_of::<Segment>() > BLOCK {
+        if self.body.capacity() * size_of::<Segment>() > BLOCK - self.held {
             self.body = VecDeque::new();
         }
+        self.flags.remove(Flags::EMPTIED);
     }
 }

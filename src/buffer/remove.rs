@@ -70,22 +70,29 @@ impl EvBuffer {
     /// ```
     pub fn take_bytes(&mut self, n: usize) -> Result<Bytes> {
         let n = self.removable(n)?;
+        self.take_front(n, n)
+    }
+
+    /// Removes the first `n` bytes, which are there and may be removed, and returns the first `kept` of them.
+    pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         if n == 0 {
             return Ok(Bytes::new());
         }
         self.load_first(n)?;
         let first = self.first_len();
         if n > first {
-            let gathered = self.gather(n)?;
+            let gathered = self.gather(kept)?;
             self.discard(n);
             return Ok(gathered);
         }
         if n < COPY_THRESHOLD && first - n < COPY_THRESHOLD && self.first_is_owned() {
-            let copied = Bytes::copy_from_slice(&self.first_in_memory()[..n]);
+            let copied = Bytes::copy_from_slice(&self.first_in_memory()[..kept]);
             self.discard(n);
             return Ok(copied);
         }
-        Ok(self.split_first(n))
+        let mut taken = self.split_first(n);
+        taken.truncate(kept);
+        Ok(taken)
     }
 
     /// Takes the first `n` bytes, all in the first segment, without a copy.
@@ -308,6 +315,7 @@ impl EvBuffer {
     }
 
     /// Lets the first `n` bytes go, without an account of the length.
+    #[inline]
     pub(super) fn skip(&mut self, n: usize) {
         let mut left = n;
         while left > 0 {

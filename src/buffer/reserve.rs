@@ -2,7 +2,7 @@
 
 use std::{fmt, slice};
 
-use super::{End, EvBuffer};
+use super::{End, EvBuffer, owner::Flags};
 use crate::{
     error::{BufferError, Result},
     segment::{Owned, size},
@@ -36,6 +36,21 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_reserve_space")]
     #[inline]
     pub fn reserve(&mut self, n: usize) -> Result<Reservation<'_>> {
+        let spare = self.tail.spare();
+        if n <= spare && !self.flags.intersects(Flags::SLOW_ADD) {
+            return Ok(Reservation {
+                buffer: self,
+                spare,
+                fresh: Vec::new(),
+                capacity: spare,
+                cursor: 0,
+            });
+        }
+        self.reserve_slow(n)
+    }
+
+    #[cold]
+    fn reserve_slow(&mut self, n: usize) -> Result<Reservation<'_>> {
         if n > 0 {
             self.check_growth(End::Back, n)?;
         }
@@ -139,7 +154,7 @@ impl<'a> Reservation<'a> {
     #[inline]
     fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Vec<Owned>) -> Self {
         let all = spare + fresh.iter().map(Owned::spare).sum::<usize>();
-        let capacity = if buffer.flags.intersects(super::Flags::LIMITED) {
+        let capacity = if buffer.flags.intersects(Flags::LIMITED) {
             all.min(buffer.room())
         } else {
             all
@@ -212,15 +227,8 @@ impl<'a> Reservation<'a> {
         let to_tail = n.min(self.spare);
         self.buffer.tail.commit(to_tail);
         self.buffer.len += n;
-        let mut left = n - to_tail;
-        for mut block in self.fresh {
-            if left == 0 {
-                break;
-            }
-            let here = left.min(block.spare());
-            block.commit(here);
-            left -= here;
-            self.buffer.replace_tail(block);
+        if n > to_tail {
+            link_blocks(self.buffer, self.fresh, n - to_tail);
         }
         self.buffer.debug_check();
         Ok(())
@@ -243,6 +251,21 @@ impl<'a> Reservation<'a> {
         let first = &mut self.fresh[0];
         let n = first.spare().min(capacity);
         (first, n)
+    }
+}
+
+/// Links the first `n` bytes of `blocks`, the last of which becomes the tail.
+#[inline(never)]
+fn link_blocks(buffer: &mut EvBuffer, blocks: Vec<Owned>, n: usize) {
+    let mut left = n;
+    for mut block in blocks {
+        if left == 0 {
+            break;
+        }
+        let here = left.min(block.spare());
+        block.commit(here);
+        left -= here;
+        buffer.replace_tail(block);
     }
 }
 

@@ -189,9 +189,7 @@ impl EvBuffer {
             return Ok(None);
         };
         self.check_not_frozen(End::Front)?;
-        let line = self.take_bytes(eol.at)?;
-        self.discard(eol.len);
-        Ok(Some(line))
+        self.take_front(eol.at, eol.at + eol.len).map(Some)
     }
 
     /// Where a search for the next line goes on. One byte is looked at again, since it may have been half of an end of

@@ -162,18 +162,28 @@ impl Owned {
     }
 
     /// Makes an empty range as large as it can be again. False if it is not worth keeping.
+    #[inline]
     #[must_use]
     pub(crate) fn reset(&mut self) -> bool {
         debug_assert!(self.is_empty());
-        if let Some(count) = self.count() {
-            if !count.is_one() {
-                return self.spare() >= MIN_SPARE;
-            }
-            self.cap = count.block_len;
-            self.drop_count();
+        if self.count.is_some() && !self.take_block_back() {
+            return self.spare() >= MIN_SPARE;
         }
         self.init = self.init.max(self.end);
         (self.start, self.end) = (0, 0);
+        true
+    }
+
+    /// Makes a range that was shared the only one on its block again, if the others are gone.
+    fn take_block_back(&mut self) -> bool {
+        let Some(count) = self.count() else {
+            return true;
+        };
+        if !count.is_one() {
+            return false;
+        }
+        self.cap = count.block_len;
+        self.drop_count();
         true
     }
 
