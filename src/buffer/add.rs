@@ -252,7 +252,7 @@ impl EvBuffer {
 
     /// Links a range of a file behind the last byte.
     ///
-    /// A socket that a [`BufferEvent`](crate::BufferEvent) writes to is sent the bytes by the kernel. What needs them in
+    /// A socket that a `BufferEvent` writes to is sent the bytes by the kernel. What needs them in
     /// memory loads them, once, with blocking reads of at most 256 KiB; see [`FileSegment`]. A range of no bytes leaves
     /// nothing behind.
     ///

@@ -18,7 +18,7 @@ const PIECE: u64 = 256 * 1024;
 /// A range of an open file, whose length is fixed when it is made.
 ///
 /// [`EvBuffer::add_file`](crate::EvBuffer::add_file) links it into a buffer, any number of times. A socket that a
-/// [`BufferEvent`](crate::BufferEvent) writes to is sent the bytes by the kernel; whatever needs them in memory loads
+/// `BufferEvent` writes to is sent the bytes by the kernel; whatever needs them in memory loads
 /// them, once, in pieces of at most 256 KiB. Cloning and slicing share the descriptor, which is closed with the last of
 /// them. The file is never mapped.
 ///
