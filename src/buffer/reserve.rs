@@ -236,7 +236,7 @@ impl<'a> Reservation<'a> {
 
     /// The memory of the room, for those who fill it without having it zeroed first: the tail if it is part of the room,
     /// and the blocks behind it.
-    #[allow(dead_code)]
+    #[cfg(feature = "net")]
     pub(crate) fn memory(&mut self) -> (Option<&mut Owned>, &mut [Owned]) {
         let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
         (tail, &mut self.fresh)

@@ -43,19 +43,17 @@ impl Owned {
 
 /// The most slices of one receive: 256 KiB in blocks, and a tail that was begun before.
 #[cfg(feature = "net")]
-#[allow(dead_code)]
 const SLICES: usize = 17;
 
 /// Receives into the spares of `tail` and `fresh`, in this order, with one system call, and does not count the
-/// bytes as data yet. At most `max` bytes, and no more than the first 17 ranges hold.
+/// bytes as data yet. Returns how many came, and how many were asked for: `max`, or what the first 17 ranges hold.
 #[cfg(feature = "net")]
-#[allow(dead_code)]
 pub(crate) fn recv_vectored(
     socket: &socket2::Socket,
     tail: Option<&mut Owned>,
     fresh: &mut [Owned],
     max: usize,
-) -> io::Result<usize> {
+) -> io::Result<(usize, usize)> {
     let mut ranges = tail.into_iter().chain(fresh);
     let mut offered: [Option<&mut Owned>; SLICES] = std::array::from_fn(|_| ranges.next());
     let mut slices: [MaybeUninitSlice<'_>; SLICES] =
@@ -67,7 +65,12 @@ pub(crate) fn recv_vectored(
         slices[used] = MaybeUninitSlice::new(range.spare_uninit(n));
         used += 1;
     }
-    let (received, _) = socket.recv_vectored(&mut slices[..used])?;
+    let offered_len = max - left;
+    let received = match &mut slices[..used] {
+        // Half of all reads fit into one range, and then there is no header to copy in and out.
+        [one] => socket.recv(one)?,
+        many => socket.recv_vectored(many)?.0,
+    };
 
     let mut left = received;
     for range in offered.into_iter().flatten() {
@@ -76,5 +79,5 @@ pub(crate) fn recv_vectored(
         // SAFETY: the kernel has filled the slices in their order with `received` bytes in all.
         unsafe { range.assume_written(n) };
     }
-    Ok(received)
+    Ok((received, offered_len))
 }

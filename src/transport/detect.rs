@@ -1,0 +1,186 @@
+//! Finds the socket in a stream whose type is only known to the caller.
+
+use std::{any::TypeId, fmt, time::Duration};
+
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+/// A socket that a stream turned out to be, borrowed from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Socket<'a> {
+    Tcp(&'a TcpStream),
+    #[cfg(unix)]
+    Unix(&'a UnixStream),
+}
+
+/// Where to look for the socket of a stream of type `S`.
+///
+/// A `TcpStream` or `UnixStream`, by value or behind up to two `&mut`, is found by its type. For an enum
+/// or a wrapper the user may say where it is.
+pub(crate) struct Finder<S> {
+    hook: Option<fn(&S) -> Option<&TcpStream>>,
+}
+
+impl<S> Finder<S> {
+    /// Looks at the type of the stream only.
+    pub(crate) const fn by_type() -> Self {
+        Self { hook: None }
+    }
+
+    /// Asks `hook` about a stream whose type is not known here.
+    pub(crate) const fn with_hook(hook: fn(&S) -> Option<&TcpStream>) -> Self {
+        Self { hook: Some(hook) }
+    }
+
+    #[inline]
+    pub(crate) fn socket<'a>(&self, stream: &'a S) -> Option<Socket<'a>> {
+        by_type(stream).or_else(|| self.hook?(stream).map(Socket::Tcp))
+    }
+
+    pub(crate) fn is_tcp(&self, stream: &S) -> bool {
+        matches!(self.socket(stream), Some(Socket::Tcp(_)))
+    }
+
+    /// Makes a TCP socket reset its connection when it is closed. Of any other stream nothing is asked.
+    pub(crate) fn reset_on_close(&self, stream: &S) {
+        if let Some(Socket::Tcp(tcp)) = self.socket(stream) {
+            // It fails for a connection that is gone already, which is what was wanted.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl<S> Clone for Finder<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Finder<S> {}
+
+impl<S> fmt::Debug for Finder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finder")
+            .field("hook", &self.hook.is_some())
+            .finish()
+    }
+}
+
+/// The comparisons are constants for each `S`, so what remains is one branch of these or none.
+#[inline]
+fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
+    if let Some(tcp) = cast::<S, TcpStream>(stream)
+        .or_else(|| cast::<S, &mut TcpStream>(stream).map(|tcp| &**tcp))
+        .or_else(|| cast::<S, &mut &mut TcpStream>(stream).map(|tcp| &***tcp))
+    {
+        return Some(Socket::Tcp(tcp));
+    }
+    #[cfg(unix)]
+    if let Some(unix) = cast::<S, UnixStream>(stream)
+        .or_else(|| cast::<S, &mut UnixStream>(stream).map(|unix| &**unix))
+        .or_else(|| cast::<S, &mut &mut UnixStream>(stream).map(|unix| &***unix))
+    {
+        return Some(Socket::Unix(unix));
+    }
+    None
+}
+
+/// `from` as a `U`, if that is its type but for lifetimes.
+///
+/// `U` is a socket, or `&mut` to one once or twice, and is used here with the lifetime of the borrow.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn cast<T, U>(from: &T) -> Option<&U> {
+    if type_of::<T>() != type_of::<U>() {
+        return None;
+    }
+    // SAFETY: `T` and `U` are the same type up to lifetimes. The sockets have no lifetime parameter, so
+    // only those of the references around them can differ. They outlive the borrow `'_` of `from`, to
+    // which every caller ties the ones in `U`, and behind a shared reference nothing can be written
+    // through them that would not live as long as they did.
+    Some(unsafe { &*std::ptr::from_ref(from).cast::<U>() })
+}
+
+#[inline(always)]
+fn type_of<T>() -> TypeId {
+    typeid::of::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncRead, AsyncWrite},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn tcp() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap()
+    }
+
+    fn port(socket: Option<Socket<'_>>) -> Option<u16> {
+        match socket? {
+            Socket::Tcp(tcp) => Some(tcp.local_addr().unwrap().port()),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// As in generic code: nothing is known of `S`, least of all that it is `'static`.
+    fn found<S: AsyncRead + AsyncWrite + Unpin>(stream: &S) -> Option<u16> {
+        port(Finder::by_type().socket(stream))
+    }
+
+    #[tokio::test]
+    async fn a_tcp_stream_is_found_by_value_and_behind_up_to_two_references() {
+        let mut stream = tcp().await;
+        let expected = Some(stream.local_addr().unwrap().port());
+        assert_eq!(found(&stream), expected);
+        let mut once = &mut stream;
+        assert_eq!(found(&once), expected);
+        let mut twice = &mut once;
+        assert_eq!(found(&twice), expected);
+        assert_eq!(found(&&mut twice), None, "three are not looked through");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_unix_stream_is_found_by_value_and_behind_up_to_two_references() {
+        fn is_unix<S>(stream: &S) -> bool {
+            matches!(Finder::by_type().socket(stream), Some(Socket::Unix(_)))
+        }
+        let (mut stream, _peer) = UnixStream::pair().unwrap();
+        assert!(is_unix(&stream));
+        let mut once = &mut stream;
+        assert!(is_unix(&once));
+        assert!(is_unix(&&mut once));
+    }
+
+    #[tokio::test]
+    async fn other_streams_are_not_taken_for_sockets() {
+        let (mut plain, _peer) = tokio::io::duplex(1);
+        assert_eq!(found(&plain), None);
+        assert_eq!(found(&&mut plain), None);
+    }
+
+    #[tokio::test]
+    async fn a_hook_finds_the_socket_of_an_enum() {
+        enum Either {
+            Socket(TcpStream),
+            Memory,
+        }
+        let finder = Finder::<Either>::with_hook(|either| match either {
+            Either::Socket(tcp) => Some(tcp),
+            Either::Memory => None,
+        });
+        let socket = Either::Socket(tcp().await);
+        assert!(port(finder.socket(&socket)).is_some());
+        let memory = Either::Memory;
+        assert!(finder.socket(&memory).is_none());
+    }
+}

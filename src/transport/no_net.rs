@@ -1,0 +1,62 @@
+//! In place of `detect` in a build without sockets: there is nothing to find.
+
+use std::{
+    convert::Infallible,
+    io,
+    marker::PhantomData,
+    task::{Context, Poll},
+};
+
+use crate::buffer::EvBuffer;
+
+/// The socket of a stream, which no stream has.
+pub(crate) struct Socket(Infallible);
+
+impl Socket {
+    pub(crate) fn poll_recv(
+        self,
+        _: &mut Context<'_>,
+        _: &mut EvBuffer,
+        _: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn poll_send(
+        self,
+        _: &mut Context<'_>,
+        _: &mut EvBuffer,
+        _: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.0 {}
+    }
+}
+
+/// Finds no socket.
+#[derive(Debug)]
+pub(crate) struct Finder<S>(PhantomData<fn(&S)>);
+
+impl<S> Finder<S> {
+    pub(crate) const fn by_type() -> Self {
+        Self(PhantomData)
+    }
+
+    #[inline]
+    pub(crate) fn socket(&self, _: &S) -> Option<Socket> {
+        None
+    }
+
+    pub(crate) fn is_tcp(&self, _: &S) -> bool {
+        false
+    }
+
+    pub(crate) fn reset_on_close(&self, _: &S) {}
+}
+
+impl<S> Clone for Finder<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Finder<S> {}

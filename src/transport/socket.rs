@@ -1,0 +1,146 @@
+//! TCP and Unix sockets: many segments with one system call.
+
+use std::{
+    io::{self, IoSlice},
+    task::{Context, Poll, ready},
+};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+
+use super::detect::Socket;
+use crate::{buffer::EvBuffer, segment};
+
+/// Whether a transfer that fell short of what was offered shows that the socket would block now.
+///
+/// True where Tokio's own reads and writes take it so: with edge-triggered selectors, which report the next change.
+const SHORT_MEANS_BLOCKED: bool = cfg!(all(
+    not(mio_unsupported_force_poll_poll),
+    any(
+        target_os = "android",
+        target_os = "illumos",
+        target_os = "linux",
+        target_os = "redox",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "ios",
+        target_os = "macos",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "tvos",
+        target_os = "visionos",
+        target_os = "watchos",
+    )
+));
+
+impl Socket<'_> {
+    /// Receives at most `max` bytes to the back of `chain` with one system call; 0 is the end of stream.
+    pub(crate) fn poll_recv(
+        self,
+        cx: &mut Context<'_>,
+        chain: &mut EvBuffer,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            // Before there is anything to read no memory is taken. This counts against the task's budget.
+            ready!(self.poll_ready(cx, Interest::READABLE))?;
+            let received = self.transfer(Interest::READABLE, |socket| {
+                let mut room = chain.reserve(max)?;
+                let (tail, fresh) = room.memory();
+                let (n, offered) = segment::recv_vectored(socket, tail, fresh, max)?;
+                room.commit(n)?;
+                Ok((n, offered))
+            });
+            if let Some(received) = received {
+                return Poll::Ready(received);
+            }
+        }
+    }
+
+    /// Sends at most `max` bytes from the front of `chain` with one system call, and drains what was taken.
+    pub(crate) fn poll_send(
+        self,
+        cx: &mut Context<'_>,
+        chain: &mut EvBuffer,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let sent = ready!(chain.with_slices(max, |slices| self.poll_send_slices(cx, slices)))?;
+        chain.drain(sent)?;
+        Poll::Ready(Ok(sent))
+    }
+
+    /// Sends what `slices` show, or the beginning of it, with one system call.
+    pub(crate) fn poll_send_slices(
+        self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
+            let sent = self.transfer(Interest::WRITABLE, |socket| match slices {
+                [one] => Ok((socket.send(one)?, one.len())),
+                many => {
+                    let offered = many.iter().map(|slice| slice.len()).sum();
+                    Ok((socket.send_vectored(many)?, offered))
+                }
+            });
+            if let Some(sent) = sent {
+                return Poll::Ready(sent);
+            }
+        }
+    }
+
+    /// One attempt at `call`, which returns the bytes moved and offered; `None` if the socket would block.
+    ///
+    /// A short transfer ends the readiness, so that the next attempt waits and costs no system call. That must be said
+    /// from inside the same `try_io` that made the call: it clears the readiness seen before the call, not what has
+    /// come since. After a transfer of nothing, the end of stream, the socket stays ready.
+    fn transfer(
+        self,
+        interest: Interest,
+        call: impl FnOnce(&SockRef<'_>) -> io::Result<(usize, usize)>,
+    ) -> Option<io::Result<usize>> {
+        let mut moved = None;
+        let outcome = self.try_io(interest, || {
+            let (n, offered) = call(&self.sock_ref())?;
+            moved = Some(n);
+            if SHORT_MEANS_BLOCKED && 0 < n && n < offered {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        match (outcome, moved) {
+            (_, Some(n)) => Some(Ok(n)),
+            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => None,
+            (Err(error), None) => Some(Err(error)),
+            (Ok(()), None) => unreachable!("a call that succeeds has said how much it moved"),
+        }
+    }
+
+    fn poll_ready(self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match (self, interest.is_readable()) {
+            (Self::Tcp(tcp), true) => tcp.poll_read_ready(cx),
+            (Self::Tcp(tcp), false) => tcp.poll_write_ready(cx),
+            #[cfg(unix)]
+            (Self::Unix(unix), true) => unix.poll_read_ready(cx),
+            #[cfg(unix)]
+            (Self::Unix(unix), false) => unix.poll_write_ready(cx),
+        }
+    }
+
+    fn try_io(self, interest: Interest, f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_io(interest, f),
+            #[cfg(unix)]
+            Self::Unix(unix) => unix.try_io(interest, f),
+        }
+    }
+
+    fn sock_ref(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(tcp) => SockRef::from(*tcp),
+            #[cfg(unix)]
+            Self::Unix(unix) => SockRef::from(*unix),
+        }
+    }
+}
