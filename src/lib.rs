@@ -4,12 +4,18 @@
 
 pub mod buffer;
 mod error;
+pub mod relay;
 mod segment;
+mod transport;
 
 pub use buffer::{
     COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, FileSegment, Reservation, SlicesMut,
 };
 pub use error::{BufferError, Result};
+pub use relay::{
+    HalfClose, OnError, Peer, Progress, Relay, RelayCounters, RelayEnd, RelayError, RelayStream,
+    RelaySummary, Step, copy_bidirectional, relay,
+};
 
 /// Keeps the examples in the README compiling and true.
 #[cfg(doctest)]

@@ -1,0 +1,55 @@
+//! Ends a relay that stands still: the one file here that asks for the time.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{RelayEnd, policy::Deadlines, pump::Turn};
+
+/// The deadlines of a relay and the one timer for them, made when the first of them counts.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) deadlines: Deadlines,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    pub(super) fn new(deadlines: Deadlines) -> Self {
+        Self {
+            deadlines,
+            sleep: None,
+        }
+    }
+
+    /// Waits for the deadline of a relay that has just had its `turn`.
+    ///
+    /// The timer is not moved when bytes move, only when it has fired too early.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<RelayEnd> {
+        // While there is more to do, or nobody could look for want of budget, the relay does not wait.
+        if !self.deadlines.any() || turn.more || !coop::has_budget_remaining() {
+            return Poll::Pending;
+        }
+        let mut moved = turn.moved;
+        loop {
+            let now = Instant::now();
+            let Some((at, end)) = self.deadlines.waiting(now, moved) else {
+                return Poll::Pending;
+            };
+            if at <= now {
+                return Poll::Ready(end);
+            }
+            moved = false;
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+            if sleep.deadline() > at || sleep.is_elapsed() {
+                sleep.as_mut().reset(at);
+            }
+            ready!(sleep.as_mut().poll(cx));
+        }
+    }
+}

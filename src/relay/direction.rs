@@ -1,0 +1,208 @@
+//! One direction of a relay: what it holds and what it wants next. No I/O.
+
+use crate::{buffer::EvBuffer, transport::ReadSizer};
+
+/// From one stream through a chain into the other.
+#[derive(Debug)]
+pub(super) struct Direction {
+    /// What was read and not yet written.
+    pub(super) chain: EvBuffer,
+    /// Bytes the other side has taken.
+    pub(super) written: u64,
+    phase: Phase,
+    sizer: ReadSizer,
+    /// The chain reached its limit, and has not fallen to half of it since.
+    full: bool,
+    /// Something was written since the last flush.
+    pub(super) needs_flush: bool,
+}
+
+/// How far a direction has come. Only ever moves down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Reads and writes.
+    Open,
+    /// Nothing more is read: write what there is, flush, and leave the stream open.
+    Cut,
+    /// Nothing more is read: write what there is, flush, and send the end of stream.
+    Ending,
+    /// Has done so.
+    Done,
+}
+
+/// What is left to do for a direction whose chain is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// Wait for bytes to read.
+    Wait,
+    /// Nothing but to say so with [`Direction::finish`].
+    Finish,
+    /// Shut the stream down.
+    Shutdown,
+    /// Nothing ever again.
+    Done,
+}
+
+impl Direction {
+    /// A direction that begins with the bytes of `chain`.
+    pub(super) fn new(mut chain: EvBuffer) -> Self {
+        // The chain is ours from here on, whatever its former owner forbade.
+        chain.unfreeze(crate::End::Front);
+        chain.unfreeze(crate::End::Back);
+        chain.set_max_len(None);
+        Self {
+            chain,
+            written: 0,
+            phase: Phase::Open,
+            sizer: ReadSizer::default(),
+            full: false,
+            needs_flush: false,
+        }
+    }
+
+    /// How many bytes to read next; `None` while nothing is to be read. `high` is at least one.
+    #[inline]
+    pub(super) fn offer(&mut self, high: usize) -> Option<usize> {
+        let len = self.chain.len();
+        self.full = if self.full {
+            len > high / 2
+        } else {
+            len >= high
+        };
+        if self.full || self.phase != Phase::Open {
+            return None;
+        }
+        Some(self.sizer.offer().min(high - len))
+    }
+
+    /// A read that was offered `offered` bytes has put `n` into the chain; none is the end of stream.
+    #[inline]
+    pub(super) fn filled(&mut self, offered: usize, n: usize) {
+        if n == 0 {
+            self.end();
+        } else {
+            self.sizer.record(offered, n);
+        }
+    }
+
+    /// The other side has taken the first `n` bytes of the chain, which are no longer in it.
+    #[inline]
+    pub(super) fn drained(&mut self, n: usize) {
+        self.written += n as u64;
+        self.needs_flush = true;
+    }
+
+    /// Reads no more: what there is goes out, and then the end of stream.
+    pub(super) fn end(&mut self) {
+        self.phase = self.phase.max(Phase::Ending);
+    }
+
+    /// Reads no more: what there is goes out, and nothing says that it is all.
+    pub(super) fn cut(&mut self) {
+        self.phase = self.phase.max(Phase::Cut);
+    }
+
+    /// Gives up what has not been written.
+    pub(super) fn abandon(&mut self) {
+        self.phase = Phase::Done;
+        self.chain = EvBuffer::new();
+    }
+
+    /// The last step for an empty chain was taken.
+    pub(super) fn finish(&mut self) {
+        self.phase = Phase::Done;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// What to do once the chain is empty and flushed.
+    #[inline]
+    pub(super) fn settle(&self) -> Settle {
+        match self.phase {
+            Phase::Open => Settle::Wait,
+            Phase::Cut => Settle::Finish,
+            Phase::Ending => Settle::Shutdown,
+            Phase::Done => Settle::Done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(len: usize) -> Direction {
+        Direction::new(EvBuffer::from(vec![0; len]))
+    }
+
+    #[test]
+    fn reading_stops_at_the_limit_and_goes_on_at_half_of_it() {
+        let mut direction = holding(7);
+        assert_eq!(direction.offer(8), Some(1), "never more than fits");
+        direction.chain.add(&[0]).unwrap();
+        for (drain, offer) in [(0, None), (3, None), (1, Some(4)), (2, Some(6))] {
+            direction.chain.drain(drain).unwrap();
+            assert_eq!(direction.offer(8), offer, "{} bytes", direction.chain.len());
+        }
+    }
+
+    #[test]
+    fn a_limit_of_one_byte_reads_byte_by_byte() {
+        let mut direction = holding(0);
+        assert_eq!(direction.offer(1), Some(1));
+        direction.chain.add(&[0]).unwrap();
+        assert_eq!(direction.offer(1), None);
+        direction.chain.drain(1).unwrap();
+        assert_eq!(direction.offer(1), Some(1));
+    }
+
+    #[test]
+    fn initial_bytes_beyond_the_limit_are_written_before_anything_is_read() {
+        let mut direction = holding(100);
+        assert_eq!(direction.offer(8), None);
+        direction.chain.drain(95).unwrap();
+        assert_eq!(direction.offer(8), None);
+        direction.chain.drain(1).unwrap();
+        assert_eq!(direction.offer(8), Some(4));
+    }
+
+    #[test]
+    fn after_the_end_nothing_is_read_and_the_end_is_sent_once() {
+        let mut direction = holding(0);
+        direction.filled(2048, 0);
+        assert_eq!(direction.offer(8), None);
+        assert_eq!(direction.settle(), Settle::Shutdown);
+        direction.finish();
+        direction.end();
+        direction.cut();
+        assert_eq!(direction.settle(), Settle::Done);
+    }
+
+    #[test]
+    fn a_direction_that_has_ended_is_not_cut_any_more() {
+        let mut direction = holding(3);
+        direction.end();
+        direction.cut();
+        assert_eq!(direction.settle(), Settle::Shutdown);
+        let mut direction = holding(3);
+        direction.cut();
+        assert_eq!(direction.settle(), Settle::Finish);
+    }
+
+    #[test]
+    fn frozen_and_capped_initial_bytes_still_move() {
+        let mut chain = EvBuffer::from(vec![1; 3]);
+        chain.set_max_len(Some(3));
+        chain.freeze(crate::End::Front);
+        chain.freeze(crate::End::Back);
+        let mut direction = Direction::new(chain);
+        assert_eq!(direction.chain.drain(2), Ok(2));
+        assert_eq!(direction.chain.add(&[0; 9]), Ok(()));
+    }
+}

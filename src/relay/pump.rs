@@ -1,0 +1,214 @@
+//! Moves the bytes of one direction for one poll.
+
+use std::{
+    io,
+    ops::AddAssign,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::coop,
+};
+
+use super::{
+    Step,
+    direction::{Direction, Settle},
+};
+use crate::transport::{self, Finder};
+
+/// Reads and writes of one direction in one poll, before other tasks have their turn.
+const ROUNDS_PER_POLL: u32 = 16;
+
+/// Bytes read or written in one direction in one poll, before other tasks have their turn.
+const BYTES_PER_POLL: usize = 1 << 20;
+
+/// A stream and where its socket is.
+pub(super) struct End<'a, S> {
+    pub(super) stream: &'a mut S,
+    pub(super) finder: Finder<S>,
+}
+
+/// What one poll of a direction came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// Bytes were read or written.
+    pub(super) moved: bool,
+    /// There may be more to do at once; the task was woken for it.
+    pub(super) more: bool,
+}
+
+impl AddAssign for Turn {
+    fn add_assign(&mut self, other: Self) {
+        self.moved |= other.moved;
+        self.more |= other.more;
+    }
+}
+
+/// One direction at work.
+pub(super) struct Pump<'a, R, W> {
+    pub(super) direction: &'a mut Direction,
+    pub(super) from: End<'a, R>,
+    pub(super) to: End<'a, W>,
+    /// The most bytes to hold.
+    pub(super) high: usize,
+}
+
+impl<R, W> Pump<'_, R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    /// Reads and writes until both would wait, or others should have their turn.
+    ///
+    /// Reading goes on while a write waits. Every operation that the direction needs to go on has then
+    /// been polled to `Pending`, so that it will be woken for each.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, (Step, io::Error)> {
+        let mut turn = Turn::default();
+        if self.direction.is_done() {
+            return Ok(turn);
+        }
+        // Streams that are not Tokio's own may be ready for ever and know of no budget.
+        let Poll::Ready(budget) = coop::poll_proceed(cx) else {
+            turn.more = true;
+            return Ok(turn);
+        };
+        let (mut read, mut written, mut write_waits) = (0, 0, false);
+        for _ in 0..ROUNDS_PER_POLL {
+            let fill = self.fill(cx).map_err(|error| (Step::Read, error))?;
+            let drain = match write_waits {
+                true => Moved::Waits,
+                false => self.drain(cx).map_err(|error| (Step::Write, error))?,
+            };
+            write_waits = drain == Moved::Waits;
+            read += fill.bytes();
+            written += drain.bytes();
+            if fill.is_stuck() && drain.is_stuck() {
+                turn.moved = read + written > 0;
+                if turn.moved {
+                    budget.made_progress();
+                }
+                self.settle(cx)?;
+                return Ok(turn);
+            }
+            if read.max(written) >= BYTES_PER_POLL {
+                break;
+            }
+        }
+        budget.made_progress();
+        turn.moved = read + written > 0;
+        turn.more = true;
+        cx.waker().wake_by_ref();
+        Ok(turn)
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let Some(offered) = self.direction.offer(self.high) else {
+            return Ok(Moved::Nothing);
+        };
+        let End { stream, finder } = &mut self.from;
+        let chain = &mut self.direction.chain;
+        let moved = Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
+        if let Moved::Bytes(n) = moved {
+            self.direction.filled(offered, n);
+        }
+        Ok(moved)
+    }
+
+    fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let chain = &mut self.direction.chain;
+        if chain.is_empty() {
+            return Ok(Moved::Nothing);
+        }
+        let End { stream, finder } = &mut self.to;
+        let moved = Moved::from(transport::poll_drain(
+            cx,
+            *stream,
+            *finder,
+            chain,
+            BYTES_PER_POLL,
+        ))?;
+        if let Moved::Bytes(n) = moved {
+            self.direction.drained(n);
+        }
+        Ok(moved)
+    }
+
+    /// Lets go of memory while there is nothing to hold, flushes, and ends the stream if it is time.
+    fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), (Step, io::Error)> {
+        let direction = &mut *self.direction;
+        if !direction.chain.is_empty() {
+            return Ok(());
+        }
+        direction.chain.shrink_to_fit();
+        let mut to = Pin::new(&mut *self.to.stream);
+        if direction.needs_flush {
+            match again(to.as_mut().poll_flush(cx), cx) {
+                Poll::Ready(Ok(())) => direction.needs_flush = false,
+                Poll::Ready(Err(error)) => return Err((Step::Flush, error)),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        match direction.settle() {
+            Settle::Wait | Settle::Done => {}
+            Settle::Finish => direction.finish(),
+            Settle::Shutdown => match again(to.poll_shutdown(cx), cx) {
+                Poll::Ready(Ok(())) => direction.finish(),
+                Poll::Ready(Err(error)) => return Err((Step::Shutdown, error)),
+                Poll::Pending => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+/// What came of one attempt to read or write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    Bytes(usize),
+    /// Interrupted: worth another attempt.
+    Again,
+    /// There was nothing to do.
+    Nothing,
+    /// The stream will wake us.
+    Waits,
+}
+
+impl Moved {
+    #[inline]
+    fn from(polled: Poll<io::Result<usize>>) -> io::Result<Self> {
+        match polled {
+            Poll::Ready(Ok(n)) => Ok(Self::Bytes(n)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                Ok(Self::Again)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Self::Waits),
+        }
+    }
+
+    #[inline]
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bytes(n) => n,
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn is_stuck(self) -> bool {
+        matches!(self, Self::Nothing | Self::Waits)
+    }
+}
+
+/// Turns an interrupted operation into one that will be polled again.
+fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match polled {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        polled => polled,
+    }
+}
