@@ -1,0 +1,568 @@
+//! A relay between streams that misbehave: every byte arrives, once and in order, or the error says what did not.
+//!
+//! The futures are polled only when woken, so that a lost wake-up is a hang, and every test runs with its ends swapped.
+
+mod support;
+
+use std::{io, sync::Arc};
+
+use support::{
+    stream::{Ending, Fake, Manners, Seen},
+    world::World,
+};
+use tokio_evbuffer::{
+    EvBuffer, HalfClose, OnError, Peer, Relay, RelayCounters, RelayEnd, RelayError, RelaySummary,
+    Step, copy_bidirectional,
+};
+
+type Outcome = Result<RelaySummary, RelayError>;
+
+/// Bytes that differ from each other and between the two sides.
+fn bytes(len: usize, seed: u8) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i % 251) as u8 ^ (i / 251) as u8 ^ seed)
+        .collect()
+}
+
+/// What each side of a relay is given to start with.
+struct Case {
+    seed: u64,
+    left: (Vec<u8>, Manners),
+    right: (Vec<u8>, Manners),
+}
+
+/// What came of it, told for left and right whichever of them was `a`.
+struct Told {
+    outcome: Outcome,
+    left: Seen,
+    right: Seen,
+    swapped: bool,
+}
+
+impl Told {
+    fn left_to_right(&self, summary: &RelaySummary) -> u64 {
+        if self.swapped {
+            summary.b_to_a
+        } else {
+            summary.a_to_b
+        }
+    }
+
+    fn right_to_left(&self, summary: &RelaySummary) -> u64 {
+        if self.swapped {
+            summary.a_to_b
+        } else {
+            summary.b_to_a
+        }
+    }
+
+    fn failure(&self) -> (&RelayError, bool) {
+        let error = self
+            .outcome
+            .as_ref()
+            .expect_err("the relay should have failed");
+        assert_eq!(error.summary.reason, RelayEnd::Error);
+        (error, (error.peer == Peer::A) != self.swapped)
+    }
+}
+
+/// Runs a relay with left as `a`, and again with left as `b`.
+fn both_ways(
+    case: &Case,
+    set: impl Fn(Relay<Fake, Fake>) -> Relay<Fake, Fake>,
+    check: impl Fn(Told),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for swapped in [false, true] {
+        let world = World::new(case.seed);
+        let left = Fake::new(&world, 0, &case.left.0, case.left.1);
+        let right = Fake::new(&world, 1, &case.right.0, case.right.1);
+        let (see_left, see_right) = (left.seen(), right.seen());
+        let (a, b) = if swapped {
+            (right, left)
+        } else {
+            (left, right)
+        };
+        let outcome = world.run(set(Relay::new(a, b)).run());
+        check(Told {
+            outcome,
+            left: see_left(),
+            right: see_right(),
+            swapped,
+        });
+    }
+}
+
+#[test]
+fn every_byte_arrives_once_and_in_order_whatever_the_streams_do() {
+    for seed in 0..50 {
+        let chance = World::new(seed);
+        let manners = || Manners {
+            piece: [1, 3, 100, 5000, usize::MAX][chance.random(5)],
+            pending: [0, 1, 2, 5][chance.random(4)],
+            interrupted: [0, 3, 10][chance.random(3)],
+            vectored: chance.random(2) == 0,
+            ..Manners::default()
+        };
+        let (left, right) = (manners(), manners());
+        let long = 1 + chance.random(40_000);
+        let high = [1, 7, 600, 20_000, 256 << 10][chance.random(5)];
+        let long = if high < 600 { long % 500 } else { long };
+        let case = Case {
+            seed,
+            left: (bytes(long, 1), left),
+            right: (bytes(long / 3, 2), right),
+        };
+        both_ways(
+            &case,
+            |relay| relay.buffer(high),
+            |told| {
+                let summary = told.outcome.as_ref().unwrap();
+                assert_eq!(summary.reason, RelayEnd::Eof, "seed {seed}");
+                assert_eq!(told.left_to_right(summary), long as u64);
+                assert_eq!(told.right_to_left(summary), (long / 3) as u64);
+                for (seen, sent) in [(&told.right, &case.left.0), (&told.left, &case.right.0)] {
+                    assert!(seen.written == *sent, "seed {seed}: other bytes arrived");
+                    assert!(
+                        seen.shut_down && seen.flushed == sent.len(),
+                        "seed {seed}: flushed, then ended"
+                    );
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn the_end_of_one_side_leaves_the_other_direction_alive() {
+    let reply_after_request = Manners {
+        answers_after: 300,
+        pending: 2,
+        ..Manners::default()
+    };
+    let case = Case {
+        seed: 1,
+        left: (bytes(300, 1), Manners::default()),
+        right: (bytes(70_000, 2), reply_after_request),
+    };
+    both_ways(
+        &case,
+        |relay| relay,
+        |told| {
+            assert_eq!(told.outcome.as_ref().unwrap().reason, RelayEnd::Eof);
+            assert!(told.left.written == case.right.0);
+        },
+    );
+}
+
+#[test]
+fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written() {
+    let silent = Manners {
+        answers_after: usize::MAX,
+        ..Manners::default()
+    };
+    let slow = Manners {
+        piece: 10,
+        pending: 1,
+        ..silent
+    };
+    let case = Case {
+        seed: 2,
+        left: (bytes(500, 1), Manners::default()),
+        right: (bytes(9, 2), slow),
+    };
+    both_ways(
+        &case,
+        |relay| relay.half_close(HalfClose::Close),
+        |told| {
+            assert_eq!(told.outcome.as_ref().unwrap().reason, RelayEnd::FirstEof);
+            assert!(told.right.written == case.left.0);
+            assert!(told.left.shut_down && told.right.shut_down);
+            assert_eq!(told.right.given, 0);
+        },
+    );
+}
+
+#[test]
+fn a_read_error_at_any_byte_is_told_after_all_that_was_read_is_delivered() {
+    for k in 0..40 {
+        let broken = Manners {
+            piece: 7,
+            pending: 3,
+            ending: Ending::Error(io::ErrorKind::ConnectionAborted),
+            ..Manners::default()
+        };
+        let busy = Manners {
+            piece: 5,
+            pending: 2,
+            answers_after: usize::MAX,
+            ..Manners::default()
+        };
+        let case = Case {
+            seed: k,
+            left: (bytes(k as usize, 1), broken),
+            right: (bytes(20, 2), busy),
+        };
+        for how in [None, Some(OnError::Reset), Some(OnError::Fin)] {
+            let set = |relay: Relay<_, _>| match how {
+                Some(how) => relay.on_error(how),
+                None => relay,
+            };
+            both_ways(&case, set, |told| {
+                let (error, at_left) = told.failure();
+                assert_eq!((at_left, error.step), (true, Step::Read));
+                assert_eq!(error.error.kind(), io::ErrorKind::ConnectionAborted);
+                assert_eq!(told.left_to_right(&error.summary), k);
+                assert!(told.right.written == case.left.0 && told.right.flushed == k as usize);
+                // Only a TCP socket can be reset; any other is left open for the owner's drop.
+                assert_eq!(told.right.shut_down, how != Some(OnError::Reset));
+                assert!(!told.left.shut_down);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_write_error_or_a_write_of_nothing_at_any_byte_is_told_with_the_counts() {
+    for k in 0..40 {
+        for (failure, kind) in [
+            (Err(io::ErrorKind::BrokenPipe), io::ErrorKind::BrokenPipe),
+            (Ok(()), io::ErrorKind::WriteZero),
+        ] {
+            let broken = Manners {
+                write_fails: Some((k, failure)),
+                answers_after: usize::MAX,
+                piece: 4,
+                ..Manners::default()
+            };
+            let case = Case {
+                seed: k as u64,
+                left: (bytes(50, 1), Manners::default()),
+                right: (vec![], broken),
+            };
+            both_ways(
+                &case,
+                |relay| relay,
+                |told| {
+                    let (error, at_left) = told.failure();
+                    assert_eq!(
+                        (at_left, error.step, error.error.kind()),
+                        (false, Step::Write, kind)
+                    );
+                    assert_eq!(told.left_to_right(&error.summary), k as u64);
+                    assert_eq!(told.right.written, case.left.0[..k]);
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn what_was_read_from_a_side_that_then_fails_to_take_bytes_reaches_the_healthy_one() {
+    // Right gives all of its bytes at once, and left takes one at a time; meanwhile writing to right fails.
+    let broken = Manners {
+        write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
+        ..Manners::default()
+    };
+    let slow = Manners {
+        piece: 1,
+        pending: 1,
+        ..Manners::default()
+    };
+    let case = Case {
+        seed: 3,
+        left: (bytes(10, 1), slow),
+        right: (bytes(2000, 2), broken),
+    };
+    both_ways(
+        &case,
+        |relay| relay,
+        |told| {
+            let (error, at_left) = told.failure();
+            assert_eq!((at_left, error.step), (false, Step::Write));
+            assert!(
+                told.left.written == case.right.0,
+                "{} of 2000 bytes",
+                told.left.written.len()
+            );
+            assert!(told.left.shut_down);
+        },
+    );
+}
+
+#[test]
+fn errors_of_flush_and_shutdown_are_told_as_such() {
+    let fails = Some(io::ErrorKind::TimedOut);
+    for (manners, step) in [
+        (
+            Manners {
+                flush_fails: fails,
+                ..Manners::default()
+            },
+            Step::Flush,
+        ),
+        (
+            Manners {
+                shutdown_fails: fails,
+                ..Manners::default()
+            },
+            Step::Shutdown,
+        ),
+    ] {
+        let case = Case {
+            seed: 4,
+            left: (bytes(50, 1), Manners::default()),
+            right: (vec![], manners),
+        };
+        both_ways(
+            &case,
+            |relay| relay,
+            |told| {
+                let (error, at_left) = told.failure();
+                assert_eq!(
+                    (at_left, error.step, error.error.kind()),
+                    (false, step, io::ErrorKind::TimedOut)
+                );
+                assert_eq!(told.left_to_right(&error.summary), 50);
+            },
+        );
+    }
+}
+
+#[test]
+fn when_both_sides_fail_the_first_error_is_told() {
+    let broken = Manners {
+        ending: Ending::Error(io::ErrorKind::ConnectionAborted),
+        ..Manners::default()
+    };
+    let broken_too = Manners {
+        write_fails: Some((3, Err(io::ErrorKind::BrokenPipe))),
+        answers_after: usize::MAX,
+        pending: 1,
+        ..Manners::default()
+    };
+    let case = Case {
+        seed: 5,
+        left: (bytes(10, 1), broken),
+        right: (vec![], broken_too),
+    };
+    both_ways(
+        &case,
+        |relay| relay,
+        |told| {
+            let (error, at_left) = told.failure();
+            assert_eq!((at_left, error.step), (true, Step::Read));
+            assert_eq!(told.left_to_right(&error.summary), 3);
+        },
+    );
+}
+
+#[test]
+fn initial_bytes_go_first_and_may_exceed_the_buffer() {
+    let left_before = bytes(5000, 3);
+    let case = Case {
+        seed: 6,
+        left: (
+            bytes(900, 1),
+            Manners {
+                piece: 50,
+                pending: 3,
+                ..Manners::default()
+            },
+        ),
+        right: (
+            bytes(10, 2),
+            Manners {
+                piece: 700,
+                pending: 3,
+                ..Manners::default()
+            },
+        ),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    for swapped in [false, true] {
+        let world = World::new(case.seed);
+        let left = Fake::new(&world, 0, &case.left.0, case.left.1);
+        let right = Fake::new(&world, 1, &case.right.0, case.right.1);
+        let (see_left, see_right) = (left.seen(), right.seen());
+        let read = EvBuffer::from(&left_before[..]);
+        let none = EvBuffer::new();
+        let relay = if swapped {
+            Relay::new(right, left).initial(none, read)
+        } else {
+            Relay::new(left, right).initial(read, none)
+        };
+        let summary = world.run(relay.buffer(100).run()).unwrap();
+        assert_eq!(summary.a_to_b + summary.b_to_a, 5910);
+        assert!(see_right().written == [&left_before[..], &case.left.0].concat());
+        assert!(see_left().written == case.right.0);
+    }
+}
+
+#[test]
+fn progress_only_grows_and_ends_with_the_final_counts() {
+    let slow = Manners {
+        piece: 100,
+        pending: 2,
+        ..Manners::default()
+    };
+    let case = Case {
+        seed: 7,
+        left: (bytes(5000, 1), slow),
+        right: (bytes(3000, 2), slow),
+    };
+    let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let set = |relay: Relay<_, _>| {
+        let calls = calls.clone();
+        calls.lock().unwrap().clear();
+        relay.on_progress(move |progress| {
+            calls
+                .lock()
+                .unwrap()
+                .push((progress.a_to_b, progress.b_to_a))
+        })
+    };
+    both_ways(&case, set, |told| {
+        let summary = told.outcome.as_ref().unwrap();
+        let calls = calls.lock().unwrap();
+        assert!(calls.len() > 1 && calls.is_sorted_by(|x, y| x.0 <= y.0 && x.1 <= y.1 && x != y));
+        assert_eq!(*calls.last().unwrap(), (summary.a_to_b, summary.b_to_a));
+    });
+}
+
+/// A dropped future loses what it holds; what it has delivered is known at any point.
+#[test]
+fn counters_tell_what_was_delivered_when_the_future_is_dropped_anywhere() {
+    let slow = Manners {
+        piece: 3,
+        pending: 1,
+        ..Manners::default()
+    };
+    for polls in 0..30 {
+        let world = World::new(8);
+        let left = Fake::new(&world, 0, &bytes(60, 1), slow);
+        let right = Fake::new(&world, 1, &bytes(60, 2), slow);
+        let (see_left, see_right) = (left.seen(), right.seen());
+        let counters = Arc::new(RelayCounters::default());
+        let mut task = tokio_test::task::spawn(
+            Relay::new(left, right)
+                .counters(counters.clone())
+                .half_close(HalfClose::Propagate)
+                .run(),
+        );
+        for _ in 0..polls {
+            if task.poll().is_ready() {
+                break;
+            }
+            while !task.is_woken() {
+                assert!(world.step());
+            }
+        }
+        drop(task);
+        let delivered = (
+            see_right().written.len() as u64,
+            see_left().written.len() as u64,
+        );
+        assert_eq!(
+            (counters.a_to_b(), counters.b_to_a()),
+            delivered,
+            "after {polls} polls"
+        );
+    }
+}
+
+/// Same results as Tokio's function, also where it fails, and without a clock.
+#[test]
+fn copy_bidirectional_returns_what_tokio_returns() {
+    let broken_read = Manners {
+        ending: Ending::Error(io::ErrorKind::ConnectionAborted),
+        ..Manners::default()
+    };
+    let broken_write = |after| Manners {
+        write_fails: Some((after, Err(io::ErrorKind::BrokenPipe))),
+        ..Manners::default()
+    };
+    let zero = Manners {
+        write_fails: Some((2, Ok(()))),
+        ..Manners::default()
+    };
+    let odd = Manners {
+        piece: 7,
+        pending: 2,
+
+        ..Manners::default()
+    };
+    let plain = Manners {
+        vectored: false,
+        ..odd
+    };
+    for (left, right) in [
+        (odd, plain),
+        (plain, odd),
+        (broken_read, odd),
+        (odd, broken_read),
+        (broken_write(0), plain),
+        (Manners::default(), broken_write(3)),
+        (Manners::default(), zero),
+        (
+            Manners {
+                flush_fails: Some(io::ErrorKind::TimedOut),
+                ..odd
+            },
+            Manners::default(),
+        ),
+        (
+            Manners {
+                shutdown_fails: Some(io::ErrorKind::NotConnected),
+                ..odd
+            },
+            Manners::default(),
+        ),
+    ] {
+        let run = |ours: bool| {
+            let world = World::new(9);
+            let mut a = Fake::new(&world, 0, &bytes(999, 1), left);
+            let mut b = Fake::new(&world, 1, &bytes(20_000, 2), right);
+            let (see_a, see_b) = (a.seen(), b.seen());
+            let result = if ours {
+                world.run(copy_bidirectional(&mut a, &mut b))
+            } else {
+                world.run(tokio::io::copy_bidirectional(&mut a, &mut b))
+            };
+            let ended = result.is_ok().then(|| (see_a(), see_b()));
+            let ended = ended.map(|(a, b)| (a.written, a.shut_down, b.written, b.shut_down));
+            (result.map_err(|error| error.kind()), ended)
+        };
+        let (ours, theirs) = (run(true), run(false));
+        assert_eq!(ours.0, theirs.0, "{left:?} {right:?}");
+        assert!(
+            ours.1 == theirs.1,
+            "other bytes arrived: {left:?} {right:?}"
+        );
+    }
+}
+
+/// The streams may be unsized, borrowed and need not be `Send`.
+#[test]
+fn copy_bidirectional_takes_trait_objects() {
+    trait Both: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
+    impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Both for T {}
+    let world = World::new(10);
+    let mut a: Box<dyn Both> = Box::new(Fake::new(&world, 0, b"abc", Manners::default()));
+    let mut b = Fake::new(&world, 1, b"", Manners::default());
+    let seen = b.seen();
+    assert_eq!(
+        world.run(copy_bidirectional(&mut *a, &mut b)).unwrap(),
+        (3, 0)
+    );
+    assert_eq!(seen().written, b"abc");
+}
