@@ -365,7 +365,7 @@ impl EvBuffer {
 
     /// Brings what of the first `n` bytes lies in files into memory, so that nothing after this can fail.
     #[inline]
-    pub(super) fn load_first(&self, n: usize) -> Result<()> {
+    pub(crate) fn load_first(&self, n: usize) -> Result<()> {
         if self.flags.intersects(Flags::FILES) {
             self.load_files(n)
         } else {

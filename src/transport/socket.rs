@@ -64,6 +64,7 @@ impl Socket<'_> {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
+        chain.load_first(1)?;
         let sent = ready!(chain.with_slices(max, |slices| self.poll_send_slices(cx, slices)))?;
         chain.drain(sent)?;
         Poll::Ready(Ok(sent))

@@ -1,0 +1,317 @@
+//! A relay between real sockets.
+
+#![cfg(feature = "net")]
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::{
+    EvBuffer, FileSegment, OnError, Peer, Relay, RelayEnd, RelayStream, Step, copy_bidirectional,
+    relay,
+};
+
+/// Two ends of one TCP connection.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(&mut next).take(len).collect()
+}
+
+/// Sends `data` from one side and returns what comes back, while the other side does the same.
+async fn exchange<S: RelayStream>(stream: S, data: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let send = async {
+        for piece in data.chunks(piece) {
+            write.write_all(piece).await?;
+        }
+        write.shutdown().await
+    };
+    let mut received = Vec::new();
+    let (sent, read) = tokio::join!(send, read.read_to_end(&mut received));
+    sent?;
+    read?;
+    Ok(received)
+}
+
+/// Both sides send megabytes at once, in pieces of several sizes.
+async fn check_bulk<S, F>(client: S, server: S, relaying: F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = (u64, u64)>,
+{
+    let (up, down) = (bytes(3_000_000, 1), bytes(2_000_001, 2));
+    let (counts, at_server, at_client) = tokio::join!(
+        relaying,
+        exchange(server, &down, 100_000),
+        exchange(client, &up, 1_777),
+    );
+    assert_eq!(counts, (3_000_000, 2_000_001));
+    assert!(at_server.unwrap() == up && at_client.unwrap() == down);
+}
+
+#[tokio::test]
+async fn bulk_passes_both_ways_over_tcp_by_value() {
+    let ((client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = async {
+        let summary = relay(a, b).await.unwrap();
+        assert_eq!(summary.reason, RelayEnd::Eof);
+        (summary.a_to_b, summary.b_to_a)
+    };
+    check_bulk(client, server, relaying).await;
+}
+
+#[tokio::test]
+async fn bulk_passes_both_ways_over_tcp_by_reference() {
+    let ((client, mut a), (server, mut b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = async { copy_bidirectional(&mut a, &mut b).await.unwrap() };
+    check_bulk(client, server, relaying).await;
+}
+
+#[tokio::test]
+async fn bulk_passes_with_a_small_buffer() {
+    let ((client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = async {
+        let summary = Relay::new(a, b).buffer(5_000).run().await.unwrap();
+        (summary.a_to_b, summary.b_to_a)
+    };
+    check_bulk(client, server, relaying).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn bulk_passes_both_ways_over_unix_sockets() {
+    use tokio::net::UnixStream;
+    let (client, a) = UnixStream::pair().unwrap();
+    let (server, b) = UnixStream::pair().unwrap();
+    let relaying = async {
+        let summary = relay(a, b).await.unwrap();
+        (summary.a_to_b, summary.b_to_a)
+    };
+    check_bulk(client, server, relaying).await;
+}
+
+#[tokio::test]
+async fn bulk_passes_between_a_socket_and_memory() {
+    let (client, a) = tcp_pair().await;
+    let (server, b) = tokio::io::duplex(4096);
+    let (up, down) = (bytes(300_000, 1), bytes(200_000, 2));
+    let (summary, at_server, at_client) = tokio::join!(
+        relay(a, b),
+        exchange(server, &down, 100_000),
+        exchange(client, &up, 1_777),
+    );
+    assert_eq!(summary.unwrap().reason, RelayEnd::Eof);
+    assert!(at_server.unwrap() == up && at_client.unwrap() == down);
+}
+
+/// A wrapper whose own reads and writes must not be used, since its socket was named.
+struct Sealed(TcpStream);
+
+impl AsyncRead for Sealed {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        panic!("the socket is read directly")
+    }
+}
+
+impl AsyncWrite for Sealed {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        panic!("the socket is written directly")
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_named_socket_takes_the_place_of_its_wrapper() {
+    let ((client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = async {
+        let relay = Relay::new(Sealed(a), b).sockets(|a| Some(&a.0), |_| None);
+        let summary = relay.run().await.unwrap();
+        (summary.a_to_b, summary.b_to_a)
+    };
+    check_bulk(client, server, relaying).await;
+}
+
+#[tokio::test]
+async fn initial_bytes_may_lie_in_a_file() {
+    use std::io::Write;
+    let content = bytes(200_000, 5);
+    let path = std::env::temp_dir().join(format!("relay-initial-{}", std::process::id()));
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(&content)
+        .unwrap();
+    let mut from_a = EvBuffer::from(&b"head"[..]);
+    from_a.add_file(FileSegment::open(&path).unwrap()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+
+    let ((client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+    drop(client);
+    let relay = Relay::new(a, b).initial(from_a, EvBuffer::new());
+    let mut received = Vec::new();
+    let read = async {
+        server.read_to_end(&mut received).await.unwrap();
+        server.shutdown().await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(relay.run(), read);
+    assert_eq!(summary.unwrap().a_to_b, 200_004);
+    assert!(received[..4] == *b"head" && received[4..] == content);
+}
+
+/// Makes the peer of `stream` see a reset.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}
+
+/// A truncated answer must not look complete.
+#[tokio::test]
+async fn a_reset_on_one_side_is_a_reset_on_the_other_after_what_was_sent() {
+    for swapped in [false, true] {
+        let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+        let (a, b) = if swapped { (b, a) } else { (a, b) };
+        let relaying = tokio::spawn(relay(a, b));
+        server.write_all(b"half an ans").await.unwrap();
+        let mut received = [0; 11];
+        client.read_exact(&mut received).await.unwrap();
+        reset(server);
+
+        let error = client.read(&mut received).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let failed = relaying.await.unwrap().unwrap_err();
+        let peer = if swapped { Peer::A } else { Peer::B };
+        assert_eq!((failed.peer, failed.step), (peer, Step::Read));
+        assert_eq!(failed.summary.a_to_b + failed.summary.b_to_a, 11);
+    }
+}
+
+#[tokio::test]
+async fn with_fin_a_reset_on_one_side_is_an_end_on_the_other() {
+    let ((mut client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(Relay::new(a, b).on_error(OnError::Fin).run());
+    reset(server);
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    relaying.await.unwrap().unwrap_err();
+}
+
+/// The healthy side has said all it had to say and heard all there was: it is not reset for the other's sake.
+#[tokio::test]
+async fn an_answer_that_was_complete_before_the_error_still_ends_in_order() {
+    let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(relay(a, b));
+    server.write_all(b"too large").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    reset(server);
+    // Each write may meet the reset or not yet; the relay fails at one of them.
+    while !relaying.is_finished() {
+        let _ = client.write_all(b"more and more").await;
+        tokio::task::yield_now().await;
+    }
+    let failed = relaying.await.unwrap().unwrap_err();
+    assert_eq!(failed.peer, Peer::B);
+    assert_eq!(answer, "too large");
+}
+
+/// One connection that always has more must leave room for others on the same thread.
+#[tokio::test]
+async fn a_bulk_relay_does_not_starve_other_tasks() {
+    let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(relay(a, b));
+    let sending = tokio::spawn(async move { while client.write_all(&[0; 65536]).await.is_ok() {} });
+    let receiving = tokio::spawn(async move {
+        let mut sink = vec![0; 65536];
+        while server.read(&mut sink).await.is_ok() {}
+    });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    relaying.abort();
+    sending.abort();
+    receiving.abort();
+}
+
+/// A source that is always ready and a sink that always takes: only the bound on one poll gives others a turn.
+#[tokio::test]
+async fn an_endless_stream_does_not_starve_other_tasks() {
+    let endless = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+    let relaying = tokio::spawn(relay(endless(), endless()));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    relaying.abort();
+    assert!(relaying.await.unwrap_err().is_cancelled());
+}
+
+/// The short read at the mark ends the readiness; the next byte, or the end, brings the rest.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bytes_behind_an_urgent_mark_come_with_the_next_byte_or_the_end() {
+    let ((client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+    client.set_nodelay(true).unwrap();
+    let socket = socket2::SockRef::from(&client);
+    socket.send(b"before").unwrap();
+    socket.send_out_of_band(b"!").unwrap();
+    socket.send(b"behind").unwrap();
+    let relaying = tokio::spawn(relay(a, b));
+    let mut received = [0; 6];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"before");
+    drop(client);
+    let mut rest = String::new();
+    server.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "behind");
+    drop(server);
+    relaying.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_futures_are_small_and_send() {
+    fn is_send<T: Send>(_: &T) {}
+    let ((_client, a), (_server, b)) = (tcp_pair().await, tcp_pair().await);
+    let future = relay(a, b);
+    is_send(&future);
+    assert!(size_of_val(&future) <= 512, "{}", size_of_val(&future));
+
+    let ((_client, mut a), (_server, mut b)) = (tcp_pair().await, tcp_pair().await);
+    is_send(&copy_bidirectional(&mut a, &mut b));
+    let future = Relay::new(a, b).idle_timeout(Duration::from_secs(1)).run();
+    assert!(size_of_val(&future) <= 512, "{}", size_of_val(&future));
+}
