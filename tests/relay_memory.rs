@@ -1,0 +1,78 @@
+//! An idle relay holds no buffer memory, before and after it has carried bytes.
+
+#![cfg(feature = "net")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicIsize, Ordering::Relaxed},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::relay;
+
+/// Counts the bytes of memory in use.
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+#[allow(unsafe_code)]
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Two ends of one TCP connection.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+/// Carries `data` both ways and lets the relay fall asleep.
+async fn carry(left: &mut TcpStream, right: &mut TcpStream, data: &[u8], sink: &mut [u8]) {
+    for _ in 0..2 {
+        let (sent, got) = tokio::join!(left.write_all(data), right.read_exact(sink));
+        sent.unwrap();
+        got.unwrap();
+        std::mem::swap(left, right);
+    }
+}
+
+// One test only, since the count is that of the process.
+#[tokio::test]
+async fn an_idle_relay_holds_no_more_memory_than_a_new_one() {
+    let data = vec![1; 256 << 10];
+    let mut sink = vec![0; data.len()];
+    // One round first, for what is allocated once in a process or thread.
+    for measured in [false, true] {
+        let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
+        let relaying = tokio::spawn(relay(a, b));
+        carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
+        let before = LIVE.load(Relaxed);
+        carry(&mut left, &mut right, &data, &mut sink).await;
+        let after = LIVE.load(Relaxed);
+        relaying.abort();
+        assert!(relaying.await.unwrap_err().is_cancelled());
+        assert!(
+            !measured || after <= before,
+            "{before} bytes in use before, {after} after"
+        );
+    }
+}

@@ -1,0 +1,286 @@
+//! When a relay ends by itself: half-close, linger and idle timeout, on a paused clock.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep},
+};
+use tokio_evbuffer::{HalfClose, Relay, RelayEnd, RelaySummary, copy_bidirectional, relay};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs `test` with a relay between `left` and `right`, and again with its ends swapped.
+///
+/// `test` gets the far ends of both, and the relay's summary is checked by `check` with the seconds it took.
+async fn both_ways<T, F>(
+    set: impl Fn(Relay<DuplexStream, DuplexStream>) -> Relay<DuplexStream, DuplexStream>,
+    test: T,
+    check: impl Fn(RelaySummary, f64),
+) where
+    T: Fn(DuplexStream, DuplexStream) -> F,
+    F: Future<Output = ()>,
+{
+    for swapped in [false, true] {
+        let (left, near_left) = duplex(1000);
+        let (right, near_right) = duplex(1000);
+        let relay = match swapped {
+            false => Relay::new(near_left, near_right),
+            true => Relay::new(near_right, near_left),
+        };
+        let start = Instant::now();
+        let run = set(relay).run();
+        let finish = async {
+            let summary = run.await.unwrap();
+            check(summary, start.elapsed().as_secs_f64());
+        };
+        tokio::join!(finish, test(left, right));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_relay_may_be_silent_for_ever() {
+    let year = 365 * 24 * 3600 * SECOND;
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        sleep(year).await;
+        left.write_all(b"still there").await.unwrap();
+        right.read_exact(&mut [0; 11]).await.unwrap();
+        drop((left, right));
+    };
+    both_ways(
+        |relay| relay,
+        test,
+        |summary, _| assert_eq!(summary.reason, RelayEnd::Eof),
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_half_closed_relay_ends_after_30_s() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        sleep(100 * SECOND).await;
+        left.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        right.read_to_end(&mut rest).await.unwrap();
+        sleep(1000 * SECOND).await;
+    };
+    both_ways(
+        |relay| relay,
+        test,
+        |summary, took| {
+            assert_eq!(summary.reason, RelayEnd::LingerExpired);
+            assert!((130.0..130.1).contains(&took), "{took} s");
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_byte_starts_the_linger_time_anew() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        left.shutdown().await.unwrap();
+        for _ in 0..20 {
+            sleep(4 * SECOND).await;
+            right.write_all(b"x").await.unwrap();
+        }
+        sleep(1000 * SECOND).await;
+        let mut received = Vec::new();
+        left.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.len(), 20);
+    };
+    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Linger(5 * SECOND));
+    both_ways(set, test, |summary, took| {
+        assert_eq!(summary.reason, RelayEnd::LingerExpired);
+        assert_eq!(summary.a_to_b + summary.b_to_a, 20);
+        assert!((85.0..85.1).contains(&took), "{took} s");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_that_moves_is_neither_idle_nor_lingering() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        let sent = vec![7; 300_000];
+        let send = async {
+            left.write_all(&sent).await.unwrap();
+            left.shutdown().await.unwrap();
+        };
+        let read = async {
+            let (mut total, mut piece) = (0, vec![0; 2000]);
+            loop {
+                sleep(SECOND).await;
+                match right.read(&mut piece).await.unwrap() {
+                    0 => break total,
+                    n => total += n,
+                }
+            }
+        };
+        let ((), total) = tokio::join!(send, read);
+        assert_eq!(total, sent.len());
+    };
+    let set = |relay: Relay<_, _>| {
+        relay
+            .idle_timeout(2 * SECOND)
+            .half_close(HalfClose::Linger(2 * SECOND))
+            .buffer(10_000)
+    };
+    both_ways(set, test, |summary, _| {
+        assert_eq!(summary.reason, RelayEnd::Eof)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_ends_and_says_so() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        for _ in 0..5 {
+            sleep(9 * SECOND).await;
+            left.write_all(b"x").await.unwrap();
+        }
+        right.read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(
+            right.read(&mut [0]).await.unwrap(),
+            0,
+            "dropped with the relay"
+        );
+    };
+    let set = |relay: Relay<_, _>| relay.idle_timeout(10 * SECOND);
+    both_ways(set, test, |summary, took| {
+        assert_eq!(summary.reason, RelayEnd::Idle);
+        assert_eq!(summary.a_to_b + summary.b_to_a, 5);
+        assert!((55.0..55.1).contains(&took), "{took} s");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_has_stopped_makes_the_relay_idle() {
+    let test = async |mut left: DuplexStream, right: DuplexStream| {
+        // More than all buffers on the way can hold.
+        assert!(left.write_all(&[0; 1 << 20]).await.is_err());
+        drop(right);
+    };
+    let set = |relay: Relay<_, _>| relay.idle_timeout(10 * SECOND);
+    both_ways(set, test, |summary, _| {
+        assert_eq!(summary.reason, RelayEnd::Idle)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn zero_ends_the_relay_as_soon_as_it_waits() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        left.write_all(b"x").await.ok();
+        let _ = right.read(&mut [0]).await;
+    };
+    let set = |relay: Relay<_, _>| relay.idle_timeout(Duration::ZERO);
+    both_ways(set, test, |summary, took| {
+        assert_eq!((summary.reason, took), (RelayEnd::Idle, 0.0))
+    })
+    .await;
+
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        left.write_all(b"last words").await.unwrap();
+        left.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        right.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"last words");
+    };
+    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Linger(Duration::ZERO));
+    both_ways(set, test, |summary, took| {
+        assert_eq!((summary.reason, took), (RelayEnd::LingerExpired, 0.0))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_duration_is_no_limit_and_no_overflow() {
+    let test = async |mut left: DuplexStream, right: DuplexStream| {
+        left.shutdown().await.unwrap();
+        sleep(1_000_000 * SECOND).await;
+        drop(right);
+    };
+    let set = |relay: Relay<_, _>| {
+        relay
+            .idle_timeout(Duration::MAX)
+            .half_close(HalfClose::Linger(Duration::MAX))
+    };
+    both_ways(set, test, |summary, _| {
+        assert_eq!(summary.reason, RelayEnd::Eof)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_propagate_a_half_closed_relay_waits_for_ever() {
+    let test = async |mut left: DuplexStream, mut right: DuplexStream| {
+        left.shutdown().await.unwrap();
+        sleep(1_000_000 * SECOND).await;
+        right.write_all(b"at last").await.unwrap();
+        drop(right);
+        let mut received = String::new();
+        left.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "at last");
+    };
+    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Propagate);
+    both_ways(set, test, |summary, _| {
+        assert_eq!(summary.reason, RelayEnd::Eof)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_closes_does_not_wait_for_ever_for_a_reader_that_has_stopped() {
+    let test = async |mut left: DuplexStream, right: DuplexStream| {
+        left.write_all(&[0; 200_000]).await.unwrap();
+        left.shutdown().await.unwrap();
+        sleep(1000 * SECOND).await;
+        drop(right);
+    };
+    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Close);
+    both_ways(set, test, |summary, took| {
+        assert_eq!(summary.reason, RelayEnd::LingerExpired);
+        assert!((30.0..30.1).contains(&took), "{took} s");
+    })
+    .await;
+}
+
+/// As Tokio's: it needs no clock, and a half-closed connection lives for as long as it likes.
+#[test]
+fn copy_bidirectional_needs_no_timers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (mut left, mut a) = duplex(16);
+        let (mut right, mut b) = duplex(16);
+        let test = async {
+            left.write_all(b"question").await.unwrap();
+            left.shutdown().await.unwrap();
+            let mut question = String::new();
+            right.read_to_string(&mut question).await.unwrap();
+            tokio::task::yield_now().await;
+            right.write_all(b"answer").await.unwrap();
+            drop(right);
+        };
+        let (counts, ()) = tokio::join!(copy_bidirectional(&mut a, &mut b), test);
+        assert_eq!(counts.unwrap(), (8, 6));
+    });
+}
+
+/// A relay that never half-closes and has no idle timeout makes no timer.
+#[test]
+fn an_open_relay_needs_no_timers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (mut left, a) = duplex(16);
+        let (mut right, b) = duplex(16);
+        let relaying = tokio::spawn(relay(a, b));
+        left.write_all(b"question").await.unwrap();
+        right.read_exact(&mut [0; 8]).await.unwrap();
+        relaying.abort();
+        assert!(relaying.await.unwrap_err().is_cancelled());
+    });
+}
