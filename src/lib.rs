@@ -3,14 +3,18 @@
 #![doc(test(attr(deny(warnings))))]
 
 pub mod buffer;
+#[allow(dead_code, unused_imports)] // until the shared buffer uses all of it
+pub mod deferred;
 mod error;
 pub mod relay;
 mod segment;
+mod sync;
 mod transport;
 
 pub use buffer::{
     COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, FileSegment, Reservation, SlicesMut,
 };
+pub use deferred::{DeferredQueue, Drained, NoRuntime, QueueClosed, QueueMetrics};
 pub use error::{BufferError, Result};
 pub use relay::{
     HalfClose, OnError, Peer, Progress, Relay, RelayCounters, RelayEnd, RelayError, RelayStream,

@@ -1,0 +1,314 @@
+//! The queue itself: jobs, counts and those who wait, behind one lock.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    QueueMetrics,
+    contain::{Runner, contain},
+    source::{Deferred, Finished, Scheduled},
+};
+use crate::sync::{AtomicU64, Lock, Ordering};
+
+/// Jobs that the executor runs before it lets other tasks run: enough that the yield costs little of each, few enough
+/// that I/O waits for some microseconds of short callbacks only.
+pub(super) const RUN_BATCH: usize = 32;
+
+pub(super) enum Job {
+    Once(Box<dyn FnOnce() + Send>),
+    Source(Arc<dyn Deferred>),
+}
+
+/// What handles and executor share.
+//
+// Rules:
+//
+// 1. `finished + jobs.len()`, and one more while a job runs, is `pushed`.
+// 2. Jobs leave in the order in which they came; so all that was pushed before a reading of `pushed` has run once
+//    `finished` has reached it.
+// 3. While the executor sleeps, its waker stands in `sleeper`; whoever takes it wakes it.
+pub(super) struct Core {
+    state: Lock<State>,
+    merged: AtomicU64,
+}
+
+struct State {
+    stage: Stage,
+    jobs: VecDeque<Job>,
+    sleeper: Option<Waker>,
+    pushed: u64,
+    finished: u64,
+    /// Who waits for `finished` to reach a count, by that count and a number of its own.
+    waiting: BTreeMap<Ticket, Waker>,
+    tickets: u64,
+    peak: usize,
+    run: u64,
+    panicked: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Nobody can push any more; the executor ends when the jobs do.
+    Orphaned,
+    Closed,
+}
+
+/// A place among those who wait for jobs to be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket {
+    target: u64,
+    number: u64,
+}
+
+enum Next {
+    Run(Job),
+    Sleep,
+    End,
+}
+
+/// What there is to do after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
+    /// More may wait: let other tasks run first.
+    Full,
+    /// No job will come any more.
+    End,
+}
+
+impl Core {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Lock::new(State {
+                stage: Stage::Open,
+                jobs: VecDeque::new(),
+                sleeper: None,
+                pushed: 0,
+                finished: 0,
+                waiting: BTreeMap::new(),
+                tickets: 0,
+                peak: 0,
+                run: 0,
+                panicked: 0,
+            }),
+            merged: AtomicU64::new(0),
+        }
+    }
+
+    /// Puts `job` at the end and wakes the executor if it sleeps. A closed queue gives it back.
+    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+        let sleeper = {
+            let mut state = self.state.lock();
+            if state.stage == Stage::Closed {
+                return Err(job);
+            }
+            state.jobs.push_back(job);
+            state.pushed += 1;
+            state.peak = state.peak.max(state.jobs.len());
+            state.sleeper.take()
+        };
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        Ok(())
+    }
+
+    pub(super) fn schedule(&self, this: Arc<dyn Deferred>) {
+        match this.source().schedule() {
+            Scheduled::Merged => self.count_merged(),
+            Scheduled::Push => self.push_source(this),
+        }
+    }
+
+    /// A closed queue drops notifications.
+    fn push_source(&self, this: Arc<dyn Deferred>) {
+        if let Err(Job::Source(refused)) = self.push(Job::Source(this)) {
+            refused.source().forsake();
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_merged(&self) {
+        self.merged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_panic(&self) {
+        self.state.lock().panicked += 1;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().stage == Stage::Closed
+    }
+
+    pub(super) fn metrics(&self) -> QueueMetrics {
+        let state = self.state.lock();
+        QueueMetrics {
+            depth: state.jobs.len(),
+            peak: state.peak,
+            run: state.run,
+            merged: self.merged.load(Ordering::Relaxed),
+            panicked: state.panicked,
+        }
+    }
+
+    /// Runs what waits, up to a batch. `Pending` when nothing does.
+    pub(super) fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Batch> {
+        for _ in 0..RUN_BATCH {
+            match self.next(cx.waker()) {
+                Next::Run(job) => self.run(job),
+                Next::Sleep => return Poll::Pending,
+                Next::End => return Poll::Ready(Batch::End),
+            }
+        }
+        Poll::Ready(Batch::Full)
+    }
+
+    fn next(&self, waker: &Waker) -> Next {
+        let replaced;
+        {
+            let mut state = self.state.lock();
+            if let Some(job) = state.jobs.pop_front() {
+                return Next::Run(job);
+            }
+            if state.stage != Stage::Open {
+                return Next::End;
+            }
+            // Looking and going to sleep under one lock: no job can come between the two.
+            replaced = state.sleeper.replace(waker.clone());
+        }
+        drop(replaced);
+        Next::Sleep
+    }
+
+    fn run(&self, job: Job) {
+        let mut runner = Runner::default();
+        let ran = match job {
+            Job::Once(f) => {
+                runner.call(f);
+                true
+            }
+            Job::Source(this) => run_source(this, &mut runner),
+        };
+        self.finished(ran, runner.panicked());
+    }
+
+    fn finished(&self, ran: bool, panicked: u64) {
+        let mut due = Vec::new();
+        {
+            let state = &mut *self.state.lock();
+            state.finished += 1;
+            state.run += u64::from(ran);
+            state.panicked += panicked;
+            while let Some(first) = state.waiting.first_entry() {
+                if first.key().target > state.finished {
+                    break;
+                }
+                due.push(first.remove());
+            }
+        }
+        wake_all(due);
+    }
+
+    /// What has to be finished so that all that was pushed until now is.
+    pub(super) fn pushed(&self) -> u64 {
+        self.state.lock().pushed
+    }
+
+    pub(super) fn poll_finished(
+        &self,
+        target: u64,
+        ticket: &mut Option<Ticket>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let replaced;
+        let waker = cx.waker().clone();
+        {
+            let mut state = self.state.lock();
+            if state.finished >= target || state.stage == Stage::Closed {
+                return Poll::Ready(());
+            }
+            let ticket = *ticket.get_or_insert_with(|| {
+                state.tickets += 1;
+                Ticket {
+                    target,
+                    number: state.tickets,
+                }
+            });
+            replaced = state.waiting.insert(ticket, waker);
+        }
+        drop(replaced);
+        Poll::Pending
+    }
+
+    pub(super) fn forget(&self, ticket: Ticket) {
+        let forgotten = self.state.lock().waiting.remove(&ticket);
+        drop(forgotten);
+    }
+
+    /// The last handle is gone: what is queued is run, then the executor ends.
+    pub(super) fn orphan(&self) {
+        let sleeper = {
+            let mut state = self.state.lock();
+            if state.stage == Stage::Open {
+                state.stage = Stage::Orphaned;
+            }
+            state.sleeper.take()
+        };
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
+    /// The executor is gone: drops what is queued, and lets nobody wait.
+    pub(super) fn close(&self) {
+        let (jobs, waiting, sleeper) = {
+            let mut state = self.state.lock();
+            state.stage = Stage::Closed;
+            (
+                mem::take(&mut state.jobs),
+                mem::take(&mut state.waiting),
+                state.sleeper.take(),
+            )
+        };
+        drop(sleeper);
+        for job in jobs {
+            contain("the drop of a deferred callback", || {
+                if let Job::Source(this) = &job {
+                    this.source().forsake();
+                }
+                drop(job);
+            });
+        }
+        wake_all(waiting.into_values());
+    }
+}
+
+/// Runs `this` unless another queue is at it. Returns whether it ran.
+fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
+    if !this.source().take() {
+        return false;
+    }
+    let mut inner = Runner::default();
+    runner.call(|| Arc::clone(&this).run(&mut inner));
+    runner.add(inner);
+    if this.source().finish() == Finished::Push {
+        match this.queue() {
+            Some(queue) => queue.core().push_source(this),
+            None => this.source().forsake(),
+        }
+        return true;
+    }
+    // It may be the last to hold foreign code.
+    runner.call(|| drop(this));
+    true
+}
+
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        contain("a waker", || waker.wake());
+    }
+}
