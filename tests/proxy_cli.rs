@@ -126,6 +126,19 @@ impl Proxy {
         }
     }
 
+    /// Reads figures up to a line that says both.
+    async fn counts(&mut self, connections: &str, bytes: &str) {
+        let figures = async {
+            loop {
+                let line = self.stdout.next_line().await.unwrap().unwrap();
+                if line.contains(connections) && line.contains(bytes) {
+                    return;
+                }
+            }
+        };
+        soon(bytes, figures).await;
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
@@ -283,6 +296,9 @@ async fn an_upstream_that_refuses_costs_one_client_only() {
     let mut early = proxy.connect().await;
     let (mut accepted, _) = soon("a connection", listener.accept()).await.unwrap();
     drop(listener);
+    // A process that another test is starting may hold the listener a little longer.
+    let refused_here = async { while TcpStream::connect(address).await.is_ok() {} };
+    soon("the upstream is gone", refused_here).await;
     let mut refused = proxy.connect().await;
     assert_ended(&mut refused).await;
     let line = proxy.says("upstream").await;
@@ -388,15 +404,52 @@ async fn stats_count_connections_and_bytes() {
     exchange(&mut client).await.unwrap();
     client.shutdown().await.unwrap();
     assert_ended(&mut client).await;
-    let counted = async {
-        loop {
-            let line = proxy.stdout.next_line().await.unwrap().unwrap();
-            if line.contains("1 accepted") && line.contains("5 B to upstream, 5 B to clients") {
-                break;
-            }
-        }
-    };
-    soon("the figures", counted).await;
+    proxy
+        .counts("0 running, 1 accepted", "5 B to upstream, 5 B to clients")
+        .await;
+}
+
+/// Bytes are counted while they flow: the connection is still open when the figures show them.
+#[tokio::test]
+async fn stats_count_connections_that_still_run() {
+    let upstream = Echo::start().await;
+    let mut proxy = Proxy::start(upstream.address, &["--stats", "20ms"]).await;
+    let mut client = proxy.connect().await;
+    exchange(&mut client).await.unwrap();
+    proxy
+        .counts("1 running, 1 accepted", "5 B to upstream, 5 B to clients")
+        .await;
+    exchange(&mut client).await.unwrap();
+    proxy
+        .counts("1 running, 1 accepted", "10 B to upstream, 10 B to clients")
+        .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends() {
+    let upstream = Echo::start().await;
+    let proxy = Proxy::start(upstream.address, &["--idle", "50ms"]).await;
+    let mut client = proxy.connect().await;
+    exchange(&mut client).await.unwrap();
+    assert_ended(&mut client).await;
+}
+
+/// The upstream knows that the client has ended, but neither sends nor ends: only the linger ends the connection.
+#[tokio::test]
+async fn a_half_closed_connection_ends_with_its_linger() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let proxy = Proxy::start(address, &["--linger", "50ms"]).await;
+    let mut client = proxy.connect().await;
+    let (mut accepted, _) = soon("a connection", upstream.accept()).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(
+        soon("the first end", accepted.read(&mut [0]))
+            .await
+            .unwrap(),
+        0
+    );
+    assert_ended(&mut client).await;
 }
 
 #[tokio::test]

@@ -7,8 +7,7 @@ use std::{
 };
 
 use indicatif::{HumanBytes, HumanCount};
-
-use crate::relay_standin::RelayCounters;
+use tokio_evbuffer::RelayCounters;
 
 /// Counts all connections. Bytes of running ones are read from the counters that their relays keep anyway,
 /// so that nothing is paid per byte.

@@ -17,7 +17,6 @@ mod cli;
 mod demo;
 mod ledger;
 mod lines;
-mod relay_standin;
 mod server;
 mod stop;
 

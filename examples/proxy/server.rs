@@ -9,12 +9,12 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
+use tokio_evbuffer::{HalfClose, Relay};
 
 use crate::{
     cli::ProxyConfig,
     ledger::{Entry, Ledger, Moved},
     lines::{say, warn},
-    relay_standin::{HalfClose, Relay},
     stop::StopRequests,
 };
 
