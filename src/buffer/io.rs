@@ -135,6 +135,23 @@ impl EvBuffer {
         f(&slices[..used])
     }
 
+    /// The file range at the front, if there is one that is not in memory: the file, the position in it, the length.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn first_file(&self) -> Option<(&std::fs::File, u64, usize)> {
+        let piece = self.first_unloaded()?;
+        let (file, at) = piece.place();
+        Some((file, at, piece.len()))
+    }
+
+    /// The same, to be loaded elsewhere. The buffer has the bytes as soon as any copy of it was loaded.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn first_unloaded(&self) -> Option<&crate::segment::FilePiece> {
+        match self.body.front() {
+            Some(Segment::File(piece)) if piece.loaded().is_none() => Some(piece),
+            _ => None,
+        }
+    }
+
     /// The data up to the first file range that is not in memory.
     fn chunks_in_memory(&self) -> impl Iterator<Item = &[u8]> {
         let body = self.body.iter().map(Segment::in_memory);

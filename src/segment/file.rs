@@ -205,7 +205,7 @@ impl FilePiece {
     }
 
     /// The file and the position of the first byte in it.
-    #[allow(dead_code)]
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
     pub(crate) fn place(&self) -> (&Arc<File>, u64) {
         (&self.source.file, self.source.at + u64::from(self.start))
     }

@@ -8,6 +8,8 @@ mod detect;
 #[cfg(not(feature = "net"))]
 #[path = "no_net.rs"]
 mod detect;
+#[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+mod sendfile;
 mod sizer;
 #[cfg(feature = "net")]
 mod socket;

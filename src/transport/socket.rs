@@ -64,6 +64,10 @@ impl Socket<'_> {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(sent) = ready!(self.poll_send_file(cx, chain, max)) {
+            return Poll::Ready(sent);
+        }
         chain.load_first(1)?;
         let sent = ready!(chain.with_slices(max, |slices| self.poll_send_slices(cx, slices)))?;
         chain.drain(sent)?;
@@ -96,7 +100,7 @@ impl Socket<'_> {
     /// A short transfer ends the readiness, so that the next attempt waits and costs no system call. That must be said
     /// from inside the same `try_io` that made the call: it clears the readiness seen before the call, not what has
     /// come since. After a transfer of nothing, the end of stream, the socket stays ready.
-    fn transfer(
+    pub(super) fn transfer(
         self,
         interest: Interest,
         call: impl FnOnce(&SockRef<'_>) -> io::Result<(usize, usize)>,
@@ -118,7 +122,11 @@ impl Socket<'_> {
         }
     }
 
-    fn poll_ready(self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+    pub(super) fn poll_ready(
+        self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+    ) -> Poll<io::Result<()>> {
         match (self, interest.is_readable()) {
             (Self::Tcp(tcp), true) => tcp.poll_read_ready(cx),
             (Self::Tcp(tcp), false) => tcp.poll_write_ready(cx),

@@ -1,0 +1,125 @@
+//! File ranges on their way to sockets: sent by the kernel where it can, exact wherever they end.
+
+#![cfg(all(feature = "net", unix))]
+
+use std::{fs::File, io, io::Write, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_evbuffer::{EvBuffer, FileSegment, Relay, RelayError, RelayStream, RelaySummary, Step};
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+fn file_of(data: &[u8]) -> Arc<File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(data).unwrap();
+    Arc::new(file)
+}
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+/// Sends `initial` through a relay to `receiver`, the far end of `to`, and returns what arrived until the end.
+async fn deliver<S: RelayStream>(
+    initial: EvBuffer,
+    to: S,
+    mut receiver: S,
+) -> (Result<RelaySummary, RelayError>, Vec<u8>) {
+    let (from, peer) = tokio::io::duplex(64);
+    drop(peer);
+    let mut received = Vec::new();
+    let receive = async {
+        // An error is the reset that a truncated stream is to end with.
+        let _ = receiver.read_to_end(&mut received).await;
+        let _ = receiver.shutdown().await;
+    };
+    let relaying = async {
+        Relay::new(from, to)
+            .initial(initial, EvBuffer::new())
+            .run()
+            .await
+    };
+    let (result, ()) = tokio::join!(relaying, receive);
+    (result, received)
+}
+
+/// Longer than any socket buffer, with bytes from memory on both sides, over all kinds of streams.
+#[tokio::test]
+async fn a_file_arrives_as_it_is_between_bytes_from_memory() {
+    let data = pattern(3_000_001);
+    let segment = FileSegment::new(file_of(&data), 1..).unwrap();
+    let initial = || {
+        let mut buffer = EvBuffer::from(&b"head"[..]);
+        buffer.add_file(segment.clone()).unwrap();
+        buffer.add(b"middle").unwrap();
+        buffer.add_file(segment.slice(..10).unwrap()).unwrap();
+        buffer
+    };
+    let expected = [b"head", &data[1..], b"middle", &data[1..11]].concat();
+
+    let (to, receiver) = tcp_pair().await;
+    let (result, received) = deliver(initial(), to, receiver).await;
+    assert_eq!(result.unwrap().a_to_b, expected.len() as u64);
+    assert!(received == expected, "over TCP");
+
+    let (to, receiver) = UnixStream::pair().unwrap();
+    let (result, received) = deliver(initial(), to, receiver).await;
+    assert_eq!(result.unwrap().a_to_b, expected.len() as u64);
+    assert!(received == expected, "over a Unix socket");
+
+    let (to, receiver) = tokio::io::duplex(1000);
+    let (result, received) = deliver(initial(), to, receiver).await;
+    assert_eq!(result.unwrap().a_to_b, expected.len() as u64);
+    assert!(received == expected, "over a stream that is no socket");
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_an_error_with_exact_counts() {
+    for left in [0, 1, 300_000, 999_999] {
+        let data = pattern(1_000_000);
+        let file = file_of(&data);
+        let mut initial = EvBuffer::new();
+        initial
+            .add_file(FileSegment::new(file.clone(), ..).unwrap())
+            .unwrap();
+        file.set_len(left).unwrap();
+
+        let (to, receiver) = tcp_pair().await;
+        let (result, received) = deliver(initial, to, receiver).await;
+        let error = result.unwrap_err();
+        assert_eq!(
+            (error.step, error.error.kind()),
+            (Step::Write, io::ErrorKind::UnexpectedEof)
+        );
+        assert_eq!(
+            error.summary.a_to_b, left,
+            "what the file still had was sent"
+        );
+        assert!(received == data[..received.len()]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_read_is_one_error() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&path, b"secret").unwrap();
+    let write_only = File::options().write(true).open(&path).unwrap();
+    let mut initial = EvBuffer::new();
+    initial
+        .add_file(FileSegment::new(write_only, ..).unwrap())
+        .unwrap();
+
+    let (to, receiver) = tcp_pair().await;
+    let (result, received) = deliver(initial, to, receiver).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.step, error.summary.a_to_b), (Step::Write, 0));
+    assert!(received.is_empty());
+}
