@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use tokio::time::timeout;
 
 use self::{
-    child::ProxyProcess,
+    child::{Memory, ProxyProcess},
     load::{Load, Tally},
     progress::Progress,
     report::{Latency, Report, Row},
@@ -43,7 +43,9 @@ const PHASES: [Load; 3] = [
     },
 ];
 /// Pairs that stand idle for the measurement of memory; with both their ends here, few enough for 1,024 descriptors.
-const IDLE_PAIRS: usize = 256;
+const IDLE_PAIRS: usize = 320;
+/// The first of them, which pay for what the process needs once, whoever comes.
+const FIRST_PAIRS: usize = 64;
 /// Nothing here takes long; what does not end by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -117,14 +119,15 @@ async fn measure(load: Load, length: Duration, proxy: &ProxyProcess) -> anyhow::
 
 /// What an idle pair of connections adds to the memory of the proxy, in bytes, where that can be seen.
 async fn idle_pair_memory(proxy: &ProxyProcess) -> anyhow::Result<Option<u64>> {
-    let before = proxy.memory();
     let mut pairs = Vec::with_capacity(IDLE_PAIRS);
-    for _ in 0..IDLE_PAIRS {
+    let mut before = None;
+    while pairs.len() < IDLE_PAIRS {
+        if pairs.len() == FIRST_PAIRS {
+            before = proxy.memory();
+        }
         pairs.push(timeout(PATIENCE, load::idle(proxy.address())).await??);
     }
-    let now = proxy.memory();
-    ensure!(pairs.len() == IDLE_PAIRS);
-    Ok(before
-        .zip(now)
-        .map(|(before, now)| now.current.saturating_sub(before.current) / IDLE_PAIRS as u64))
+    let grown = |(before, now): (Memory, Memory)| now.current.saturating_sub(before.current);
+    let grown = before.zip(proxy.memory()).map(grown);
+    Ok(grown.map(|grown| grown / (IDLE_PAIRS - FIRST_PAIRS) as u64))
 }
