@@ -35,7 +35,7 @@ use queue::{Core, Job, Ticket};
 /// is spawned on that runtime when the queue is first asked for. What is on the queue runs in the order in which it came, one
 /// after another, at most 32 in a row before other tasks have their turn.
 ///
-/// A source of changes, such as a [`SharedEvBuffer`](crate::SharedEvBuffer), is on the queue at most once: changes
+/// A source of changes, such as a `SharedEvBuffer`, is on the queue at most once: changes
 /// made while it waits are merged into one run.
 ///
 /// What runs here never runs within the call that caused it, never with a lock of this crate held, and the same

@@ -84,7 +84,7 @@ pub fn relay<A: RelayStream, B: RelayStream>(
     Relay::new(a, b).run()
 }
 
-/// In place of [`tokio::io::copy_bidirectional`]: same signature, same results, same half-close.
+/// In place of `tokio::io::copy_bidirectional`: same signature, same results, same half-close.
 ///
 /// Copies in both directions until both have ended, and returns the bytes copied from `a` to `b` and from `b` to `a`.
 /// There are no time limits: a side that never ends keeps it for ever. Sockets take the same fast path as in a
