@@ -274,6 +274,7 @@ impl EvBuffer {
         Ok(())
     }
 
+    #[inline]
     fn reference(&mut self, data: Bytes, end: End) -> Result<()> {
         if data.is_empty() {
             self.release_foreign(data);

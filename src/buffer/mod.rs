@@ -174,6 +174,7 @@ impl EvBuffer {
     /// ```
     #[doc(alias = "evbuffer_get_contiguous_space")]
     #[must_use]
+    #[inline]
     pub fn chunks(&self) -> Chunks<'_> {
         Chunks::new(&self.body, &self.tail)
     }
@@ -181,9 +182,12 @@ impl EvBuffer {
     /// Returns the data from position `pos` on, one slice a segment. Nothing if `pos` is the length or more.
     #[doc(alias = "evbuffer_ptr_set")]
     #[must_use]
+    #[inline]
     pub fn chunks_from(&self, pos: usize) -> Chunks<'_> {
         let mut chunks = self.chunks();
-        chunks.skip_bytes(pos);
+        if pos > 0 {
+            chunks.skip_bytes(pos);
+        }
         chunks
     }
 
@@ -316,14 +320,6 @@ impl EvBuffer {
         debug_assert!(self.tail.is_empty());
         self.held -= self.tail.charge();
         self.tail = Owned::NONE;
-    }
-
-    /// Lets go of a segment that has left the chain.
-    fn release(&mut self, segment: Segment) {
-        // Memory of our own runs nobody's code when it goes.
-        if let Segment::Shared(bytes) = segment {
-            self.release_foreign(bytes);
-        }
     }
 
     /// Lets go of foreign memory: now, or once the lock around this buffer is open.

@@ -318,20 +318,25 @@ impl EvBuffer {
     #[inline]
     pub(super) fn skip(&mut self, n: usize) {
         let mut left = n;
-        while left > 0 {
-            let Some(first) = self.body.front_mut() else {
-                return self.tail.advance(left);
-            };
+        while let Some(first) = self.body.front_mut() {
             let len = first.len();
             if left < len {
                 return first.advance(left);
             }
             left -= len;
-            if let Some(first) = self.body.pop_front() {
-                self.held -= first.charge();
-                self.release(first);
+            self.held -= first.charge();
+            match self.body.pop_front() {
+                // Memory of our own runs nobody's code when it goes.
+                Some(Segment::Shared(bytes)) if self.flags.intersects(Flags::SHARED) => {
+                    self.release_foreign(bytes);
+                }
+                first => drop(first),
+            }
+            if left == 0 {
+                return;
             }
         }
+        self.tail.advance(left);
     }
 
     fn gather(&self, n: usize) -> Result<Bytes> {
