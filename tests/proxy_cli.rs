@@ -409,6 +409,68 @@ async fn stats_count_connections_and_bytes() {
         .await;
 }
 
+/// Accepts the next connection of an upstream and reads exactly what is expected of it.
+async fn assert_gets(upstream: &TcpListener, expected: &[u8]) {
+    let (mut stream, _) = soon("a connection", upstream.accept()).await.unwrap();
+    let mut got = vec![0; expected.len()];
+    soon("the bytes", stream.read_exact(&mut got))
+        .await
+        .unwrap();
+    assert_eq!(
+        got.escape_ascii().to_string(),
+        expected.escape_ascii().to_string()
+    );
+}
+
+#[tokio::test]
+async fn the_upstream_is_told_who_the_client_is() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let proxy = Proxy::start(address, &["--send-proxy", "v1"]).await;
+    let mut client = proxy.connect().await;
+    client.write_all(b"hello").await.unwrap();
+    let (from, to) = (client.local_addr().unwrap().port(), proxy.address.port());
+    let expected = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {from} {to}\r\nhello");
+    assert_gets(&upstream, expected.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn a_header_is_taken_off_and_passed_on() {
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n";
+    let binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x04\x57\x08\xae";
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+
+    let proxy = Proxy::start(address, &["--accept-proxy"]).await;
+    let mut client = proxy.connect().await;
+    client.set_nodelay(true).unwrap();
+    for byte in header.iter().chain(b"hello") {
+        client.write_all(&[*byte]).await.unwrap();
+    }
+    assert_gets(&upstream, b"hello").await;
+
+    let proxy = Proxy::start(address, &["--accept-proxy", "--send-proxy", "v2"]).await;
+    let mut client = proxy.connect().await;
+    client
+        .write_all(&[&header[..], b"hello"].concat())
+        .await
+        .unwrap();
+    assert_gets(&upstream, &[&binary[..], b"hello"].concat()).await;
+}
+
+#[tokio::test]
+async fn a_client_without_the_header_it_owes_costs_itself_only() {
+    let upstream = Echo::start().await;
+    let mut proxy = Proxy::start(upstream.address, &["--accept-proxy"]).await;
+    let mut client = proxy.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_ended(&mut client).await;
+    proxy.says("no PROXY header").await;
+    let mut client = proxy.connect().await;
+    client.write_all(b"PROXY UNKNOWN\r\n").await.unwrap();
+    exchange(&mut client).await.unwrap();
+}
+
 /// Bytes are counted while they flow: the connection is still open when the figures show them.
 #[tokio::test]
 async fn stats_count_connections_that_still_run() {

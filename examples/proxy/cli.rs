@@ -4,7 +4,7 @@ use std::{process::exit, time::Duration};
 
 use clap::{Parser, error::ErrorKind};
 
-use crate::lines::warn;
+use crate::{header::Version, lines::warn};
 
 /// What makes one proxy differ from another.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) stats: Option<Duration>,
     pub(crate) max_connections: usize,
     pub(crate) buffer: usize,
+    pub(crate) accept_proxy: bool,
+    pub(crate) send_proxy: Option<Version>,
     pub(crate) until_eof: bool,
 }
 
@@ -53,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", requires = "listen", default_value = "30s", value_parser = duration)]
     linger: Duration,
 
-    /// Give up on an upstream that has not answered by then
+    /// Give up on an upstream that has not answered, or a header that has not come, by then
     #[arg(long, value_name = "TIME", requires = "listen", default_value = "10s", value_parser = duration)]
     connect_timeout: Duration,
 
@@ -72,6 +74,14 @@ pub(crate) struct Args {
     /// Hold at most so many bytes of a connection each way
     #[arg(long, value_name = "SIZE", requires = "listen", default_value = "256KiB", value_parser = size)]
     buffer: usize,
+
+    /// Expect a PROXY protocol header from each client, as a balancer sends it
+    #[arg(long, requires = "listen")]
+    accept_proxy: bool,
+
+    /// Tell the upstream by a PROXY protocol header who the client is
+    #[arg(long, value_name = "VERSION", requires = "listen")]
+    send_proxy: Option<Version>,
 
     /// Stop, as by SIGTERM, at the end of standard input
     #[arg(long, hide = true, requires = "listen")]
@@ -110,6 +120,8 @@ impl Args {
                 stats: self.stats,
                 max_connections: self.max_connections,
                 buffer: self.buffer,
+                accept_proxy: self.accept_proxy,
+                send_proxy: self.send_proxy,
                 until_eof: self.until_eof,
             }),
             _ => Mode::Demo(DemoConfig {

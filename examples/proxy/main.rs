@@ -15,6 +15,7 @@
 
 mod cli;
 mod demo;
+mod header;
 mod ledger;
 mod lines;
 mod server;

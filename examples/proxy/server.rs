@@ -9,10 +9,11 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_evbuffer::{HalfClose, Relay};
+use tokio_evbuffer::{EvBuffer, HalfClose, Relay};
 
 use crate::{
     cli::ProxyConfig,
+    header::Ends,
     ledger::{Entry, Ledger, Moved},
     lines::{say, warn},
     stop::StopRequests,
@@ -141,16 +142,22 @@ fn is_of_one_client(error: &io::Error) -> bool {
 }
 
 /// One client from its first byte to its last.
-async fn serve(client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<ProxyConfig>) {
+async fn serve(mut client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<ProxyConfig>) {
+    let received = match greet(&mut client, &config).await {
+        Ok(received) => received,
+        Err(error) => {
+            entry.broken();
+            return warn(format_args!("{from}: no PROXY header: {error}"));
+        }
+    };
     let upstream = match connect(&config).await {
         Ok(upstream) => upstream,
         Err(error) => {
             entry.upstream_unreachable();
             let upstream = &config.connect;
-            warn(format_args!(
+            return warn(format_args!(
                 "{from}: cannot connect to upstream {upstream}: {error}"
             ));
-            return;
         }
     };
     // A socket that refuses is about to fail in its relay anyway.
@@ -158,6 +165,7 @@ async fn serve(client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<Pr
     let _ = upstream.set_nodelay(true);
 
     let mut relay = Relay::new(client, upstream)
+        .initial(received, EvBuffer::new())
         .buffer(config.buffer)
         .half_close(HalfClose::Linger(config.linger))
         .counters(entry.counters());
@@ -169,8 +177,33 @@ async fn serve(client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<Pr
     }
 }
 
+/// Takes the header that a client has to send, if it has to, and returns what the upstream is to get first.
+async fn greet(client: &mut TcpStream, config: &ProxyConfig) -> io::Result<EvBuffer> {
+    let mut received = EvBuffer::new();
+    if !config.accept_proxy && config.send_proxy.is_none() {
+        return Ok(received);
+    }
+    let mut ends = Ends::of(client)?;
+    if config.accept_proxy {
+        let header = Ends::read(client, &mut received);
+        let told = in_time(config, header).await?;
+        ends = told.unwrap_or(ends);
+    }
+    if let Some(version) = config.send_proxy {
+        received.prepend_reference(ends.header(version)?)?;
+    }
+    Ok(received)
+}
+
 async fn connect(config: &ProxyConfig) -> io::Result<TcpStream> {
-    timeout(config.connect_timeout, TcpStream::connect(&config.connect))
+    in_time(config, TcpStream::connect(&config.connect)).await
+}
+
+async fn in_time<T>(
+    config: &ProxyConfig,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(config.connect_timeout, step)
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
 }

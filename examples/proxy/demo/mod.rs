@@ -119,6 +119,9 @@ async fn measure(load: Load, length: Duration, proxy: &ProxyProcess) -> anyhow::
 
 /// What an idle pair of connections adds to the memory of the proxy, in bytes, where that can be seen.
 async fn idle_pair_memory(proxy: &ProxyProcess) -> anyhow::Result<Option<u64>> {
+    if proxy.memory().is_none() {
+        return Ok(None);
+    }
     let mut pairs = Vec::with_capacity(IDLE_PAIRS);
     let mut before = None;
     while pairs.len() < IDLE_PAIRS {
