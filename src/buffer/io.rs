@@ -9,6 +9,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{End, EvBuffer, Segment};
+#[cfg(feature = "net")]
+use crate::segment::{self, size::BLOCK};
 
 /// The most slices that one vectored write is given.
 pub(crate) const SLICES_MAX: usize = 64;
@@ -119,8 +121,31 @@ impl EvBuffer {
         Ok(n)
     }
 
+    /// Receives at most `max` bytes, at least one, with one system call: how many came, and how many were asked for.
+    #[cfg(feature = "net")]
+    pub(crate) fn recv_from(
+        &mut self,
+        socket: &socket2::Socket,
+        max: usize,
+    ) -> io::Result<(usize, usize)> {
+        if max <= BLOCK {
+            self.expand(max)?;
+            let n = self.tail.recv(socket, max)?;
+            self.commit_to_tail(n);
+            return Ok((n, max));
+        }
+        let mut room = self.reserve(max)?;
+        let (tail, fresh) = room.memory();
+        let (n, offered) = segment::recv_vectored(socket, tail, fresh, max)?;
+        room.commit(n)?;
+        Ok((n, offered))
+    }
+
     /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory.
     pub(crate) fn with_slices<R>(&self, n: usize, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        if self.body.is_empty() {
+            return f(&[IoSlice::new(&self.tail.as_slice()[..n])]);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut used, mut left) = (0, n);
         for (slot, chunk) in slices.iter_mut().zip(self.chunks_in_memory()) {

@@ -196,9 +196,7 @@ impl EvBuffer {
         if self.tail.is_empty() {
             self.drop_tail();
         }
-        if self.body.is_empty() {
-            self.body = VecDeque::new();
-        } else {
+        if self.body.capacity() > 0 {
             self.body.shrink_to_fit();
         }
         self.compact_if_wasteful();

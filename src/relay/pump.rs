@@ -88,6 +88,9 @@ where
                 turn.moved = read + written > 0;
                 if turn.moved {
                     budget.made_progress();
+                    if self.direction.chain.is_empty() {
+                        self.direction.chain.shrink_to_fit();
+                    }
                 }
                 self.settle(cx)?;
                 return Ok(turn);
@@ -135,13 +138,12 @@ where
         Ok(moved)
     }
 
-    /// Lets go of memory while there is nothing to hold, flushes, and ends the stream if it is time.
+    /// Flushes what was written before there was nothing to do, and ends the stream if it is time.
     fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), (Step, io::Error)> {
         let direction = &mut *self.direction;
         if !direction.chain.is_empty() {
             return Ok(());
         }
-        direction.chain.shrink_to_fit();
         let mut to = Pin::new(&mut *self.to.stream);
         if direction.needs_flush {
             match again(to.as_mut().poll_flush(cx), cx) {

@@ -39,6 +39,15 @@ impl Owned {
         unsafe { self.assume_written(filled) };
         Poll::Ready(Ok(filled))
     }
+
+    /// Receives at most `max` bytes, which fit into the spare, and does not count them as data yet.
+    #[cfg(feature = "net")]
+    pub(crate) fn recv(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {
+        let received = socket.recv(self.spare_uninit(max))?;
+        // SAFETY: the kernel has filled so many bytes of the spare.
+        unsafe { self.assume_written(received) };
+        Ok(received)
+    }
 }
 
 /// The most slices of one receive: 256 KiB in blocks, and a tail that was begun before.
@@ -66,11 +75,7 @@ pub(crate) fn recv_vectored(
         used += 1;
     }
     let offered_len = max - left;
-    let received = match &mut slices[..used] {
-        // Half of all reads fit into one range, and then there is no header to copy in and out.
-        [one] => socket.recv(one)?,
-        many => socket.recv_vectored(many)?.0,
-    };
+    let (received, _) = socket.recv_vectored(&mut slices[..used])?;
 
     let mut left = received;
     for range in offered.into_iter().flatten() {

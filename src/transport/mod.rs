@@ -29,7 +29,7 @@ use crate::buffer::EvBuffer;
 
 /// Reads at most `max` bytes to the back of `chain`: how many, none at the end of stream. `max` is at least one.
 ///
-/// A `Pending` read leaves the chain without more memory than before.
+/// A `Pending` read leaves an empty chain without memory.
 #[inline]
 pub(crate) fn poll_fill<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,

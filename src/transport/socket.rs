@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 
 use super::detect::Socket;
-use crate::{buffer::EvBuffer, segment};
+use crate::buffer::EvBuffer;
 
 /// Whether a transfer that fell short of what was offered shows that the socket would block now.
 ///
@@ -44,15 +44,13 @@ impl Socket<'_> {
         loop {
             // Before there is anything to read no memory is taken. This counts against the task's budget.
             ready!(self.poll_ready(cx, Interest::READABLE))?;
-            let received = self.transfer(Interest::READABLE, |socket| {
-                let mut room = chain.reserve(max)?;
-                let (tail, fresh) = room.memory();
-                let (n, offered) = segment::recv_vectored(socket, tail, fresh, max)?;
-                room.commit(n)?;
-                Ok((n, offered))
-            });
+            let received = self.transfer(Interest::READABLE, |socket| chain.recv_from(socket, max));
             if let Some(received) = received {
                 return Poll::Ready(received);
+            }
+            // It was not ready after all, and the room made for it may never be filled.
+            if chain.is_empty() {
+                chain.shrink_to_fit();
             }
         }
     }
@@ -69,19 +67,22 @@ impl Socket<'_> {
             return Poll::Ready(sent);
         }
         chain.load_first(1)?;
+        let max = max.min(chain.len());
         let sent = ready!(chain.with_slices(max, |slices| self.poll_send_slices(cx, slices)))?;
         chain.drain(sent)?;
         Poll::Ready(Ok(sent))
     }
 
     /// Sends what `slices` show, or the beginning of it, with one system call.
+    ///
+    /// Only where that would block, or was short before, the readiness is asked for: it counts against the task's
+    /// budget then, while whoever sends without end has to take care of that himself.
     pub(crate) fn poll_send_slices(
         self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
             let sent = self.transfer(Interest::WRITABLE, |socket| match slices {
                 [one] => Ok((socket.send(one)?, one.len())),
                 many => {
@@ -92,6 +93,7 @@ impl Socket<'_> {
             if let Some(sent) = sent {
                 return Poll::Ready(sent);
             }
+            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
         }
     }
 
