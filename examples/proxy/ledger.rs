@@ -7,6 +7,7 @@ use std::{
 };
 
 use indicatif::{HumanBytes, HumanCount};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_evbuffer::RelayCounters;
 
 /// Counts all connections. Bytes of running ones are read from the counters that their relays keep anyway,
@@ -40,8 +41,8 @@ impl Totals {
 }
 
 impl Ledger {
-    /// Enters a new connection, which runs until the entry is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> Entry {
+    /// Enters a new connection, which runs, and keeps its permit, until the entry is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Entry {
         let mut counts = self.counts();
         let (id, counters) = (counts.accepted, Arc::default());
         counts.accepted += 1;
@@ -51,6 +52,7 @@ impl Ledger {
             id,
             counters,
             ledger: Arc::clone(self),
+            _permit: permit,
         }
     }
 
@@ -93,6 +95,7 @@ pub(crate) struct Entry {
     id: u64,
     counters: Arc<RelayCounters>,
     ledger: Arc<Ledger>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Entry {

@@ -68,11 +68,9 @@ impl Server {
         loop {
             tokio::select! {
                 (client, from, permit) = door.next() => {
-                    let serving = serve(client, from, self.ledger.enter(), Arc::clone(&self.config));
-                    self.connections.spawn(async move {
-                        serving.await;
-                        drop(permit);
-                    });
+                    let entry = self.ledger.enter(permit);
+                    let serving = serve(client, from, entry, Arc::clone(&self.config));
+                    self.connections.spawn(serving);
                 }
                 Some(_) = self.connections.join_next() => {}
                 () = &mut stats => {}
