@@ -221,6 +221,7 @@ async fn unreadable_values_are_one_line_that_names_them() {
     let both = ["--listen", "127.0.0.1:0", "--connect", "127.0.0.1:1"];
     for (option, value) in [
         ("--idle", "5q"),
+        ("--idle", "18446744073709551615"),
         ("--linger", "soon"),
         ("--grace", "-1s"),
         ("--connect-timeout", ""),

@@ -6,6 +6,9 @@ use clap::{Parser, error::ErrorKind};
 
 use crate::{header::Version, lines::warn};
 
+/// No wait is longer: a point in time so far away can still be computed.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What makes one proxy differ from another.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxyConfig {
@@ -156,11 +159,12 @@ fn address(text: &str) -> Result<String, String> {
 
 /// `5s`, `250ms`, `2m 30s`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text)
-        .map_err(|_| "expected a time such as 5s, 250ms or 2m".to_owned())
+    let seconds = text.parse().map(Duration::from_secs);
+    seconds
+        .or_else(|_| humantime::parse_duration(text))
+        .ok()
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| "expected a time such as 5s, 250ms or 2m".to_owned())
 }
 
 /// As [`duration`], but not nothing.

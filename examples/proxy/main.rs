@@ -23,19 +23,30 @@ mod stop;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use cli::{Args, Mode};
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let outcome = match Args::parse_or_exit().mode() {
-        Mode::Proxy(config) => server::run(config).await,
-        Mode::Demo(config) => demo::run(config).await,
-    };
-    match outcome {
+fn main() -> ExitCode {
+    let mode = Args::parse_or_exit().mode();
+    match in_runtime(mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             lines::warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn in_runtime(mode: Mode) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async {
+        match mode {
+            Mode::Proxy(config) => server::run(config).await,
+            Mode::Demo(config) => demo::run(config).await,
+        }
+    });
+    // Whoever asked to stop does not wait for a name server that never answers.
+    runtime.shutdown_background();
+    outcome
 }

@@ -25,14 +25,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until it is asked to stop. An error is what keeps it from starting.
 pub(crate) async fn run(config: ProxyConfig) -> anyhow::Result<()> {
-    let mut stop = StopRequests::listen(config.until_eof).context("cannot listen to signals")?;
-    // A name is resolved anew for each client; here only a name that nobody knows is told from one that is down.
+    // A name is resolved anew for each client. One that nobody knows is a slip, best told before there are any.
     let _ = lookup_host(&config.connect)
         .await
         .with_context(|| format!("cannot resolve upstream {}", config.connect))?;
     let listener = TcpListener::bind(&config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let mut stop = StopRequests::listen(config.until_eof).context("cannot listen to signals")?;
     say(format_args!("listening on {}", listener.local_addr()?));
 
     let door = Door {
