@@ -10,24 +10,21 @@
 //! than what is measured. CPU times are those of the relaying process, without the load. Every byte that arrives is
 //! compared. Only the ratios mean something: they are against the row marked `=1`.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    env,
-    io::{self, BufRead, BufReader, Write},
-    net::SocketAddr,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
-    time::Duration,
-};
+mod support;
 
+use std::{env, io, net::SocketAddr};
+
+use support::{
+    Flavour, Result, check,
+    process::{self, Process},
+    rounds,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes},
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
-
-type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// What relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +38,18 @@ enum Candidate {
 impl Candidate {
     const ALL: [Self; 4] = [Self::Relay, Self::Copy, Self::Tokio8, Self::Tokio256];
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Relay => "relay",
-            Self::Copy => "copy_bidirectional",
-            Self::Tokio8 => "tokio copy 8 KiB",
-            Self::Tokio256 => "tokio copy 256 KiB",
-        }
+    const NAMES: [&str; 4] = [
+        "relay",
+        "copy_bidirectional",
+        "tokio copy 8 KiB",
+        "tokio copy 256 KiB",
+    ];
+
+    fn named(name: &str) -> Result<Self> {
+        let named = Self::ALL
+            .into_iter()
+            .find(|candidate| format!("{candidate:?}") == name);
+        named.ok_or_else(|| format!("no such candidate: {name}").into())
     }
 
     async fn run(self, mut a: TcpStream, mut b: TcpStream) {
@@ -97,8 +99,8 @@ const SMOKE: Scale = Scale {
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
-    pin_to_one_cpu()?;
-    allow_many_files();
+    process::pin_to_one_cpu()?;
+    process::allow_many_files();
     if args.first().is_some_and(|arg| arg == "--relay-for") {
         return child(&args[1..]);
     }
@@ -110,7 +112,7 @@ fn main() -> Result<()> {
     };
     let none_named = !["bulk", "ping-pong", "memory"].into_iter().any(has);
     let load = Builder::new_current_thread().enable_all().build()?;
-    for flavour in [Flavour::CurrentThread, Flavour::MultiThread] {
+    for flavour in Flavour::ALL {
         if none_named || has("bulk") {
             for connections in [1, 16] {
                 bulk(&load, flavour, scale, connections)?;
@@ -137,9 +139,9 @@ fn bulk(load: &Runtime, flavour: Flavour, scale: Scale, connections: usize) -> R
     table(&title, Candidate::Tokio256, scale.rounds, |candidate| {
         let mut relay = Relaying::start(load, candidate, flavour)?;
         load.block_on(send_bulk(&relay, 1, 1 << 20))?;
-        let before = relay.cpu()?;
+        let before = relay.process.cpu()?;
         load.block_on(send_bulk(&relay, connections, each))?;
-        Ok((relay.cpu()? - before).as_secs_f64() / gib)
+        Ok((relay.process.cpu()? - before).as_secs_f64() / gib)
     })
 }
 
@@ -151,9 +153,9 @@ fn ping_pong(load: &Runtime, flavour: Flavour, scale: Scale, connections: usize)
     table(&title, Candidate::Tokio8, scale.rounds, |candidate| {
         let mut relay = Relaying::start(load, candidate, flavour)?;
         load.block_on(send_messages(&relay, connections, 10))?;
-        let before = relay.cpu()?;
+        let before = relay.process.cpu()?;
         load.block_on(send_messages(&relay, connections, each))?;
-        Ok((relay.cpu()? - before).as_secs_f64() * 1e6 / messages)
+        Ok((relay.process.cpu()? - before).as_secs_f64() * 1e6 / messages)
     })
 }
 
@@ -175,13 +177,16 @@ fn memory(load: &Runtime, scale: Scale) -> Result<()> {
             let mut pairs = connect(&relay, 8).await?;
             carry_each(&mut pairs, 256 << 10).await
         })?;
-        let start = relay.memory()?;
+        let start = relay.process.memory()?;
         let mut pairs = load.block_on(connect(&relay, scale.pairs))?;
         load.block_on(carry_each(&mut pairs, 1))?;
-        let new = per_pair(relay.memory()?, start);
+        let new = per_pair(relay.process.memory()?, start);
         load.block_on(carry_each(&mut pairs, 256 << 10))?;
-        let used = per_pair(relay.memory()?, start);
-        println!("  {:<22}{new:>20}{used:>28}", candidate.name());
+        let used = per_pair(relay.process.memory()?, start);
+        println!(
+            "  {:<22}{new:>20}{used:>28}",
+            Candidate::NAMES[candidate as usize]
+        );
     }
     Ok(())
 }
@@ -193,30 +198,13 @@ fn table(
     rounds: usize,
     mut measure: impl FnMut(Candidate) -> Result<f64>,
 ) -> Result<()> {
-    let mut measured = [const { Vec::new() }; Candidate::ALL.len()];
-    for _ in 0..rounds {
-        for (candidate, values) in Candidate::ALL.into_iter().zip(&mut measured) {
-            values.push(measure(candidate)?);
-        }
-    }
-    let medians = measured.map(|mut values| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    });
-    let place = Candidate::ALL
-        .iter()
-        .position(|&candidate| candidate == one);
-    let unit = medians[place.expect("one of the candidates")];
-    println!("\n{title}");
-    for (candidate, median) in Candidate::ALL.into_iter().zip(medians) {
-        let mark = if candidate == one { "=1" } else { "" };
-        println!(
-            "  {:<22}{median:>9.3}{:>8.2} {mark}",
-            candidate.name(),
-            median / unit
-        );
-    }
-    Ok(())
+    rounds::table(
+        title,
+        &Candidate::NAMES,
+        one as usize,
+        rounds,
+        |candidate| measure(Candidate::ALL[candidate]),
+    )
 }
 
 // ------------------------------------------------------------------------------------------------ load
@@ -319,91 +307,30 @@ async fn carry_each(pairs: &mut [(TcpStream, TcpStream)], n: usize) -> Result<()
     Ok(())
 }
 
-fn check(right: bool) -> Result<()> {
-    if right {
-        Ok(())
-    } else {
-        Err("other bytes came out than went in".into())
-    }
-}
-
 // ------------------------------------------------------------------------------------------------ the relay's process
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flavour {
-    CurrentThread,
-    MultiThread,
-}
 
 /// The process that relays, and where it can be reached.
 struct Relaying {
-    process: Child,
-    ask: ChildStdin,
-    answer: BufReader<ChildStdout>,
+    process: Process,
     address: SocketAddr,
     upstream: TcpListener,
 }
 
 impl Relaying {
     fn start(load: &Runtime, candidate: Candidate, flavour: Flavour) -> Result<Self> {
-        let upstream = std::net::TcpListener::bind("127.0.0.1:0")?;
-        upstream.set_nonblocking(true)?;
-        let mut process = Command::new(env::current_exe()?)
-            .arg("--relay-for")
-            .arg(format!("{candidate:?}"))
-            .arg(format!("{flavour:?}"))
-            .arg(upstream.local_addr()?.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let ask = process.stdin.take().expect("piped");
-        let answer = BufReader::new(process.stdout.take().expect("piped"));
-        let upstream = {
-            let _entered = load.enter();
-            TcpListener::from_std(upstream)?
-        };
-        let mut relaying = Self {
+        let upstream = load.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let mut process = Process::start(&[
+            "--relay-for",
+            &format!("{candidate:?}"),
+            &format!("{flavour:?}"),
+            &upstream.local_addr()?.to_string(),
+        ])?;
+        let address = process.line()?.parse()?;
+        Ok(Self {
             process,
-            ask,
-            answer,
-            address: ([0; 4], 0).into(),
+            address,
             upstream,
-        };
-        relaying.address = relaying.line()?.parse()?;
-        Ok(relaying)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.answer.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
-    }
-
-    fn numbers(&mut self) -> Result<[i64; 3]> {
-        writeln!(self.ask)?;
-        let line = self.line()?;
-        let mut numbers = line.split(' ').map(str::parse);
-        let mut next = || numbers.next().ok_or("too few numbers");
-        Ok([next()??, next()??, next()??])
-    }
-
-    /// CPU time of the process so far.
-    fn cpu(&mut self) -> Result<Duration> {
-        Ok(Duration::from_nanos(self.numbers()?[0] as u64))
-    }
-
-    /// Bytes of RSS and of live heap.
-    fn memory(&mut self) -> Result<(i64, i64)> {
-        let [_, rss, heap] = self.numbers()?;
-        Ok((rss, heap))
-    }
-}
-
-impl Drop for Relaying {
-    fn drop(&mut self) {
-        // It may have gone already; then there is nothing to end.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        })
     }
 }
 
@@ -412,24 +339,10 @@ fn child(args: &[String]) -> Result<()> {
     let [candidate, flavour, upstream] = args else {
         return Err("usage: --relay-for CANDIDATE FLAVOUR UPSTREAM".into());
     };
-    let upstream: SocketAddr = upstream.parse()?;
-    let candidate = Candidate::ALL
-        .into_iter()
-        .find(|one| format!("{one:?}") == *candidate);
-    let candidate = candidate.ok_or("no such candidate")?;
-    let mut runtime = match flavour.as_str() {
-        "CurrentThread" => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    let runtime = runtime.worker_threads(1).enable_all().build()?;
-    std::thread::spawn(|| {
-        for line in io::stdin().lines() {
-            let figures = line.map_err(Into::into).and_then(|_| figures());
-            println!("{}", figures.unwrap_or_else(|error| error.to_string()));
-        }
-        std::process::exit(0);
-    });
+    let (candidate, upstream) = (Candidate::named(candidate)?, upstream.parse()?);
+    process::answer_with_figures();
     // On a worker, where the relays are.
+    let runtime = Flavour::named(flavour)?.runtime()?;
     runtime.block_on(async move { tokio::spawn(accept(candidate, upstream)).await? })
 }
 
@@ -445,83 +358,5 @@ async fn accept(candidate: Candidate, upstream: SocketAddr) -> Result<()> {
             candidate.run(a, b).await;
             io::Result::Ok(())
         });
-    }
-}
-
-/// CPU time in ns, RSS and live heap in bytes.
-#[cfg(target_os = "linux")]
-fn figures() -> Result<String> {
-    use rustix::{
-        param::page_size,
-        time::{ClockId, clock_gettime},
-    };
-    let cpu = clock_gettime(ClockId::ProcessCPUTime);
-    let cpu = cpu.tv_sec * 1_000_000_000 + cpu.tv_nsec;
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = statm
-        .split(' ')
-        .nth(1)
-        .ok_or("no resident pages")?
-        .parse()?;
-    Ok(format!(
-        "{cpu} {} {}",
-        pages * page_size(),
-        LIVE.load(Relaxed)
-    ))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn figures() -> Result<String> {
-    Err("the figures of a process are known on Linux only".into())
-}
-
-#[cfg(target_os = "linux")]
-fn pin_to_one_cpu() -> Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
-    let mut one = CpuSet::new();
-    one.set(last.ok_or("no CPU to run on")?);
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin_to_one_cpu() -> Result<()> {
-    Ok(())
-}
-
-/// Two descriptors a connection, in both processes.
-fn allow_many_files() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        // If it cannot be had, connecting will say so.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-}
-
-/// Counts the bytes of memory in use.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
     }
 }
