@@ -3,11 +3,11 @@
 #![doc(test(attr(deny(warnings))))]
 
 pub mod buffer;
-#[allow(dead_code, unused_imports)] // until the shared buffer uses all of it
 pub mod deferred;
 mod error;
 pub mod relay;
 mod segment;
+pub mod shared;
 mod sync;
 mod transport;
 
@@ -19,6 +19,10 @@ pub use error::{BufferError, Result};
 pub use relay::{
     HalfClose, OnError, Peer, Progress, Relay, RelayCounters, RelayEnd, RelayError, RelayStream,
     RelaySummary, Step, copy_bidirectional, relay,
+};
+pub use shared::{
+    BufferGuard, CallbackHandle, Change, Changed, Changes, Closed, Crossing, InvalidWatermarks,
+    Mark, Reader, SharedEvBuffer, WaitError, Watermarks, Writer, pipe,
 };
 
 /// Keeps the examples in the README compiling and true.

@@ -48,3 +48,9 @@ impl<T: Default> Global<T> {
         }
     }
 }
+
+/// A number that no other call returns.
+pub(crate) fn next_token() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

@@ -16,8 +16,6 @@ mod verify;
 
 use std::{collections::VecDeque, mem};
 
-use bytes::Bytes;
-
 pub use crate::segment::FileSegment;
 pub use chunks::Chunks;
 pub(crate) use owner::Ext;
@@ -51,7 +49,7 @@ pub enum End {
 /// A byte queue made of linked segments.
 ///
 /// Bytes are added at the back and taken from the front; they may be prepended, too. Whole segments move between
-/// buffers without a copy, foreign memory is linked in by reference, and what is taken out as [`Bytes`] shares the
+/// buffers without a copy, foreign memory is linked in by reference, and what is taken out as [`Bytes`](bytes::Bytes) shares the
 /// memory it lies in. An empty new buffer owns no heap memory.
 ///
 /// Each operation either happens whole or changes nothing. Nothing to move is `Ok`, whatever is frozen or full.
@@ -220,29 +218,26 @@ impl EvBuffer {
     /// Returns whether changes at `end` are refused.
     #[must_use]
     pub fn is_frozen(&self, end: End) -> bool {
-        self.flags.intersects(Flags::any_frozen(end))
+        self.flags.intersects(Flags::frozen(end)) || self.owner_says(Flags::owner_frozen(end))
     }
 
     /// Sets the most bytes that the buffer may hold; `None` is no limit.
     ///
     /// Adding beyond it fails and adds nothing. A limit below the present length is allowed: what is there stays.
     pub fn set_max_len(&mut self, max: Option<usize>) {
-        if max.is_some() || self.ext.is_some() {
-            self.ext_mut().max_len = max;
-        }
-        self.settle_limit();
+        self.set_limit(max);
     }
 
     /// Returns the most bytes that the buffer may hold.
     #[must_use]
     pub fn max_len(&self) -> Option<usize> {
-        self.ext.as_ref().and_then(|ext| ext.effective_max_len())
+        self.limit()
     }
 
     /// Checks that `n` more bytes may come in at `end`.
     #[inline]
     fn check_growth(&self, end: End, n: usize) -> Result<()> {
-        if self.flags.intersects(Flags::CLOSED) {
+        if self.owner_says(Flags::CLOSED) {
             return Err(BufferError::Closed);
         }
         self.check_not_frozen(end)?;
@@ -318,14 +313,6 @@ impl EvBuffer {
         debug_assert!(self.tail.is_empty());
         self.held -= self.tail.charge();
         self.tail = Owned::NONE;
-    }
-
-    /// Lets go of foreign memory: now, or once the lock around this buffer is open.
-    fn release_foreign(&mut self, bytes: Bytes) {
-        match &mut self.ext {
-            Some(ext) if self.flags.intersects(Flags::SHARED) => ext.parked.push(bytes),
-            _ => drop(bytes),
-        }
     }
 
     /// Keeps at most one block, of at most 16 KiB in all with the ring, after the last byte has gone.

@@ -1,8 +1,11 @@
 //! What few buffers need, kept out of the way of the others: a limit, and the marks of a buffer that is shared.
 
+use std::{mem, ptr};
+
 use bytes::Bytes;
 
 use super::{End, EvBuffer};
+use crate::error::Result;
 
 /// States of a buffer that the hot paths ask for with one comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,13 @@ impl Flags {
             | Self::WASTEFUL.0,
     );
 
+    /// What the owner of a shared buffer has set.
+    const OWNER: Self =
+        Self(Self::OWNER_FROZEN_FRONT.0 | Self::OWNER_FROZEN_BACK.0 | Self::CLOSED.0);
+    /// Whatever may refuse a change.
+    const REFUSING: Self =
+        Self(Self::OWNER.0 | Self::FROZEN_FRONT.0 | Self::FROZEN_BACK.0 | Self::LIMITED.0);
+
     pub(super) const fn frozen(end: End) -> Self {
         match end {
             End::Front => Self::FROZEN_FRONT,
@@ -42,15 +52,11 @@ impl Flags {
         }
     }
 
-    const fn owner_frozen(end: End) -> Self {
+    pub(super) const fn owner_frozen(end: End) -> Self {
         match end {
             End::Front => Self::OWNER_FROZEN_FRONT,
             End::Back => Self::OWNER_FROZEN_BACK,
         }
-    }
-
-    pub(super) const fn any_frozen(end: End) -> Self {
-        Self(Self::frozen(end).0 | Self::owner_frozen(end).0)
     }
 
     #[inline]
@@ -82,85 +88,96 @@ impl Flags {
 /// Made when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Ext {
-    pub(super) max_len: Option<usize>,
-    /// The limit that the owner of a shared buffer set, which `set_max_len` does not touch.
-    owner_max_len: Option<usize>,
-    /// Which shared buffer holds this one.
-    holder: usize,
+    max_len: Option<usize>,
+    place: Place,
     /// Bytes ever prepended and removed, since the buffer became part of a shared one.
     prepended: u64,
     removed: u64,
+    shown: Shown,
     /// Foreign memory to be released once the lock is open.
-    pub(super) parked: Vec<Bytes>,
+    parked: Vec<Bytes>,
 }
 
-impl Ext {
-    pub(super) fn effective_max_len(&self) -> Option<usize> {
-        match (self.max_len, self.owner_max_len) {
-            (Some(user), Some(owner)) => Some(user.min(owner)),
-            (user, owner) => user.or(owner),
-        }
+/// Which shared buffer holds this one, and where in memory.
+///
+/// A buffer that was moved out (`mem::take` through a guard) takes its marks along; that it no longer lies where it was
+/// marked tells that they mean nothing any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    address: usize,
+    token: u64,
+}
+
+/// The range of bytes that a reader has been shown and has not yet consumed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    /// Bytes that were prepended to it since.
+    behind: usize,
+    len: usize,
+}
+
+impl Shown {
+    fn remove(&mut self, n: usize) {
+        let before = n.min(self.behind);
+        self.behind -= before;
+        self.len = self.len.saturating_sub(n - before);
     }
 }
 
 /// What a shared buffer asks of the one it holds.
-#[allow(dead_code)]
 impl EvBuffer {
-    /// Marks this buffer as part of the shared one that `holder` names, whose totals start at nothing removed.
-    pub(crate) fn attach(&mut self, holder: usize) {
+    /// Marks this buffer as part of the shared one that `token` names. Of what was ever prepended and removed there, it
+    /// is given the totals; what is owed to an earlier owner is dropped.
+    pub(crate) fn attach(&mut self, token: u64, prepended: u64, removed: u64) {
+        let address = self.address();
         let ext = self.ext_mut();
-        (ext.holder, ext.prepended, ext.removed) = (holder, 0, 0);
+        ext.place = Place { address, token };
+        (ext.prepended, ext.removed) = (prepended, removed);
+        ext.shown = Shown::default();
+        self.flags.remove(Flags::OWNER);
         self.flags.insert(Flags::SHARED);
     }
 
-    /// Takes all marks of a shared buffer off, also what its owner froze, limited or closed.
+    /// Takes all marks of a shared buffer off. What was parked has to be released by the caller.
     pub(crate) fn detach(&mut self) -> Vec<Bytes> {
-        let mut parked = Vec::new();
-        if let Some(ext) = &mut self.ext {
-            ext.owner_max_len = None;
-            parked = std::mem::take(&mut ext.parked);
-        }
-        self.flags.remove(Flags(
-            Flags::SHARED.0
-                | Flags::CLOSED.0
-                | Flags::OWNER_FROZEN_FRONT.0
-                | Flags::OWNER_FROZEN_BACK.0,
-        ));
-        self.settle_limit();
-        parked
+        self.flags.remove(Flags(Flags::OWNER.0 | Flags::SHARED.0));
+        self.take_parked()
     }
 
-    /// Whether this is still the buffer that [`attach`](Self::attach) marked for `holder`.
+    /// Whether this is still the buffer that [`attach`](Self::attach) marked with `token`, in its place.
     #[inline]
-    pub(crate) fn is_attached_to(&self, holder: usize) -> bool {
-        self.flags.intersects(Flags::SHARED)
-            && self.ext.as_ref().is_some_and(|ext| ext.holder == holder)
+    pub(crate) fn is_attached(&self, token: u64) -> bool {
+        let place = Place {
+            address: self.address(),
+            token,
+        };
+        self.ext.as_ref().is_some_and(|ext| ext.place == place)
     }
 
-    /// Bytes ever appended, counting those that were there when it became part of a shared buffer.
-    pub(crate) fn total_appended(&self) -> u64 {
-        let (prepended, removed) = self
-            .ext
-            .as_ref()
-            .map_or((0, 0), |ext| (ext.prepended, ext.removed));
-        (self.len as u64)
-            .wrapping_add(removed)
-            .wrapping_sub(prepended)
+    /// Bytes ever prepended, and bytes ever removed.
+    #[inline]
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        match &self.ext {
+            Some(ext) => (ext.prepended, ext.removed),
+            None => (0, 0),
+        }
     }
 
-    pub(crate) fn total_prepended(&self) -> u64 {
-        self.ext.as_ref().map_or(0, |ext| ext.prepended)
-    }
-
-    pub(crate) fn total_removed(&self) -> u64 {
-        self.ext.as_ref().map_or(0, |ext| ext.removed)
+    #[inline]
+    pub(crate) fn has_parked(&self) -> bool {
+        self.ext.as_ref().is_some_and(|ext| !ext.parked.is_empty())
     }
 
     /// What was released under the lock and must be dropped after it.
     pub(crate) fn take_parked(&mut self) -> Vec<Bytes> {
         self.ext
             .as_mut()
-            .map_or_else(Vec::new, |ext| std::mem::take(&mut ext.parked))
+            .map_or_else(Vec::new, |ext| mem::take(&mut ext.parked))
+    }
+
+    /// Has `bytes` released with whatever this buffer released under the lock.
+    pub(crate) fn park(&mut self, bytes: Vec<Bytes>) {
+        self.ext_mut().parked.extend(bytes);
     }
 
     pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {
@@ -171,13 +188,55 @@ impl EvBuffer {
         self.flags.set(Flags::CLOSED, on);
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.flags.intersects(Flags::CLOSED)
+    /// Shares the first segment, of which there is one, with a reader who will consume it later.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::File`](crate::BufferError::File) if it is a file range that cannot be loaded.
+    pub(crate) fn show_front(&mut self) -> Result<Bytes> {
+        self.load_first(1)?;
+        let front = self.front_bytes();
+        self.ext_mut().shown = Shown {
+            behind: 0,
+            len: front.len(),
+        };
+        Ok(front)
     }
 
-    pub(crate) fn set_owner_max_len(&mut self, max: Option<usize>) {
-        self.ext_mut().owner_max_len = max;
-        self.settle_limit();
+    /// How much of what was shown is still there.
+    pub(crate) fn shown(&self) -> usize {
+        self.ext.as_ref().map_or(0, |ext| ext.shown.len)
+    }
+
+    /// Removes the first `n` bytes of what was shown, also from behind what was prepended since.
+    pub(crate) fn consume_shown(&mut self, n: usize) {
+        let shown = self.ext_mut().shown;
+        let n = n.min(shown.len);
+        if shown.behind == 0 {
+            return self.discard(n);
+        }
+        // Moving aside what lies before it is no change, and asks for nobody's permission.
+        let refusing = self.flags.only(Flags::REFUSING);
+        self.flags.remove(refusing);
+        let totals = self.totals();
+        let mut aside = EvBuffer::new();
+        let moved = self.remove_buffer(&mut aside, shown.behind);
+        debug_assert_eq!(moved, Ok(shown.behind));
+        self.discard(n);
+        let back = self.prepend_buffer(&mut aside);
+        debug_assert_eq!(back, moved);
+        self.flags.insert(refusing);
+        let ext = self.ext_mut();
+        (ext.prepended, ext.removed) = (totals.0, totals.1 + n as u64);
+        ext.shown = Shown {
+            behind: shown.behind,
+            len: shown.len - n,
+        };
+    }
+
+    /// What was shown is shown no more; it stays in the buffer.
+    pub(crate) fn hide_front(&mut self) {
+        self.ext_mut().shown = Shown::default();
     }
 }
 
@@ -186,21 +245,60 @@ impl EvBuffer {
         self.ext.get_or_insert_default()
     }
 
-    pub(super) fn settle_limit(&mut self) {
-        let limited = self.max_len().is_some();
-        self.flags.set(Flags::LIMITED, limited);
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Whether the marks of a shared buffer mean anything here.
+    pub(super) fn is_in_place(&self) -> bool {
+        let address = self.address();
+        self.ext
+            .as_ref()
+            .is_some_and(|ext| ext.place.address == address)
+    }
+
+    /// Whether one of `marks`, set by the owner of a shared buffer, holds.
+    #[inline]
+    pub(super) fn owner_says(&self, marks: Flags) -> bool {
+        self.flags.intersects(marks) && self.is_in_place()
+    }
+
+    pub(super) fn set_limit(&mut self, max: Option<usize>) {
+        if max.is_some() || self.ext.is_some() {
+            self.ext_mut().max_len = max;
+        }
+        self.flags.set(Flags::LIMITED, max.is_some());
+    }
+
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.ext.as_ref().and_then(|ext| ext.max_len)
+    }
+
+    /// Lets go of foreign memory: now, or once the lock around this buffer is open.
+    pub(super) fn release_foreign(&mut self, bytes: Bytes) {
+        if self.owner_says(Flags::SHARED) {
+            self.ext_mut().parked.push(bytes);
+        }
     }
 
     #[inline]
     pub(super) fn count_removed(&mut self, n: usize) {
         if self.flags.intersects(Flags::SHARED) {
-            self.ext_mut().removed += n as u64;
+            let ext = self.ext_mut();
+            ext.removed += n as u64;
+            if ext.shown.len > 0 {
+                ext.shown.remove(n);
+            }
         }
     }
 
     pub(super) fn count_prepended(&mut self, n: usize) {
         if self.flags.intersects(Flags::SHARED) {
-            self.ext_mut().prepended += n as u64;
+            let ext = self.ext_mut();
+            ext.prepended += n as u64;
+            if ext.shown.len > 0 {
+                ext.shown.behind += n;
+            }
         }
     }
 }

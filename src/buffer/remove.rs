@@ -133,6 +133,15 @@ impl EvBuffer {
         *first = Segment::Shared(bytes);
     }
 
+    /// The first segment, of which there is one, which is in memory; it stays where it is.
+    pub(super) fn front_bytes(&mut self) -> Bytes {
+        self.share_first();
+        match self.body.front() {
+            Some(Segment::Shared(first)) => first.clone(),
+            _ => unreachable!("the first segment was just made one that is shared"),
+        }
+    }
+
     /// The data of the tail, whose spare stays if it is worth that.
     fn data_of_tail(&mut self) -> Owned {
         if self.tail.spare() >= size::MIN_SPARE {

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{COPY_THRESHOLD, End, EvBuffer, owner::Flags};
+use super::{COPY_THRESHOLD, End, EvBuffer, io::SLICES_MAX, owner::Flags};
 use crate::{error::Result, segment::Segment};
 
 impl EvBuffer {
@@ -219,6 +219,28 @@ impl EvBuffer {
         self.compact_if_wasteful();
         self.debug_check();
         Ok(n)
+    }
+
+    /// Shares what of the first `max` bytes lies in the first 64 segments with `dst`, behind what is there, and returns how
+    /// many bytes that were. They stay here, to be drained later.
+    #[allow(dead_code)] // until `bufferevent` is there
+    pub(crate) fn share_front(&mut self, dst: &mut EvBuffer, max: usize) -> usize {
+        let mut left = max.min(self.len());
+        let all = left;
+        for segment in self.body.iter_mut().take(SLICES_MAX) {
+            if left == 0 {
+                break;
+            }
+            let n = segment.len().min(left);
+            dst.link(segment.share().split_to(n));
+            left -= n;
+        }
+        if left > 0 && self.body.len() < SLICES_MAX {
+            dst.link(Segment::Owned(self.tail.share(left)));
+            left = 0;
+        }
+        dst.debug_check();
+        all - left
     }
 
     /// Copies a piece that is too short to be shared; false if there is none, or no memory for it.

@@ -1,0 +1,173 @@
+//! Calling the callbacks: inline ones within the call that changed the buffer, ordinary ones from the queue.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::{
+    Inner, SharedEvBuffer,
+    callbacks::{Call, Callback, Cursor},
+    state::State,
+};
+use crate::{
+    deferred::{Deferred, DeferredQueue, Runner, Source, contain},
+    sync::LockGuard,
+};
+
+/// Removes its callback when it is dropped, had from [`SharedEvBuffer::on_change`] and the like.
+///
+/// To drop it does not wait for a run that has begun; no run begins after it. It may be dropped anywhere, also within the
+/// callback itself.
+#[must_use = "dropping it removes the callback"]
+pub struct CallbackHandle {
+    /// Weak: a callback may own its own handle.
+    buffer: Weak<Inner>,
+    id: u64,
+}
+
+impl CallbackHandle {
+    /// Leaves the callback in place for as long as the buffer lives.
+    pub fn detach(mut self) {
+        self.buffer = Weak::new();
+    }
+
+    /// Silences the callback, or lets it speak again.
+    ///
+    /// What happens while it is silent is not told later: it goes on from the moment at which it is enabled.
+    #[doc(alias = "evbuffer_cb_set_flags")]
+    #[doc(alias = "evbuffer_cb_clear_flags")]
+    pub fn set_enabled(&self, on: bool) {
+        if let Some(inner) = self.buffer.upgrade() {
+            let mut state = inner.state.lock();
+            let now = state.totals();
+            state.rare_mut().callbacks.set_enabled(self.id, on, now);
+        }
+    }
+}
+
+impl Drop for CallbackHandle {
+    #[doc(alias = "evbuffer_remove_cb")]
+    fn drop(&mut self) {
+        if let Some(inner) = self.buffer.upgrade() {
+            let removed = inner.state.lock().rare_mut().callbacks.remove(self.id);
+            discard(removed);
+        }
+    }
+}
+
+impl fmt::Debug for CallbackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackHandle")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Drops a callback that was removed, with whatever it owns. No lock may be held.
+fn discard(removed: Option<Callback>) {
+    if removed.is_some() {
+        contain("the drop of a callback", || drop(removed));
+    }
+}
+
+impl SharedEvBuffer {
+    pub(super) fn register(&self, callback: Callback) -> CallbackHandle {
+        let mut state = self.inner.state.lock();
+        let now = state.totals();
+        let rare = state.rare_mut();
+        if !rare.callbacks.has_watermark() {
+            // What was crossed before anybody listened is not told.
+            rare.gauge.forget_news();
+        }
+        CallbackHandle {
+            buffer: Arc::downgrade(&self.inner),
+            id: rare.callbacks.add(callback, now),
+        }
+    }
+
+    /// Sees to it that there is a queue for ordinary callbacks.
+    #[track_caller]
+    pub(super) fn bind(&self) {
+        if self.queue().is_some() {
+            return;
+        }
+        // Without the lock: making a queue spawns its executor.
+        let Ok(queue) = DeferredQueue::try_current() else {
+            panic!(
+                "there is no Tokio runtime around, whose queue could run this callback: \
+                 choose one with `defer_to` before"
+            );
+        };
+        let mut state = self.inner.state.lock();
+        // A queue of a runtime is kept by its executor, too: dropping the handle, if another was quicker, is nothing.
+        state.rare_mut().queue.get_or_insert(queue);
+    }
+
+    /// Calls the inline callbacks that have something to be told, unless another call is at it, which then does so.
+    pub(super) fn deliver(&self) {
+        let mut state = self.inner.state.lock();
+        if !state.rare_mut().callbacks.begin_delivery() {
+            return;
+        }
+        let mut cursor = Cursor::default();
+        while let Some(call) = state.next_inline(&mut cursor) {
+            drop(state);
+            self.call(call);
+            state = self.inner.state.lock();
+        }
+    }
+
+    fn call(&self, mut call: Call) {
+        if !contain("an inline callback", || call.make(self))
+            && let Some(queue) = self.queue()
+        {
+            queue.count_panic();
+        }
+        self.put_back(call);
+    }
+
+    fn put_back(&self, call: Call) {
+        let removed = put_back(self.inner.state.lock(), call);
+        discard(removed);
+    }
+}
+
+fn put_back(mut state: LockGuard<'_, State>, call: Call) -> Option<Callback> {
+    state.rare_mut().callbacks.put_back(call.id, call.callback)
+}
+
+impl State {
+    fn next_inline(&mut self, cursor: &mut Cursor) -> Option<Call> {
+        let now = self.totals();
+        let rare = self.rare_mut();
+        rare.callbacks.next_inline(cursor, &mut rare.gauge, now)
+    }
+
+    fn next_deferred(&mut self, last: u64) -> Option<Call> {
+        let now = self.totals();
+        self.rare_mut().callbacks.next_deferred(last, now)
+    }
+}
+
+impl Deferred for Inner {
+    fn source(&self) -> &Source {
+        &self.source
+    }
+
+    fn queue(&self) -> Option<DeferredQueue> {
+        self.state.lock().rare.as_ref()?.queue.clone()
+    }
+
+    fn run(self: Arc<Self>, runner: &mut Runner) {
+        let buffer = SharedEvBuffer { inner: self };
+        let mut last = 0;
+        loop {
+            let next = buffer.inner.state.lock().next_deferred(last);
+            let Some(mut call) = next else { return };
+            last = call.id;
+            runner.call(|| call.make(&buffer));
+            buffer.put_back(call);
+        }
+    }
+}

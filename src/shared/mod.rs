@@ -1,0 +1,690 @@
+//! A buffer that several tasks hold: [`SharedEvBuffer`], its callbacks, and waiting for it.
+
+mod callbacks;
+mod deliver;
+mod error;
+mod guard;
+mod reader;
+mod state;
+mod totals;
+mod wait;
+mod waiters;
+mod watermark;
+mod writer;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+pub use deliver::CallbackHandle;
+pub use error::{Closed, WaitError};
+pub use guard::BufferGuard;
+pub use reader::Reader;
+#[allow(unused_imports)] // until `bufferevent` is there
+pub(crate) use state::{Edit, Watch};
+pub use totals::{Change, Mark};
+pub use wait::{Changed, Changes};
+pub use watermark::{Crossing, InvalidWatermarks, Watermarks};
+pub use writer::Writer;
+
+use crate::{
+    buffer::{End, EolStyle, EvBuffer},
+    deferred::{DeferredQueue, Source},
+    error::{BufferError, Result},
+    sync::{Lock, next_token},
+};
+use callbacks::Callback;
+use state::State;
+use wait::Until;
+use waiters::Interest;
+
+/// An [`EvBuffer`] that several tasks and threads hold: a handle, cheap to clone.
+///
+/// All that is done under one [`lock`](Self::lock) is one change; the short forms here, such as [`add`](Self::add), are
+/// a change each. Changes can be
+///
+/// - awaited: [`changed`](Self::changed), [`changes`](Self::changes), [`wait_for`](Self::wait_for),
+///   [`readable`](Self::readable), [`drained_to`](Self::drained_to);
+/// - told to a callback soon after, merged where there were many: [`on_change`](Self::on_change);
+/// - told to a callback at once: [`on_change_inline`](Self::on_change_inline), and
+///   [`on_watermark`](Self::on_watermark) for crossings of the [marks](Self::set_watermarks) only.
+///
+/// Whoever is told keeps a position of its own in two running totals, bytes ever added and bytes ever removed. So
+/// nothing is lost, nothing is told twice, and `before + added - removed == after` in each [`Change`].
+///
+/// No callback, waker or destructor of foreign code runs while the buffer is locked: callbacks may use any handle.
+///
+/// # Examples
+///
+/// ```
+/// use tokio_evbuffer::SharedEvBuffer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let buffer = SharedEvBuffer::new();
+/// let producer = buffer.clone();
+/// tokio::spawn(async move {
+///     for piece in ["one ", "frame"] {
+///         producer.add(piece.as_bytes()).unwrap();
+///         tokio::task::yield_now().await;
+///     }
+/// });
+/// buffer.readable(9).await?;
+/// assert_eq!(buffer.take_bytes(9)?, "one frame");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[doc(alias = "evbuffer_enable_locking")]
+pub struct SharedEvBuffer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Lock<State>,
+    /// What the queue of deferred callbacks knows this buffer by.
+    source: Source,
+}
+
+impl Default for SharedEvBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<EvBuffer> for SharedEvBuffer {
+    fn from(buffer: EvBuffer) -> Self {
+        let inner = Arc::new(Inner {
+            state: Lock::new(State::new(buffer, next_token())),
+            source: Source::new(),
+        });
+        // Marked where it will stay.
+        inner.state.lock().attach(0, 0);
+        Self { inner }
+    }
+}
+
+impl SharedEvBuffer {
+    /// Makes an empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        EvBuffer::new().into()
+    }
+
+    /// Locks the buffer. All that is done until the guard is dropped is one change.
+    ///
+    /// The lock is not re-entrant: a second one in the same thread waits for ever. See [`BufferGuard`].
+    #[inline]
+    pub fn lock(&self) -> BufferGuard<'_> {
+        BufferGuard::new(self)
+    }
+
+    /// Returns the number of bytes held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.state.lock().buffer.len()
+    }
+
+    /// Returns whether the buffer holds no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies `data` to the back. See [`EvBuffer::add`].
+    ///
+    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add")]
+    #[inline]
+    pub fn add(&self, data: &[u8]) -> Result<(), BufferError> {
+        self.lock().add(data)
+    }
+
+    /// Copies `data` before the first byte. See [`EvBuffer::prepend`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::prepend`].
+    #[doc(alias = "evbuffer_prepend")]
+    pub fn prepend(&self, data: &[u8]) -> Result<(), BufferError> {
+        self.lock().prepend(data)
+    }
+
+    /// Links `data` behind the last byte, without a copy. See [`EvBuffer::add_reference`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_reference`].
+    #[doc(alias = "evbuffer_add_reference")]
+    pub fn add_reference(&self, data: impl Into<Bytes>) -> Result<(), BufferError> {
+        // Foreign code: before the lock.
+        let data = data.into();
+        self.lock().add_reference(data)
+    }
+
+    /// Moves all bytes of `src` to the back and returns how many. See [`EvBuffer::add_buffer`].
+    ///
+    /// To move between two shared buffers use [`move_to`](Self::move_to), which cannot deadlock.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_buffer`].
+    #[doc(alias = "evbuffer_add_buffer")]
+    pub fn add_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
+        self.lock().add_buffer(src)
+    }
+
+    /// Removes at most `n` bytes from the front and returns how many. See [`EvBuffer::drain`].
+    ///
+    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::drain`].
+    #[doc(alias = "evbuffer_drain")]
+    pub fn drain(&self, n: usize) -> Result<usize, BufferError> {
+        self.lock().drain(n)
+    }
+
+    /// Moves bytes from the front into `out` and returns how many. See [`EvBuffer::remove`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::remove`].
+    #[doc(alias = "evbuffer_remove")]
+    pub fn remove(&self, out: &mut [u8]) -> Result<usize, BufferError> {
+        self.lock().remove(out)
+    }
+
+    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many. See
+    /// [`EvBuffer::remove_buffer`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::remove_buffer`].
+    #[doc(alias = "evbuffer_remove_buffer")]
+    pub fn remove_buffer(&self, dst: &mut EvBuffer, n: usize) -> Result<usize, BufferError> {
+        self.lock().remove_buffer(dst, n)
+    }
+
+    /// Takes at most `n` bytes from the front. See [`EvBuffer::take_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::take_bytes`].
+    pub fn take_bytes(&self, n: usize) -> Result<Bytes, BufferError> {
+        self.lock().take_bytes(n)
+    }
+
+    /// Copies bytes from the front into `out` and returns how many. See [`EvBuffer::copyout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::copyout`].
+    #[doc(alias = "evbuffer_copyout")]
+    pub fn copyout(&self, out: &mut [u8]) -> Result<usize, BufferError> {
+        self.inner.state.lock().buffer.copyout(out)
+    }
+
+    /// Takes a line without its end, if there is a whole one. See [`EvBuffer::readln`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::readln`].
+    #[doc(alias = "evbuffer_readln")]
+    pub fn readln(&self, style: EolStyle) -> Result<Option<Bytes>, BufferError> {
+        self.lock().readln(style)
+    }
+
+    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many: one change of each buffer.
+    ///
+    /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before
+    /// anybody is told. A move into itself is `Ok(0)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::remove_buffer`]. Nothing was moved then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+    /// a.add(b"to the other side")?;
+    /// assert_eq!(a.move_to(&b, 3)?, 3);
+    /// assert_eq!((a.len(), b.len()), (14, 3));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "evbuffer_remove_buffer")]
+    pub fn move_to(&self, dst: &SharedEvBuffer, n: usize) -> Result<usize, BufferError> {
+        let Some((mut from, mut to)) = BufferGuard::both(self, dst) else {
+            return Ok(0);
+        };
+        let moved = from.remove_buffer(&mut to, n);
+        let (left, arrived) = (from.release(), to.release());
+        left.carry_out(self);
+        arrived.carry_out(dst);
+        moved
+    }
+
+    /// Has `f` called after changes: soon, by the executor of a [`DeferredQueue`], with no lock held.
+    ///
+    /// Changes that are made before the call are merged into it, so that it is at most one for each time the queue comes
+    /// by. It is told of what happened since it was registered. Callbacks run in the order of registration, never two of
+    /// one buffer at once.
+    ///
+    /// A buffer that no queue was chosen for ([`defer_to`](Self::defer_to)) takes that of the runtime around, now and
+    /// for good. `f` may do anything with the buffer: edit it, close it, drop its own handle. A panic in it is caught,
+    /// reported and counted; it stays registered. One that blocks delays all callbacks of its queue.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, if no queue was chosen before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use tokio_evbuffer::{DeferredQueue, SharedEvBuffer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tokio_evbuffer::BufferError> {
+    /// let buffer = SharedEvBuffer::new();
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    ///
+    /// let log = Arc::clone(&told);
+    /// let _handle = buffer.on_change(move |_, change| log.lock().unwrap().push(change.added));
+    /// buffer.add(b"three")?;
+    /// buffer.add(b" pieces")?;
+    /// buffer.add(b" at once")?;
+    /// assert!(told.lock().unwrap().is_empty()); // not within the call
+    ///
+    /// DeferredQueue::current().drained().await;
+    /// assert_eq!(*told.lock().unwrap(), [20]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "evbuffer_add_cb")]
+    #[doc(alias = "evbuffer_setcb")]
+    #[track_caller]
+    pub fn on_change(
+        &self,
+        f: impl FnMut(&SharedEvBuffer, Change) + Send + 'static,
+    ) -> CallbackHandle {
+        self.bind();
+        self.register(Callback::Deferred(Box::new(f)))
+    }
+
+    /// Has `f` called after each change, before the call that made it returns.
+    ///
+    /// Not at once if a call is already delivering for this buffer, on another thread or further up this stack: then that call
+    /// delivers this change, too, before it returns, merged with others that came meanwhile. So nothing nests: a callback may
+    /// edit the buffer, and is told of its own edit after it has returned. One that edits the buffer each time
+    /// it is told never ends.
+    ///
+    /// It runs in whatever thread made the change, with no lock of this crate held, and without a runtime if need be. Locks
+    /// that the caller holds around the change are the caller's deadlock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// let buffer = SharedEvBuffer::new();
+    /// let added = Arc::new(AtomicU64::new(0));
+    /// let count = Arc::clone(&added);
+    /// buffer
+    ///     .on_change_inline(move |_, change| {
+    ///         count.fetch_add(change.added, Ordering::Relaxed);
+    ///     })
+    ///     .detach();
+    /// buffer.add(b"data")?;
+    /// assert_eq!(added.load(Ordering::Relaxed), 4);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[doc(alias = "EVBUFFER_CB_NODEFER")]
+    pub fn on_change_inline(
+        &self,
+        f: impl FnMut(&SharedEvBuffer, Change) + Send + 'static,
+    ) -> CallbackHandle {
+        self.register(Callback::Inline(Box::new(f)))
+    }
+
+    /// Has `f` called when the length crosses one of the [marks](Self::set_watermarks), before the call that made it cross
+    /// returns.
+    ///
+    /// Delivered as by [`on_change_inline`](Self::on_change_inline), before those callbacks, in the order of the crossings.
+    /// Crossings that could not be delivered at once merge: High and then Low cancel, so that at most one of each kind waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use tokio_evbuffer::{Crossing, SharedEvBuffer, Watermarks};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.set_watermarks(Watermarks::new(2, 8)?);
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let log = Arc::clone(&told);
+    /// buffer
+    ///     .on_watermark(move |_, crossing| log.lock().unwrap().push(crossing))
+    ///     .detach();
+    ///
+    /// buffer.add(b"12345678")?;
+    /// buffer.drain(3)?; // between the marks: nothing to tell
+    /// buffer.drain(3)?;
+    /// assert_eq!(
+    ///     *told.lock().unwrap(),
+    ///     [Crossing::High { len: 8 }, Crossing::Low { len: 2 }]
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "bufferevent_setwatermark")]
+    pub fn on_watermark(
+        &self,
+        f: impl FnMut(&SharedEvBuffer, Crossing) + Send + 'static,
+    ) -> CallbackHandle {
+        self.register(Callback::Watermark(Box::new(f)))
+    }
+
+    /// Sets the marks on the length, and looks at once whether they are crossed.
+    ///
+    /// [`Crossing::Low`] is also told when the marks are taken away, or raised above the length, while High stands, so that
+    /// what has stopped goes on.
+    ///
+    /// Marks stop a [`Writer`]; they do not refuse anything. A hard bound is [`EvBuffer::set_max_len`]. Callbacks run before
+    /// this returns: locks that are held around it are the caller's deadlock.
+    #[doc(alias = "bufferevent_setwatermark")]
+    pub fn set_watermarks(&self, marks: Watermarks) {
+        let mut guard = self.lock();
+        let waker = guard.state_mut().set_watermarks(marks);
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Returns the marks.
+    #[doc(alias = "bufferevent_getwatermark")]
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        self.inner.state.lock().watermarks()
+    }
+
+    /// Chooses the queue on which the ordinary callbacks of this buffer run.
+    ///
+    /// A run that waits on another queue already still happens there; never two at once. The queue of a runtime that is gone
+    /// drops notifications silently.
+    #[doc(alias = "evbuffer_defer_callbacks")]
+    pub fn defer_to(&self, queue: DeferredQueue) {
+        let earlier = self.inner.state.lock().rare_mut().queue.replace(queue);
+        drop(earlier);
+    }
+
+    /// Waits for a change.
+    ///
+    /// The position is taken by the call, not by the first poll: a change made between the two is told at once. Changes
+    /// since then are told as one.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the buffer is closed and nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing but the position. To see every change, keep a [`changes`](Self::changes) stream.
+    pub fn changed(&self) -> Changed<'_> {
+        Changed::new(self)
+    }
+
+    /// Returns a stream of the changes from now on, which ends when the buffer is closed.
+    ///
+    /// It keeps one position and no queue: what happened between two items is merged into one. The sums over all items are
+    /// what was added and removed in all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future of its next item loses nothing: the position moves only with an item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tokio_evbuffer::BufferError> {
+    /// let buffer = SharedEvBuffer::new();
+    /// let mut changes = buffer.changes();
+    /// buffer.add(b"12345")?;
+    /// buffer.drain(2)?;
+    /// buffer.close();
+    ///
+    /// let change = changes.next().await.unwrap();
+    /// assert_eq!((change.added, change.removed, change.after), (5, 2, 3));
+    /// assert_eq!(changes.next().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changes(&self) -> Changes {
+        Changes::new(self)
+    }
+
+    /// Waits until `pred` says so, which is asked now and after changes.
+    ///
+    /// `pred` runs with the buffer locked and must not use handles of this buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the buffer is closed and `pred` does not hold.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: it only looks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"GET / HTTP/1.1\r\n\r\n")?;
+    /// buffer.wait_for(|b| b.search(b"\r\n\r\n", ..).is_some()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), Closed> {
+        Until::new(self, |guard| {
+            if pred(guard) {
+                Ok(Ok(()))
+            } else if guard.state().owner.closed {
+                Ok(Err(Closed))
+            } else {
+                Err(Interest::Change)
+            }
+        })
+        .await
+    }
+
+    /// Waits until the buffer holds at least `n` bytes.
+    ///
+    /// A parser that has looked at 100 bytes in vain waits for `readable(101)`: it is not woken for what it has seen.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::NeverFits`] at once if `n` is above the high mark or the hard cap, and there are not that many;
+    /// [`WaitError::Closed`] if the buffer is closed with fewer bytes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the bytes stay in the buffer.
+    pub async fn readable(&self, n: usize) -> Result<(), WaitError> {
+        Until::new(self, |guard| {
+            let limit = guard.state().limit();
+            if guard.len() >= n {
+                Ok(Ok(()))
+            } else if n > limit {
+                Ok(Err(WaitError::NeverFits { limit }))
+            } else if guard.state().owner.closed {
+                Ok(Err(WaitError::Closed))
+            } else {
+                Err(Interest::Len(n))
+            }
+        })
+        .await
+    }
+
+    /// Marks the end of what is in the buffer now, for [`drained_to`](Self::drained_to).
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.inner.state.lock().mark()
+    }
+
+    /// Waits until all that was in the buffer when `mark` was made has left it.
+    ///
+    /// Bytes that were prepended later are waited for as well, if they are still there when this looks.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the buffer is closed before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the mark can be waited for again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"first")?;
+    /// let mark = buffer.mark();
+    /// buffer.add(b"second")?;
+    ///
+    /// buffer.drain(5)?;
+    /// buffer.drained_to(mark).await?;
+    /// assert_eq!(buffer.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drained_to(&self, mark: Mark) -> Result<(), Closed> {
+        Until::new(self, |guard| {
+            if mark.is_reached(guard.state().appended(), guard.len()) {
+                Ok(Ok(()))
+            } else if guard.state().owner.closed {
+                Ok(Err(Closed))
+            } else {
+                Err(Interest::Left(mark))
+            }
+        })
+        .await
+    }
+
+    /// Returns a reader that takes bytes from the front.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.clone(), false)
+    }
+
+    /// Returns a writer that adds bytes at the back and waits between the marks.
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.clone(), false)
+    }
+
+    /// Ends the stream: nothing can be added any more. For good.
+    ///
+    /// Readers take what is there and then see the end. Who waits gets [`Closed`], unless what it waits for is there.
+    pub fn close(&self) {
+        let aftermath = self.inner.state.lock().close();
+        aftermath.carry_out(self);
+    }
+
+    /// Returns whether the buffer was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.state.lock().owner.closed
+    }
+}
+
+/// For the stream that a buffer belongs to.
+#[allow(dead_code)] // until `bufferevent` is there
+impl SharedEvBuffer {
+    /// Locks the buffer for its owner, whom what it froze itself does not hold up.
+    pub(crate) fn lock_as_owner(&self) -> BufferGuard<'_> {
+        self.lock().lifted()
+    }
+
+    /// Freezes one end for all but the owner.
+    pub(crate) fn set_owner_frozen(&self, end: End, on: bool) {
+        self.inner.state.lock().set_owner_frozen(end, on);
+    }
+
+    /// Has `watch` told of each change. One at most.
+    pub(crate) fn set_watch(&self, watch: Arc<dyn Watch>) {
+        self.inner.state.lock().set_watch(watch);
+    }
+
+    /// Whether the high mark was reached, and the low one not since.
+    pub(crate) fn is_high(&self) -> bool {
+        self.inner.state.lock().is_high()
+    }
+
+    /// The queue that was chosen.
+    pub(crate) fn queue(&self) -> Option<DeferredQueue> {
+        let state = self.inner.state.lock();
+        state.rare.as_ref()?.queue.clone()
+    }
+}
+
+impl fmt::Debug for SharedEvBuffer {
+    /// Takes no lock: it may be printed under a guard.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedEvBuffer")
+            .field("at", &Arc::as_ptr(&self.inner))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes one direction in memory: what is written to the one end is read from the other.
+///
+/// The writer waits at the high mark of `marks` and goes on at the low one; [`Watermarks::NONE`] is a pipe without a bound.
+/// Segments move from end to end; what goes in and comes out as [`Bytes`] is not copied. When the writer is shut
+/// down or dropped, the reader takes what is left and then sees the end; when the reader is dropped, what is left is let
+/// go of and writing fails with [`BrokenPipe`](std::io::ErrorKind::BrokenPipe).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use futures::{SinkExt, TryStreamExt};
+/// use tokio_evbuffer::{Watermarks, pipe};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut writer, mut reader) = pipe(Watermarks::with_high(64 * 1024)?);
+/// tokio::spawn(async move { writer.send(Bytes::from_static(b"through the pipe")).await });
+///
+/// assert_eq!(reader.try_next().await?.unwrap(), "through the pipe");
+/// assert_eq!(reader.try_next().await?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "bufferevent_pair_new")]
+#[must_use]
+pub fn pipe(marks: Watermarks) -> (Writer, Reader) {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(marks);
+    (Writer::new(buffer.clone(), true), Reader::new(buffer, true))
+}

@@ -1,0 +1,328 @@
+//! What the lock of a shared buffer guards, and what a change to it means.
+
+use std::{mem, sync::Arc, task::Waker};
+
+use bytes::Bytes;
+
+use super::{
+    Change, Inner, SharedEvBuffer, Watermarks,
+    callbacks::Callbacks,
+    totals::{Mark, Totals},
+    waiters::{View, Waiters, Wakers},
+    watermark::Gauge,
+};
+use crate::{
+    EvBuffer,
+    buffer::End,
+    deferred::{DeferredQueue, contain},
+};
+
+/// Someone of this crate who follows every change of a buffer that it owns.
+pub(crate) trait Watch: Send + Sync {
+    /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no
+    /// foreign code. What it returns is woken after the lock.
+    fn changed(&self, edit: &Edit) -> Option<Waker>;
+}
+
+/// What a [`Watch`] is told.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code)] // until `bufferevent` is there
+pub(crate) struct Edit {
+    /// `None` if it is not the contents that changed, but the marks, or whether it is closed.
+    pub(crate) change: Option<Change>,
+    pub(crate) len: usize,
+    /// Nothing comes in any more.
+    pub(crate) closed: bool,
+    /// The high mark was reached, and the low one not since.
+    pub(crate) is_high: bool,
+}
+
+pub(super) struct State {
+    pub(super) buffer: EvBuffer,
+    /// Tells `buffer` from one that took its place.
+    token: u64,
+    pub(super) owner: OwnerMarks,
+    /// What few buffers need, made when it is first needed.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What the owner has set, to be put on whatever buffer takes the place of the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnerMarks {
+    front_frozen: bool,
+    back_frozen: bool,
+    pub(super) closed: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) gauge: Gauge,
+    pub(super) waiters: Waiters,
+    pub(super) callbacks: Callbacks,
+    pub(super) queue: Option<DeferredQueue>,
+    /// The reader that shows the front, by the number of the showing.
+    pub(super) shown_by: u64,
+    pub(super) showings: u64,
+    watch: Option<Arc<dyn Watch>>,
+}
+
+/// A reading of everything by which a change shows.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    totals: Totals,
+    prepended: u64,
+}
+
+/// What a change leaves to be done once the lock is open.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Aftermath {
+    wakers: Wakers,
+    queue: Option<DeferredQueue>,
+    deliver: bool,
+    parked: Vec<Bytes>,
+}
+
+impl State {
+    pub(super) fn new(buffer: EvBuffer, token: u64) -> Self {
+        Self {
+            buffer,
+            token,
+            owner: OwnerMarks::default(),
+            rare: None,
+        }
+    }
+
+    /// Marks the buffer, in its place, as part of this one.
+    pub(super) fn attach(&mut self, prepended: u64, removed: u64) {
+        self.buffer.attach(self.token, prepended, removed);
+        self.apply_owner_marks();
+    }
+
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    #[inline]
+    pub(super) fn read(&self) -> Reading {
+        let (prepended, removed) = self.buffer.totals();
+        Reading {
+            totals: Totals {
+                removed,
+                len: self.buffer.len(),
+            },
+            prepended,
+        }
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.read().totals
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            appended: self.appended(),
+        }
+    }
+
+    pub(super) fn appended(&self) -> u64 {
+        let now = self.read();
+        (now.totals.len as u64)
+            .wrapping_add(now.totals.removed)
+            .wrapping_sub(now.prepended)
+    }
+
+    /// The most bytes that the buffer will hold.
+    pub(super) fn limit(&self) -> usize {
+        let cap = self.buffer.max_len().unwrap_or(usize::MAX);
+        self.watermarks().high().unwrap_or(usize::MAX).min(cap)
+    }
+
+    pub(super) fn watermarks(&self) -> Watermarks {
+        self.rare
+            .as_ref()
+            .map_or(Watermarks::NONE, |rare| rare.gauge.marks())
+    }
+
+    /// How many bytes a writer may add before it has to wait.
+    pub(super) fn room(&self) -> usize {
+        if self.is_high() {
+            return 0;
+        }
+        self.limit().saturating_sub(self.buffer.len())
+    }
+
+    pub(super) fn is_high(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.gauge.is_high())
+    }
+
+    pub(super) fn set_owner_frozen(&mut self, end: End, on: bool) {
+        match end {
+            End::Front => self.owner.front_frozen = on,
+            End::Back => self.owner.back_frozen = on,
+        }
+        self.apply_owner_marks();
+    }
+
+    pub(super) fn apply_owner_marks(&mut self) {
+        self.buffer
+            .set_owner_frozen(End::Front, self.owner.front_frozen);
+        self.buffer
+            .set_owner_frozen(End::Back, self.owner.back_frozen);
+        self.buffer.set_closed(self.owner.closed);
+    }
+
+    pub(super) fn lift_owner_marks(&mut self) {
+        self.buffer.set_owner_frozen(End::Front, false);
+        self.buffer.set_owner_frozen(End::Back, false);
+    }
+
+    pub(super) fn set_watch(&mut self, watch: Arc<dyn Watch>) {
+        self.rare_mut().watch = Some(watch);
+    }
+
+    /// Puts `with` in the place of the buffer. What that had parked is left to the new one.
+    pub(super) fn replace(&mut self, with: EvBuffer) -> EvBuffer {
+        let (prepended, removed) = self.buffer.totals();
+        let mut old = mem::replace(&mut self.buffer, with);
+        let parked = old.detach();
+        self.attach(prepended, removed.wrapping_add(old.len() as u64));
+        self.buffer.park(parked);
+        old
+    }
+
+    /// Whether there is nothing to be done after the guard.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        let untouched = self.buffer.is_attached(self.token) && !self.buffer.has_parked();
+        untouched
+            && match &self.rare {
+                None => true,
+                Some(rare) => rare.is_quiet(self.buffer.len()),
+            }
+    }
+
+    /// Takes in what was changed since `before`.
+    pub(super) fn settle(&mut self, before: Reading, inner: &Inner) -> Aftermath {
+        if !self.buffer.is_attached(self.token) {
+            // Another buffer lies here: all that was there is gone, all that is there is new.
+            let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
+            self.attach(before.prepended, gone);
+        }
+        let mut aftermath = Aftermath {
+            parked: self.buffer.take_parked(),
+            ..Aftermath::default()
+        };
+        self.note_change(before, inner, &mut aftermath);
+        aftermath
+    }
+
+    fn note_change(&mut self, before: Reading, inner: &Inner, aftermath: &mut Aftermath) {
+        let now = self.read();
+        let Some(rare) = &mut self.rare else { return };
+        rare.gauge.update(now.totals.len);
+        let change = now.totals.since(before.totals);
+        if rare.callbacks.has_any() {
+            aftermath.deliver = rare
+                .callbacks
+                .wants_delivery(change.is_some(), rare.gauge.has_news());
+            if change.is_some()
+                && rare.callbacks.has_deferred()
+                && let Some(queue) = &rare.queue
+                && !queue.merge(&inner.source)
+            {
+                aftermath.queue = Some(queue.clone());
+            }
+        }
+        if rare.gauge.has_news() && !rare.callbacks.has_watermark() {
+            rare.gauge.forget_news();
+        }
+        if rare.waiters.is_waiting() {
+            self.wake_due(change.is_some(), aftermath);
+        }
+        if change.is_some()
+            && let Some(waker) = self.tell_watch(change)
+        {
+            aftermath.wakers.push(waker);
+        }
+    }
+
+    /// Tells the owner of a change, or that something but the contents is different.
+    fn tell_watch(&self, change: Option<Change>) -> Option<Waker> {
+        let rare = self.rare.as_ref()?;
+        rare.watch.as_ref()?.changed(&Edit {
+            change,
+            len: self.buffer.len(),
+            closed: self.owner.closed,
+            is_high: rare.gauge.is_high(),
+        })
+    }
+
+    /// Moves the marks. The guard does the rest.
+    pub(super) fn set_watermarks(&mut self, marks: Watermarks) -> Option<Waker> {
+        if self.rare.is_none() && marks == Watermarks::NONE {
+            return None;
+        }
+        let len = self.buffer.len();
+        self.rare_mut().gauge.set(marks, len);
+        self.tell_watch(None)
+    }
+
+    fn wake_due(&mut self, changed: bool, aftermath: &mut Aftermath) {
+        let view = View {
+            changed,
+            closed: self.owner.closed,
+            len: self.buffer.len(),
+            limit: self.limit(),
+            appended: self.appended(),
+            has_room: self.room() > 0,
+            is_shown: self.buffer.shown() > 0,
+        };
+        if let Some(rare) = &mut self.rare {
+            rare.waiters.take_due(&view, &mut aftermath.wakers);
+        }
+    }
+
+    /// Nothing comes in any more.
+    pub(super) fn close(&mut self) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        if mem::replace(&mut self.owner.closed, true) {
+            return aftermath;
+        }
+        self.apply_owner_marks();
+        if let Some(waker) = self.tell_watch(None) {
+            aftermath.wakers.push(waker);
+        }
+        self.wake_due(false, &mut aftermath);
+        aftermath
+    }
+}
+
+impl Rare {
+    /// Whether a change to a length of `len` concerns nobody.
+    #[inline]
+    fn is_quiet(&self, len: usize) -> bool {
+        self.gauge.is_quiet(len)
+            && !self.waiters.is_waiting()
+            && !self.callbacks.has_any()
+            && self.watch.is_none()
+    }
+}
+
+impl Aftermath {
+    /// Does it. Foreign code runs here, so no lock may be held.
+    pub(super) fn carry_out(self, buffer: &SharedEvBuffer) {
+        for waker in self.wakers.into_iter() {
+            contain("a waker", || waker.wake());
+        }
+        if let Some(queue) = self.queue {
+            queue.schedule(&buffer.inner);
+        }
+        if self.deliver {
+            buffer.deliver();
+        }
+        for bytes in self.parked {
+            contain("the owner of released memory", || drop(bytes));
+        }
+    }
+}

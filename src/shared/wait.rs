@@ -1,0 +1,205 @@
+//! Waiting for a buffer: look and register under one lock, so that no change can fall between the two.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::Stream;
+use tokio::task::coop;
+
+use super::{
+    BufferGuard, Change, Closed, SharedEvBuffer,
+    totals::Totals,
+    waiters::{Interest, Key},
+};
+
+/// A place among the waiters of a buffer, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiter<'a> {
+    buffer: Handle<'a>,
+    key: Option<Key>,
+}
+
+/// A future borrows its buffer, a stream or an adapter holds one.
+#[derive(Debug)]
+enum Handle<'a> {
+    Borrowed(&'a SharedEvBuffer),
+    Held(SharedEvBuffer),
+}
+
+impl<'a> Waiter<'a> {
+    pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
+        Self {
+            buffer: Handle::Borrowed(buffer),
+            key: None,
+        }
+    }
+
+    pub(super) fn holding(buffer: SharedEvBuffer) -> Self {
+        Self {
+            buffer: Handle::Held(buffer),
+            key: None,
+        }
+    }
+
+    pub(super) fn buffer(&self) -> &SharedEvBuffer {
+        match &self.buffer {
+            Handle::Borrowed(buffer) => buffer,
+            Handle::Held(buffer) => buffer,
+        }
+    }
+
+    /// Polls `look`, which runs under the lock and says what to wait for where it is not ready.
+    ///
+    /// Counts against the budget of the task, so that a loop over a buffer that is always ready lets others run.
+    pub(super) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    ) -> Poll<T> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let mut spare = None;
+        let Self { buffer, key } = self;
+        let buffer = match buffer {
+            Handle::Borrowed(buffer) => *buffer,
+            Handle::Held(buffer) => &*buffer,
+        };
+        loop {
+            let mut guard = buffer.lock();
+            let interest = match look(&mut guard) {
+                Ok(output) => {
+                    budget.made_progress();
+                    return Poll::Ready(output);
+                }
+                Err(interest) => interest,
+            };
+            // What waits holds nothing.
+            if guard.is_empty() {
+                guard.shrink_to_fit();
+            }
+            let waiters = &mut guard.state_mut().rare_mut().waiters;
+            let registered = waiters.register(key, interest, cx.waker(), &mut spare);
+            drop(guard);
+            if registered {
+                // What is left in `spare`, foreign code, goes after the lock.
+                return Poll::Pending;
+            }
+            spare = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            let mut state = self.buffer().inner.state.lock();
+            let waker = state.rare_mut().waiters.forget(key);
+            drop(state);
+            drop(waker);
+        }
+    }
+}
+
+/// The future of [`SharedEvBuffer::changed`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Changed<'a> {
+    waiter: Waiter<'a>,
+    seen: Totals,
+}
+
+impl<'a> Changed<'a> {
+    pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
+        Self {
+            seen: buffer.inner.state.lock().totals(),
+            waiter: Waiter::new(buffer),
+        }
+    }
+}
+
+impl Future for Changed<'_> {
+    type Output = Result<Change, Closed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let seen = this.seen;
+        this.waiter.poll(cx, |guard| {
+            let state = guard.state();
+            match state.totals().since(seen) {
+                Some(change) => Ok(Ok(change)),
+                None if state.owner.closed => Ok(Err(Closed)),
+                None => Err(Interest::Change),
+            }
+        })
+    }
+}
+
+/// The stream of [`SharedEvBuffer::changes`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Changes {
+    waiter: Waiter<'static>,
+    seen: Totals,
+}
+
+impl Changes {
+    pub(super) fn new(buffer: &SharedEvBuffer) -> Self {
+        Self {
+            seen: buffer.inner.state.lock().totals(),
+            waiter: Waiter::holding(buffer.clone()),
+        }
+    }
+}
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+        let Self { waiter, seen } = self.get_mut();
+        waiter.poll(cx, |guard| {
+            let state = guard.state();
+            let now = state.totals();
+            match now.since(*seen) {
+                Some(change) => {
+                    *seen = now;
+                    Ok(Some(change))
+                }
+                None if state.owner.closed => Ok(None),
+                None => Err(Interest::Change),
+            }
+        })
+    }
+}
+
+/// Waits until `look` is ready.
+#[derive(Debug)]
+pub(super) struct Until<'a, F> {
+    waiter: Waiter<'a>,
+    look: F,
+}
+
+impl<'a, F> Until<'a, F> {
+    pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
+    where
+        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    {
+        Self {
+            waiter: Waiter::new(buffer),
+            look,
+        }
+    }
+}
+
+/// Nothing in it is pinned.
+impl<F> Unpin for Until<'_, F> {}
+
+impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Until<'_, F> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        this.waiter.poll(cx, &mut this.look)
+    }
+}

@@ -1,0 +1,476 @@
+//! Marks on the length of a buffer, and what crossing them means. No lock, no callback: lengths in, crossings out.
+
+use std::{error::Error, fmt, io};
+
+/// Marks on the length of a buffer: where to stop, where to go on, where it is too much.
+///
+/// What fills the buffer stops at the high mark and goes on at the low one, so that it does not go on for each byte
+/// taken. Checked when made, `low < high < overflow`, so that setting them cannot fail. The default is no marks.
+///
+/// # Examples
+///
+/// ```
+/// use tokio_evbuffer::Watermarks;
+///
+/// let marks = Watermarks::new(16 * 1024, 64 * 1024)?.and_overflow(1024 * 1024)?;
+/// assert_eq!(marks.high(), Some(64 * 1024));
+///
+/// let wrong = Watermarks::new(10, 5).unwrap_err();
+/// assert_eq!((wrong.low, wrong.high), (Some(10), Some(5)));
+/// # Ok::<(), tokio_evbuffer::InvalidWatermarks>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(alias = "bufferevent_setwatermark")]
+pub struct Watermarks {
+    low: Option<usize>,
+    high: Option<usize>,
+    overflow: Option<usize>,
+}
+
+impl Watermarks {
+    /// No marks.
+    pub const NONE: Self = Self {
+        low: None,
+        high: None,
+        overflow: None,
+    };
+
+    /// Stops at `high` bytes and goes on at `low`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidWatermarks`] unless `low < high`.
+    pub const fn new(low: usize, high: usize) -> Result<Self, InvalidWatermarks> {
+        Self {
+            low: Some(low),
+            high: Some(high),
+            overflow: None,
+        }
+        .checked()
+    }
+
+    /// Stops at `high` bytes and goes on at half of that.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidWatermarks`] if `high` is zero, where nothing would ever come in.
+    pub const fn with_high(high: usize) -> Result<Self, InvalidWatermarks> {
+        Self {
+            low: None,
+            high: Some(high),
+            overflow: None,
+        }
+        .checked()
+    }
+
+    /// Stops nowhere; having fallen to `low` bytes is told.
+    #[must_use]
+    pub const fn with_low(low: usize) -> Self {
+        Self {
+            low: Some(low),
+            high: None,
+            overflow: None,
+        }
+    }
+
+    /// Adds a mark at which it is too much: somebody went on though the high mark was passed.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidWatermarks`] unless `overflow` is above the other marks.
+    pub const fn and_overflow(self, overflow: usize) -> Result<Self, InvalidWatermarks> {
+        Self {
+            overflow: Some(overflow),
+            ..self
+        }
+        .checked()
+    }
+
+    /// Returns the low mark as given: `None` where [`with_high`](Self::with_high) made the marks.
+    #[must_use]
+    pub const fn low(&self) -> Option<usize> {
+        self.low
+    }
+
+    /// Returns the high mark.
+    #[must_use]
+    pub const fn high(&self) -> Option<usize> {
+        self.high
+    }
+
+    /// Returns the overflow mark.
+    #[must_use]
+    pub const fn overflow(&self) -> Option<usize> {
+        self.overflow
+    }
+
+    const fn checked(self) -> Result<Self, InvalidWatermarks> {
+        let Self {
+            low,
+            high,
+            overflow,
+        } = self;
+        // Each mark given is above all below it, and none but the low one is zero.
+        let mut floor = low;
+        if let Some(high) = high {
+            if !above(high, floor) {
+                return Err(InvalidWatermarks {
+                    low,
+                    high: Some(high),
+                    overflow,
+                });
+            }
+            floor = Some(high);
+        }
+        if let Some(limit) = overflow
+            && !above(limit, floor)
+        {
+            return Err(InvalidWatermarks {
+                low,
+                high,
+                overflow,
+            });
+        }
+        Ok(self)
+    }
+
+    /// Where what has stopped goes on.
+    fn resume(&self) -> usize {
+        match (self.low, self.high.or(self.overflow)) {
+            (Some(low), _) => low,
+            (None, Some(stop)) => stop / 2,
+            (None, None) => 0,
+        }
+    }
+}
+
+const fn above(mark: usize, floor: Option<usize>) -> bool {
+    match floor {
+        Some(floor) => mark > floor,
+        None => mark > 0,
+    }
+}
+
+/// The marks are not in order: `low < high < overflow` has to hold, and `high` may not be zero.
+///
+/// [`io::ErrorKind::InvalidInput`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidWatermarks {
+    /// The low mark that was given.
+    pub low: Option<usize>,
+    /// The high mark that was given.
+    pub high: Option<usize>,
+    /// The overflow mark that was given.
+    pub overflow: Option<usize>,
+}
+
+impl fmt::Display for InvalidWatermarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("watermarks have to rise and be above zero:")?;
+        for (name, mark) in [
+            ("low", self.low),
+            ("high", self.high),
+            ("overflow", self.overflow),
+        ] {
+            if let Some(mark) = mark {
+                write!(f, " {name} {mark}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for InvalidWatermarks {}
+
+impl From<InvalidWatermarks> for io::Error {
+    fn from(error: InvalidWatermarks) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+/// The length has crossed a mark; `len` is what it was then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Crossing {
+    /// It rose to the high mark or above.
+    High {
+        /// The length at the crossing, in bytes.
+        len: usize,
+    },
+    /// It fell to the low mark or below, having been high; or, where there is no high mark, above the low one.
+    Low {
+        /// The length at the crossing, in bytes.
+        len: usize,
+    },
+    /// It rose to the overflow mark or above. Once, until `Low`.
+    Overflow {
+        /// The length at the crossing, in bytes.
+        len: usize,
+    },
+}
+
+/// How far a length has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    #[default]
+    Below,
+    /// Above a low mark that stands alone. Coming here is not told.
+    Above,
+    High,
+    Overflow,
+}
+
+/// Follows a length along its marks.
+///
+/// It keeps how far the length has come and how far the listeners have been told; what lies between is what has to be
+/// told yet. So High and then Low that nobody has heard of are nothing, and one of each kind at most waits.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    marks: Watermarks,
+    stage: Stage,
+    told: Stage,
+    /// The lengths at the latest crossings.
+    at_high: usize,
+    at_overflow: usize,
+    at_low: usize,
+}
+
+impl Gauge {
+    pub(super) fn marks(&self) -> Watermarks {
+        self.marks
+    }
+
+    /// Whether the high mark was reached, and the low one not since.
+    pub(super) fn is_high(&self) -> bool {
+        self.stage >= Stage::High
+    }
+
+    /// Whether a length of `len` crosses nothing.
+    #[inline]
+    pub(super) fn is_quiet(&self, len: usize) -> bool {
+        self.next_stage(len) == self.stage
+    }
+
+    /// Takes in the length after a change.
+    #[inline]
+    pub(super) fn update(&mut self, len: usize) {
+        let next = self.next_stage(len);
+        if next != self.stage {
+            self.cross(next, len);
+        }
+    }
+
+    #[inline]
+    fn next_stage(&self, len: usize) -> Stage {
+        let Watermarks {
+            low,
+            high,
+            overflow,
+        } = self.marks;
+        if self.stage != Stage::Below && len <= self.marks.resume() {
+            return Stage::Below;
+        }
+        let reached = if overflow.is_some_and(|mark| len >= mark) {
+            Stage::Overflow
+        } else if high.is_some_and(|mark| len >= mark) {
+            Stage::High
+        } else if high.is_none() && low.is_some_and(|mark| len > mark) {
+            Stage::Above
+        } else {
+            Stage::Below
+        };
+        reached.max(self.stage)
+    }
+
+    fn cross(&mut self, next: Stage, len: usize) {
+        match next {
+            Stage::Below => self.at_low = len,
+            Stage::Above => self.told = self.told.max(Stage::Above),
+            Stage::High => self.at_high = len,
+            Stage::Overflow => {
+                if self.stage < Stage::High {
+                    self.at_high = len;
+                }
+                self.at_overflow = len;
+            }
+        }
+        self.stage = next;
+    }
+
+    /// Moves the marks and looks at the length anew.
+    pub(super) fn set(&mut self, marks: Watermarks, len: usize) {
+        let raised = match (self.marks.high, marks.high) {
+            (Some(old), Some(new)) => new > old && len < new,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let nowhere = marks.high.is_none() && marks.overflow.is_none();
+        self.marks = marks;
+        if self.is_high() && (raised || nowhere) {
+            self.cross(Stage::Below, len);
+        } else if self.stage == Stage::Above && (marks.high.is_some() || marks.low.is_none()) {
+            // Only a low mark that stands alone is watched from above, and nobody was told.
+            (self.stage, self.told) = (Stage::Below, Stage::Below);
+        } else if self.stage == Stage::Overflow && marks.overflow.is_none() {
+            self.stage = Stage::High;
+        }
+        self.update(len);
+    }
+
+    /// The next crossing that has not been told, which then is.
+    pub(super) fn next(&mut self) -> Option<Crossing> {
+        if self.stage == Stage::Below {
+            let told = std::mem::take(&mut self.told);
+            return (told != Stage::Below).then_some(Crossing::Low { len: self.at_low });
+        }
+        if self.told < Stage::High && self.stage >= Stage::High && self.marks.high.is_some() {
+            self.told = Stage::High;
+            return Some(Crossing::High { len: self.at_high });
+        }
+        if self.told < Stage::Overflow && self.stage == Stage::Overflow {
+            self.told = Stage::Overflow;
+            return Some(Crossing::Overflow {
+                len: self.at_overflow,
+            });
+        }
+        None
+    }
+
+    /// Whether [`next`](Self::next) has something to tell.
+    pub(super) fn has_news(&self) -> bool {
+        match self.stage {
+            Stage::Below => self.told != Stage::Below,
+            Stage::Above => false,
+            stage => self.told < stage,
+        }
+    }
+
+    /// Nobody listens: what was not told never will be.
+    pub(super) fn forget_news(&mut self) {
+        self.told = self.stage;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Crossing::*, *};
+
+    /// What is told when each length is told at once.
+    fn told(marks: Watermarks, lens: &[usize]) -> Vec<Crossing> {
+        let mut gauge = Gauge::default();
+        gauge.set(marks, 0);
+        let mut told = Vec::new();
+        for &len in lens {
+            gauge.update(len);
+            told.extend(std::iter::from_fn(|| gauge.next()));
+        }
+        told
+    }
+
+    #[test]
+    fn crossings_are_told_once_with_hysteresis() {
+        let marks = Watermarks::new(10, 20).unwrap();
+        for (lens, expected) in [
+            (&[19, 20, 30, 11, 20, 25][..], vec![High { len: 20 }]),
+            (&[30, 10, 5], vec![High { len: 30 }, Low { len: 10 }]),
+            (&[5, 15, 5], vec![]),
+            (
+                &[20, 0, 20],
+                vec![High { len: 20 }, Low { len: 0 }, High { len: 20 }],
+            ),
+        ] {
+            assert_eq!(told(marks, lens), expected, "{lens:?}");
+        }
+    }
+
+    #[test]
+    fn half_of_high_is_where_it_goes_on() {
+        let marks = Watermarks::with_high(10).unwrap();
+        assert_eq!(told(marks, &[10, 6, 5]), [High { len: 10 }, Low { len: 5 }]);
+        let one = Watermarks::with_high(1).unwrap();
+        assert_eq!(told(one, &[1, 0]), [High { len: 1 }, Low { len: 0 }]);
+    }
+
+    #[test]
+    fn a_plain_low_mark_is_told_after_having_been_above() {
+        let marks = Watermarks::with_low(5);
+        assert_eq!(
+            told(marks, &[5, 6, 5, 4, 9, 0]),
+            [Low { len: 5 }, Low { len: 0 }]
+        );
+    }
+
+    #[test]
+    fn overflow_is_told_after_high_and_once_until_low() {
+        let marks = Watermarks::new(10, 20).unwrap().and_overflow(30).unwrap();
+        assert_eq!(
+            told(marks, &[35, 25, 35, 10, 25, 30]),
+            [
+                High { len: 35 },
+                Overflow { len: 35 },
+                Low { len: 10 },
+                High { len: 25 },
+                Overflow { len: 30 },
+            ]
+        );
+    }
+
+    #[test]
+    fn what_nobody_has_heard_of_cancels() {
+        let mut gauge = Gauge::default();
+        gauge.set(Watermarks::new(10, 20).unwrap(), 0);
+        gauge.update(25);
+        gauge.update(5);
+        assert_eq!(gauge.next(), None);
+        gauge.update(21);
+        assert_eq!(gauge.next(), Some(High { len: 21 }));
+        gauge.update(5);
+        gauge.update(22);
+        assert_eq!(gauge.next(), None, "low and then high again");
+    }
+
+    #[test]
+    fn moving_the_marks_looks_at_once() {
+        let marks = |low, high| Watermarks::new(low, high).unwrap();
+        let high = [High { len: 50 }];
+        let low = [High { len: 50 }, Low { len: 50 }];
+        for (new, expected) in [
+            (Watermarks::NONE, &low[..]),
+            (marks(60, 100), &low),
+            (marks(10, 100), &low),
+            (marks(10, 30), &high),
+            (marks(10, 50), &high),
+        ] {
+            let mut gauge = Gauge::default();
+            gauge.set(marks(10, 40), 50);
+            let mut told: Vec<_> = std::iter::from_fn(|| gauge.next()).collect();
+            gauge.set(new, 50);
+            told.extend(std::iter::from_fn(|| gauge.next()));
+            assert_eq!(told, expected, "{new:?}");
+        }
+        let mut gauge = Gauge::default();
+        gauge.set(Watermarks::NONE, 50);
+        gauge.set(marks(10, 50), 50);
+        assert_eq!(gauge.next(), Some(High { len: 50 }));
+    }
+
+    #[test]
+    fn marks_have_to_rise() {
+        let invalid = |low, high, overflow| InvalidWatermarks {
+            low,
+            high,
+            overflow,
+        };
+        assert_eq!(Watermarks::new(5, 5), Err(invalid(Some(5), Some(5), None)));
+        assert_eq!(Watermarks::with_high(0), Err(invalid(None, Some(0), None)));
+        let marks = Watermarks::new(1, 5).unwrap();
+        assert_eq!(
+            marks.and_overflow(5),
+            Err(invalid(Some(1), Some(5), Some(5)))
+        );
+        assert!(Watermarks::NONE.and_overflow(0).is_err());
+        assert!(Watermarks::with_low(4).and_overflow(4).is_err());
+        assert!(Watermarks::new(0, 1).is_ok());
+    }
+}

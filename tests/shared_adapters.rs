@@ -1,0 +1,442 @@
+//! `Reader`, `Writer` and `pipe` under what is built for Tokio and `futures`.
+
+use std::io::{ErrorKind, IoSlice};
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt, TryStreamExt};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt,
+};
+use tokio_evbuffer::{Changes, End, EvBuffer, Reader, SharedEvBuffer, Watermarks, Writer, pipe};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+
+fn filled(data: &[u8]) -> SharedEvBuffer {
+    SharedEvBuffer::from(EvBuffer::from(data))
+}
+
+/// What is shown by one reader, held in the way in which `fill_buf` lends it.
+fn shows(reader: &mut Reader, expected: &[u8]) {
+    let mut filling = task::spawn(reader.fill_buf());
+    assert_eq!(assert_ready_ok!(filling.poll()), expected);
+}
+
+#[tokio::test]
+async fn a_reader_reads_what_is_there_and_ends_after_close() {
+    let buffer = filled(b"some bytes");
+    let mut reader = buffer.reader();
+    let mut piece = [0; 4];
+    assert_eq!(reader.read(&mut piece).await.unwrap(), 4);
+    assert_eq!(&piece, b"some");
+    assert_eq!(reader.read(&mut []).await.unwrap(), 0);
+    buffer.close();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, " bytes");
+    assert_eq!(reader.read(&mut piece).await.unwrap(), 0);
+}
+
+#[test]
+fn a_reader_waits_for_bytes_and_for_the_end() {
+    let buffer = SharedEvBuffer::new();
+    let mut reader = buffer.reader();
+    let mut piece = [0; 8];
+    {
+        let mut reading = task::spawn(reader.read(&mut piece));
+        assert_pending!(reading.poll());
+        buffer.add(b"data").unwrap();
+        assert!(reading.is_woken());
+        assert_eq!(assert_ready_ok!(reading.poll()), 4);
+    }
+    let mut reading = task::spawn(reader.read(&mut piece));
+    assert_pending!(reading.poll());
+    buffer.close();
+    assert!(reading.is_woken());
+    assert_eq!(assert_ready_ok!(reading.poll()), 0);
+}
+
+#[test]
+fn what_is_shown_stays_in_the_buffer_until_it_is_consumed() {
+    let buffer = filled(b"12345");
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"12345");
+    assert_eq!(buffer.len(), 5);
+    reader.consume(2);
+    assert_eq!(buffer.len(), 3);
+    shows(&mut reader, b"345");
+    drop(reader);
+    assert_eq!(*buffer.lock(), b"345"[..]);
+    shows(&mut buffer.reader(), b"345");
+}
+
+#[test]
+fn other_readers_wait_while_one_shows_the_front() {
+    let buffer = filled(b"ab");
+    let (mut first, mut second) = (buffer.reader(), buffer.reader());
+    shows(&mut first, b"ab");
+    let mut piece = [0; 2];
+    let mut reading = task::spawn(second.read(&mut piece));
+    assert_pending!(reading.poll());
+    buffer.add(b"c").unwrap();
+    assert_pending!(reading.poll());
+    first.consume(2);
+    assert!(reading.is_woken());
+    assert_eq!(assert_ready_ok!(reading.poll()), 1);
+}
+
+#[test]
+fn a_dropped_reader_gives_the_front_free() {
+    let buffer = filled(b"ab");
+    let (mut first, mut second) = (buffer.reader(), buffer.reader());
+    shows(&mut first, b"ab");
+    let mut next = task::spawn(second.next());
+    assert_pending!(next.poll());
+    drop(first);
+    assert!(next.is_woken());
+    assert_eq!(assert_ready!(next.poll()).unwrap().unwrap(), "ab");
+}
+
+#[test]
+fn consume_removes_what_a_guard_has_left_of_the_range_shown() {
+    for (taken, consumed, left) in [
+        (2, 1, "345"),
+        (2, 2, "345"),
+        (2, 4, "5"),
+        (2, 5, ""),
+        (5, 5, ""),
+    ] {
+        let buffer = filled(b"12345");
+        let mut reader = buffer.reader();
+        shows(&mut reader, b"12345");
+        buffer.drain(taken).unwrap();
+        buffer.add(b"later").unwrap();
+        reader.consume(consumed);
+        let expected = format!("{left}later");
+        assert_eq!(*buffer.lock(), *expected.as_bytes(), "{taken}, {consumed}");
+    }
+}
+
+#[test]
+fn what_a_guard_prepends_stays_before_the_range_shown() {
+    let buffer = filled(b"12345");
+    let changes = buffer.changes();
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"12345");
+    buffer.prepend(b"new").unwrap();
+    reader.consume(2);
+    assert_eq!(*buffer.lock(), b"new345"[..]);
+    buffer.drain(1).unwrap();
+    buffer.prepend(b">").unwrap();
+    reader.consume(2);
+    assert_eq!(*buffer.lock(), b">ew5"[..]);
+    buffer.close();
+    reader.consume(1);
+    assert_eq!(*buffer.lock(), b">ew"[..]);
+    let sums: Vec<_> = tokio_test::block_on(changes.collect());
+    let [change] = sums[..] else {
+        panic!("{sums:?}")
+    };
+    assert_eq!((change.added, change.removed, change.after), (4, 6, 3));
+}
+
+#[test]
+fn a_range_shown_of_a_replaced_buffer_is_gone() {
+    let buffer = filled(b"old");
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"old");
+    buffer.lock().replace(EvBuffer::from(&b"new"[..]));
+    reader.consume(3);
+    assert_eq!(*buffer.lock(), b"new"[..]);
+    shows(&mut reader, b"new");
+}
+
+#[test]
+fn consuming_too_much_is_consuming_all() {
+    let buffer = filled(b"12");
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"12");
+    reader.consume(usize::MAX);
+    reader.consume(1);
+    assert!(buffer.is_empty());
+}
+
+#[tokio::test]
+async fn lines_read_unchanged() {
+    let buffer = filled(b"one\ntwo\r\nthree");
+    buffer.close();
+    let mut lines = buffer.reader().lines();
+    for line in ["one", "two", "three"] {
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(line));
+    }
+    assert_eq!(lines.next_line().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_stream_yields_segments_without_a_copy() {
+    let big = Bytes::from(vec![7; 10_000]);
+    let buffer = SharedEvBuffer::new();
+    buffer.add_reference("head").unwrap();
+    buffer.add_reference(big.clone()).unwrap();
+    buffer.close();
+    let pieces: Vec<Bytes> = buffer.reader().try_collect().await.unwrap();
+    assert_eq!(pieces, [Bytes::from("head"), big.clone()]);
+    assert_eq!(pieces[1].as_ptr(), big.as_ptr());
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_with_what_is_shown() {
+    let buffer = filled(b"12345");
+    buffer.close();
+    let mut reader = buffer.reader();
+    reader.fill_buf().await.unwrap();
+    reader.consume(1);
+    assert_eq!(reader.next().await.unwrap().unwrap(), "2345");
+    assert!(reader.next().await.is_none());
+    assert!(buffer.is_empty());
+}
+
+#[test]
+fn a_frozen_front_is_an_error_of_the_reader() {
+    let buffer = filled(b"12");
+    buffer.lock().freeze(End::Front);
+    let mut reader = buffer.reader();
+    let error = assert_ready_err!(task::spawn(reader.fill_buf()).poll());
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    let mut piece = [0; 2];
+    let error = assert_ready_err!(task::spawn(reader.read(&mut piece)).poll());
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(buffer.len(), 2);
+}
+
+#[test]
+fn a_writer_fills_up_to_high_and_goes_on_at_low() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::new(2, 8).unwrap());
+    let mut writer = buffer.writer();
+    assert_eq!(
+        assert_ready_ok!(task::spawn(writer.write(b"12345")).poll()),
+        5
+    );
+    assert_eq!(
+        assert_ready_ok!(task::spawn(writer.write(b"12345")).poll()),
+        3
+    );
+    let mut writing = task::spawn(writer.write(b"rest"));
+    assert_pending!(writing.poll());
+    buffer.drain(5).unwrap();
+    assert!(!writing.is_woken(), "between the marks");
+    assert_pending!(writing.poll());
+    buffer.drain(1).unwrap();
+    assert!(writing.is_woken());
+    assert_eq!(assert_ready_ok!(writing.poll()), 4);
+}
+
+#[test]
+fn a_writer_waits_below_a_hard_cap() {
+    let buffer = SharedEvBuffer::new();
+    buffer.lock().set_max_len(Some(4));
+    let mut writer = buffer.writer();
+    assert_eq!(
+        assert_ready_ok!(task::spawn(writer.write(b"12345")).poll()),
+        4
+    );
+    let mut writing = task::spawn(writer.write(b"5"));
+    assert_pending!(writing.poll());
+    buffer.drain(1).unwrap();
+    assert!(writing.is_woken());
+    assert_eq!(assert_ready_ok!(writing.poll()), 1);
+    drop(writing);
+
+    buffer.lock().set_max_len(Some(0));
+    let error = assert_ready_err!(task::spawn(writer.write(b"5")).poll());
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_writer_goes_on_when_the_marks_are_taken_away() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::with_high(1).unwrap());
+    buffer.add(b"x").unwrap();
+    let mut writer = buffer.writer();
+    let mut writing = task::spawn(writer.write(b"y"));
+    assert_pending!(writing.poll());
+    buffer.set_watermarks(Watermarks::NONE);
+    assert!(writing.is_woken());
+    assert_ready_ok!(writing.poll());
+}
+
+#[tokio::test]
+async fn a_vectored_write_is_one_change_and_stops_at_high() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::with_high(7).unwrap());
+    let mut writer = buffer.writer();
+    assert!(writer.is_write_vectored());
+    let slices = [&b""[..], b"abc", b"", b"def", b"ghi"].map(IoSlice::new);
+    assert_eq!(writer.write_vectored(&slices).await.unwrap(), 7);
+    assert_eq!(*buffer.lock(), b"abcdefg"[..]);
+    assert_eq!(writer.write_vectored(&[]).await.unwrap(), 0);
+    assert_eq!(writer.write(&[]).await.unwrap(), 0);
+}
+
+#[test]
+fn writing_fails_after_close_and_on_a_frozen_back() {
+    let buffer = SharedEvBuffer::new();
+    let mut writer = buffer.writer();
+    buffer.lock().freeze(End::Back);
+    let error = assert_ready_err!(task::spawn(writer.write(b"x")).poll());
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    buffer.lock().unfreeze(End::Back);
+
+    assert_ready_ok!(task::spawn(AsyncWriteExt::flush(&mut writer)).poll());
+    assert_ready_ok!(task::spawn(writer.shutdown()).poll());
+    assert!(buffer.is_closed());
+    let error = assert_ready_err!(task::spawn(writer.write(b"x")).poll());
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    let error = assert_ready_err!(task::spawn(writer.send(Bytes::from("x"))).poll());
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn closing_wakes_a_writer_that_waits() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::with_high(1).unwrap());
+    buffer.add(b"x").unwrap();
+    let mut writer = buffer.writer();
+    let mut writing = task::spawn(writer.write(b"y"));
+    assert_pending!(writing.poll());
+    buffer.close();
+    assert!(writing.is_woken());
+    assert_eq!(
+        assert_ready_err!(writing.poll()).kind(),
+        ErrorKind::BrokenPipe
+    );
+}
+
+#[test]
+fn a_dropped_writer_or_reader_does_not_close() {
+    let buffer = SharedEvBuffer::new();
+    drop((buffer.writer(), buffer.reader()));
+    assert!(!buffer.is_closed());
+}
+
+#[test]
+fn an_item_of_the_sink_is_taken_whole_and_linked() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::new(1, 10).unwrap());
+    let mut writer = buffer.writer();
+    let item = Bytes::from(vec![1; 1000]);
+    assert_ready_ok!(task::spawn(writer.send(item.clone())).poll());
+    assert_eq!(buffer.len(), 1000);
+    assert_eq!(
+        buffer.lock().chunks().next().unwrap().as_ptr(),
+        item.as_ptr()
+    );
+    let mut sending = task::spawn(writer.send(Bytes::from("next")));
+    assert_pending!(sending.poll());
+    buffer.drain(999).unwrap();
+    assert!(sending.is_woken());
+    assert_ready_ok!(sending.poll());
+    drop(sending);
+    assert_ready_ok!(task::spawn(SinkExt::<Bytes>::close(&mut writer)).poll());
+    assert!(buffer.is_closed());
+}
+
+#[tokio::test]
+async fn a_pipe_carries_bytes_with_backpressure_and_ends_with_its_writer() {
+    for high in [1, 7, 64, 100_000] {
+        let (mut writer, mut reader) = pipe(Watermarks::with_high(high).unwrap());
+        let sent: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        let expected = sent.clone();
+        let sending = tokio::spawn(async move { writer.write_all(&sent).await });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).await.unwrap();
+        sending.await.unwrap().unwrap();
+        assert!(received == expected, "high {high}");
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_whose_reader_is_gone_is_broken() {
+    let (mut writer, reader) = pipe(Watermarks::with_high(4).unwrap());
+    writer.write_all(b"1234").await.unwrap();
+    let writing = tokio::spawn(async move { writer.write(b"5").await });
+    tokio::task::yield_now().await;
+    drop(reader);
+    let error = writing.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn a_pipe_moves_segments_without_a_copy() {
+    let (mut writer, mut reader) = pipe(Watermarks::NONE);
+    let item = Bytes::from(vec![3; 65_536]);
+    writer.send(item.clone()).await.unwrap();
+    let received = reader.next().await.unwrap().unwrap();
+    assert_eq!(received.as_ptr(), item.as_ptr());
+    assert_eq!(received.len(), item.len());
+}
+
+#[test]
+fn a_pipe_without_room_cannot_be_made() {
+    assert!(Watermarks::with_high(0).is_err());
+}
+
+/// Readers and writers that are always ready let other tasks run.
+#[tokio::test]
+async fn a_pipe_counts_against_the_budget_of_the_task() {
+    let (mut writer, mut reader) = pipe(Watermarks::NONE);
+    let other = tokio::spawn(async {});
+    let mut piece = [0; 1];
+    while !other.is_finished() {
+        writer.write_all(b"x").await.unwrap();
+        reader.read_exact(&mut piece).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tokio_copies_through_a_buffer() {
+    let (source, target) = (filled(&[5; 100_000]), SharedEvBuffer::new());
+    source.close();
+    let copied = tokio::io::copy(&mut source.reader(), &mut target.writer()).await;
+    assert_eq!(copied.unwrap(), 100_000);
+    assert_eq!(target.len(), 100_000);
+    let (source, target) = (filled(&[5; 100_000]), SharedEvBuffer::new());
+    source.close();
+    let copied = tokio::io::copy_buf(&mut source.reader(), &mut target.writer()).await;
+    assert_eq!(copied.unwrap(), 100_000);
+}
+
+#[tokio::test]
+async fn streams_forward_to_sinks() {
+    let (source, target) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+    for piece in ["a", "bc", "def"] {
+        source.add_reference(piece).unwrap();
+    }
+    source.close();
+    source.reader().forward(target.writer()).await.unwrap();
+    assert_eq!(*target.lock(), b"abcdef"[..]);
+    assert!(target.is_closed());
+}
+
+#[test]
+fn adapters_are_send_unpin_and_static() {
+    fn check<T: Send + Unpin + 'static>() {}
+    check::<Reader>();
+    check::<Writer>();
+    check::<Changes>();
+    fn io<T: AsyncRead + AsyncBufRead>() {}
+    io::<Reader>();
+    fn out<T: AsyncWrite + futures::Sink<Bytes>>() {}
+    out::<Writer>();
+}
+
+/// What waits on an empty buffer holds no memory.
+#[test]
+fn an_idle_reader_leaves_an_empty_buffer_without_memory() {
+    let buffer = SharedEvBuffer::new();
+    let mut reader = buffer.reader();
+    buffer.add(&[1; 5000]).unwrap();
+    let mut piece = vec![0; 5000];
+    assert_ready_ok!(task::spawn(reader.read(&mut piece)).poll());
+    assert_pending!(task::spawn(reader.read(&mut piece)).poll());
+    assert_eq!(buffer.lock().capacity(), 0);
+}
