@@ -5,8 +5,10 @@
 use std::{error::Error, io};
 
 use tokio_evbuffer::{
-    BufferError, Chunks, DeferredQueue, Drained, EvBuffer, FileSegment, NoRuntime, QueueClosed,
-    Relay, RelayCounters, RelayError, RelaySummary, Reservation, SlicesMut,
+    BufferError, BufferGuard, CallbackHandle, Change, Changed, Changes, Chunks, Closed, Crossing,
+    DeferredQueue, Drained, EvBuffer, FileSegment, InvalidWatermarks, Mark, NoRuntime, QueueClosed,
+    Reader, Relay, RelayCounters, RelayError, RelaySummary, Reservation, SharedEvBuffer, SlicesMut,
+    WaitError, Watermarks, Writer,
 };
 
 /// Compiles only if each of the types has all of the traits.
@@ -14,6 +16,19 @@ macro_rules! assert_has {
     ($($type:ty),+ $(,)? => $($trait:tt)+) => {{
         fn has<T: ?Sized + $($trait)+>() {}
         $(has::<$type>();)+
+    }};
+}
+
+/// Does not compile if the type has the trait: which of two impls is meant would then be unclear.
+macro_rules! assert_has_not {
+    ($type:ty => $trait:path) => {{
+        trait Ambiguous<A> {
+            fn check() {}
+        }
+        struct IfItHas;
+        impl<T: ?Sized> Ambiguous<()> for T {}
+        impl<T: ?Sized + $trait> Ambiguous<IfItHas> for T {}
+        <$type as Ambiguous<_>>::check();
     }};
 }
 
@@ -30,6 +45,21 @@ fn queues_are_used_from_any_thread() {
 }
 
 #[test]
+fn shared_buffers_are_used_from_any_thread() {
+    assert_has!(SharedEvBuffer => Clone + Send + Sync + Unpin + 'static);
+    assert_has!(CallbackHandle => Send + Sync + 'static);
+    assert_has!(Reader, Writer, Changes => Send + Unpin + 'static);
+    assert_has!(Changed<'_> => Send);
+    assert_has!(Change, Crossing, Mark, Watermarks => Copy + Send + Sync + 'static);
+}
+
+/// A guard that is held over an await could lock out every other task of its thread.
+#[test]
+fn a_guard_stays_on_its_thread() {
+    assert_has_not!(BufferGuard<'_> => Send);
+}
+
+#[test]
 fn a_relay_moves_where_its_streams_do() {
     fn check<T: Send>(_: T) {}
     let (a, b) = (tokio::io::duplex(1).0, tokio::io::duplex(1).0);
@@ -41,6 +71,6 @@ fn a_relay_moves_where_its_streams_do() {
 #[test]
 fn errors_are_values_and_become_io_errors() {
     assert_has!(BufferError => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
-    assert_has!(NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
+    assert_has!(Closed, WaitError, InvalidWatermarks, NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
     assert_has!(RelayError => Error + Send + Sync + Into<io::Error> + 'static);
 }
