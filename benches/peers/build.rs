@@ -1,0 +1,25 @@
+//! Builds the C side of the libevent candidates where libevent's headers are installed, and sets `cfg(libevent)`.
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/libevent.c");
+    let Ok(libevent) = pkg_config::Config::new()
+        .atleast_version("2.1")
+        .cargo_metadata(false)
+        .probe("libevent")
+    else {
+        return;
+    };
+    // The shim comes before the library that it needs.
+    cc::Build::new()
+        .file("src/libevent.c")
+        .includes(&libevent.include_paths)
+        .opt_level(2)
+        .compile("peers_libevent");
+    for path in &libevent.link_paths {
+        println!("cargo:rustc-link-search=native={}", path.display());
+    }
+    for library in &libevent.libs {
+        println!("cargo:rustc-link-lib={library}");
+    }
+    println!("cargo:rustc-cfg=libevent");
+}

@@ -1,0 +1,393 @@
+//! What buffers are asked to do. The time of what has to be prepared is not counted.
+
+use std::{
+    collections::VecDeque,
+    hint::black_box,
+    io::IoSlice,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio_evbuffer::EvBuffer;
+
+use super::{
+    Run,
+    rivals::{Copyout, Foreign, Link, Move, Prepend, Pullup, Queue, Reserve, Search},
+};
+#[cfg(libevent)]
+use crate::libevent::Evbuffer;
+use crate::sys;
+
+/// A workload and the buffers that can do it.
+pub struct Workload {
+    pub name: &'static str,
+    /// Whether memory in one piece is the natural thing for it.
+    pub contiguous: bool,
+    /// By the buffer's name.
+    pub runs: Vec<(&'static str, Run)>,
+}
+
+/// The workload `$run` on libevent's buffer, on ours, and on the others given. `$kind` is the trait with their names.
+macro_rules! on {
+    ($kind:ident, $run:ident, $($other:ty),*) => {{
+        vec![
+            #[cfg(libevent)]
+            (<Evbuffer as $kind>::NAME, $run::<Evbuffer> as Run),
+            (<EvBuffer as $kind>::NAME, $run::<EvBuffer> as Run),
+            $((<$other as $kind>::NAME, $run::<$other> as Run),)*
+        ]
+    }};
+}
+
+/// All of them, in the order of the table.
+pub fn workloads() -> Vec<Workload> {
+    type Chain = VecDeque<Bytes>;
+    type Ring = VecDeque<u8>;
+    let spread = |name, runs| Workload {
+        name,
+        contiguous: false,
+        runs,
+    };
+    let contiguous = |name, runs| Workload {
+        name,
+        contiguous: true,
+        runs,
+    };
+    vec![
+        spread("create + drop, empty", on!(Queue, create, BytesMut, Ring)),
+        contiguous(
+            "append 16 B, to 64 KiB, then drain",
+            on!(Queue, append_16, BytesMut),
+        ),
+        contiguous(
+            "append 64 B, to 64 KiB, then drain",
+            on!(Queue, append_64, BytesMut),
+        ),
+        contiguous(
+            "append 4096 B to a fresh buffer",
+            on!(Queue, append_fresh, BytesMut),
+        ),
+        contiguous("FIFO 1 KiB, add + remove", on!(Queue, fifo, BytesMut, Ring)),
+        contiguous(
+            "FIFO 16 KiB, add + drain",
+            on!(Queue, fifo_drained, BytesMut, Ring),
+        ),
+        contiguous(
+            "frames of 1460 B, 44 in, 44 out",
+            on!(Queue, frames, BytesMut),
+        ),
+        spread(
+            "prepend 8 B to 1 KiB, room in front",
+            on!(Queue, prepend, BytesMut, Ring),
+        ),
+        spread(
+            "message of 1 KiB, header of 8 B put before it",
+            on!(Queue, prepend_header, BytesMut, Ring),
+        ),
+        spread(
+            "move 1 MiB into an empty buffer",
+            on!(Move, move_all, BytesMut, Chain),
+        ),
+        spread(
+            "move 1 MiB onto 100 B",
+            on!(Move, move_onto, BytesMut, Chain),
+        ),
+        spread(
+            "add 16 KiB, move 15,000 B of it, drop both",
+            on!(Move, move_some, BytesMut, Chain),
+        ),
+        spread("copyout 64 B of 4 KiB", on!(Queue, copyout, BytesMut)),
+        spread("pullup 8 KiB of two references", on!(Move, pullup,)),
+        spread(
+            "search CRLF in 1 MiB without CR",
+            on!(Queue, search, BytesMut),
+        ),
+        spread(
+            "search CRLF in 1 MiB, a CR every 64 B",
+            on!(Queue, search_decoys, BytesMut),
+        ),
+        spread("readln, lines of 40 B", on!(Queue, readln, BytesMut)),
+        spread("add reference to 4 KiB, drain", on!(Move, reference, Chain)),
+        contiguous(
+            "reserve 4 KiB, commit, drain",
+            on!(Queue, reserve_commit, BytesMut),
+        ),
+        spread("peek at 64 KiB in 16 pieces", on!(Move, peek, Chain)),
+        spread(
+            "message of 64 B: create, add, remove, drop",
+            on!(Queue, message, BytesMut),
+        ),
+    ]
+}
+
+/// Bytes of heap that a buffer holds for 100 bytes, by its name. What it holds itself, where it is, is not counted.
+pub fn heap_of_100_bytes() -> Vec<(&'static str, f64)> {
+    vec![
+        #[cfg(libevent)]
+        (<Evbuffer as Queue>::NAME, held::<Evbuffer>()),
+        (<EvBuffer as Queue>::NAME, held::<EvBuffer>()),
+        (<BytesMut as Queue>::NAME, held::<BytesMut>()),
+        (<VecDeque<u8> as Queue>::NAME, held::<VecDeque<u8>>()),
+    ]
+}
+
+fn held<Q: Queue>() -> f64 {
+    const COUNT: usize = 4_000;
+    let mut buffers: Vec<Q> = Vec::with_capacity(COUNT);
+    let before = sys::heap_bytes();
+    for _ in 0..COUNT {
+        let mut buffer = Q::default();
+        buffer.add(&[7; 100]);
+        buffers.push(buffer);
+    }
+    let after = sys::heap_bytes();
+    black_box(&buffers);
+    after.saturating_sub(before) as f64 / COUNT as f64
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+fn time(n: u64, mut once: impl FnMut()) -> Duration {
+    let began = Instant::now();
+    for _ in 0..n {
+        once();
+    }
+    began.elapsed()
+}
+
+fn create<Q: Queue>(n: u64) -> Duration {
+    time(n, || drop(black_box(Q::default())))
+}
+
+fn append_16<Q: Queue>(n: u64) -> Duration {
+    append::<Q, 16>(n)
+}
+
+fn append_64<Q: Queue>(n: u64) -> Duration {
+    append::<Q, 64>(n)
+}
+
+fn append<Q: Queue, const LEN: usize>(n: u64) -> Duration {
+    let data = [7; LEN];
+    let (mut buffer, mut len) = (Q::default(), 0);
+    time(n, || {
+        buffer.add(black_box(&data));
+        len += LEN;
+        if len == 64 * KIB {
+            black_box(&mut buffer).drain(len);
+            len = 0;
+        }
+    })
+}
+
+fn append_fresh<Q: Queue>(n: u64) -> Duration {
+    let data = [7; 4096];
+    time(n, || {
+        let mut buffer = Q::default();
+        buffer.add(black_box(&data));
+        black_box(&buffer);
+    })
+}
+
+fn fifo<Q: Queue>(n: u64) -> Duration {
+    let (data, mut out) = ([7; KIB], [0; KIB]);
+    let mut buffer = Q::default();
+    time(n, || {
+        buffer.add(black_box(&data));
+        buffer.remove(black_box(&mut out));
+    })
+}
+
+fn fifo_drained<Q: Queue>(n: u64) -> Duration {
+    let data = vec![7; 16 * KIB];
+    let mut buffer = Q::default();
+    time(n, || {
+        buffer.add(black_box(&data));
+        black_box(&mut buffer).drain(16 * KIB);
+    })
+}
+
+/// Counts frames: `n` is rounded up to whole rounds of 44.
+fn frames<Q: Queue>(n: u64) -> Duration {
+    const FRAMES: u64 = 44;
+    let (data, mut out) = ([7; 1460], [0; 1460]);
+    let mut buffer = Q::default();
+    let rounds = n.div_ceil(FRAMES);
+    let took = time(rounds, || {
+        for _ in 0..FRAMES {
+            buffer.add(black_box(&data));
+        }
+        for _ in 0..FRAMES {
+            buffer.remove(black_box(&mut out));
+        }
+    });
+    per(took, n, rounds * FRAMES)
+}
+
+fn prepend<Q: Prepend>(n: u64) -> Duration {
+    let mut buffer = Q::default();
+    buffer.add(&[7; KIB]);
+    buffer.drain(8);
+    time(n, || {
+        buffer.prepend(black_box(&[8; 8]));
+        black_box(&mut buffer).drain(8);
+    })
+}
+
+fn prepend_header<Q: Prepend>(n: u64) -> Duration {
+    let (body, mut out) = ([7; KIB], [0; KIB + 8]);
+    let mut buffer = Q::default();
+    time(n, || {
+        buffer.add(black_box(&body));
+        buffer.prepend(black_box(&[8; 8]));
+        buffer.remove(black_box(&mut out));
+    })
+}
+
+fn mebibyte<M: Move>() -> M {
+    let (piece, mut buffer) = (vec![7; 16 * KIB], M::default());
+    for _ in 0..MIB / piece.len() {
+        buffer.add_piece(&piece);
+    }
+    buffer
+}
+
+fn move_all<M: Move>(n: u64) -> Duration {
+    let (mut a, mut b) = (mebibyte::<M>(), M::default());
+    time(n, || {
+        b.add_all(black_box(&mut a));
+        std::mem::swap(&mut a, &mut b);
+    })
+}
+
+fn move_onto<M: Move>(n: u64) -> Duration {
+    let head = [7; 100];
+    let (mut a, mut b) = (mebibyte::<M>(), M::default());
+    time(n, || {
+        b.add_piece(black_box(&head));
+        b.add_all(black_box(&mut a));
+        b.drain_front(head.len());
+        std::mem::swap(&mut a, &mut b);
+    })
+}
+
+fn move_some<M: Move>(n: u64) -> Duration {
+    let data = vec![7; 16 * KIB];
+    time(n, || {
+        let (mut a, mut b) = (M::default(), M::default());
+        a.add_piece(black_box(&data));
+        a.move_some(&mut b, 15_000);
+        black_box((&a, &b));
+    })
+}
+
+fn copyout<C: Copyout>(n: u64) -> Duration {
+    let mut out = [0; 64];
+    let mut buffer = C::default();
+    buffer.add(&[7; 4 * KIB]);
+    time(n, || black_box(&mut buffer).copyout(black_box(&mut out)))
+}
+
+fn foreign() -> Foreign {
+    static MEMORY: [u8; 4 * KIB] = [7; 4 * KIB];
+    Foreign {
+        bytes: Bytes::from(MEMORY.to_vec()),
+        slice: &MEMORY,
+    }
+}
+
+fn pullup<P: Pullup>(n: u64) -> Duration {
+    let half = foreign();
+    let mut buffer = P::default();
+    time(n, || {
+        buffer.link(&half);
+        buffer.link(&half);
+        black_box(buffer.pullup(8 * KIB));
+        buffer.drain_front(8 * KIB);
+    })
+}
+
+fn searched<S: Search>(n: u64, piece: &[u8]) -> Duration {
+    let mut buffer = S::default();
+    for _ in 0..MIB / piece.len() {
+        buffer.add(piece);
+    }
+    time(n, || {
+        assert_eq!(black_box(&mut buffer).find(black_box(b"\r\n")), None)
+    })
+}
+
+fn search<S: Search>(n: u64) -> Duration {
+    searched::<S>(n, &[b'x'; 16 * KIB])
+}
+
+fn search_decoys<S: Search>(n: u64) -> Duration {
+    let mut piece = [b'x'; 16 * KIB];
+    piece.iter_mut().step_by(64).for_each(|byte| *byte = b'\r');
+    searched::<S>(n, &piece)
+}
+
+/// Counts lines: `n` is rounded up to whole buffers of 1,000.
+fn readln<S: Search>(n: u64) -> Duration {
+    const LINES: u64 = 1_000;
+    let text = [[b'x'; 39].as_slice(), b"\n"]
+        .concat()
+        .repeat(LINES as usize);
+    let mut buffer = S::default();
+    let rounds = n.div_ceil(LINES);
+    let took = time(rounds, || {
+        buffer.add(black_box(&text));
+        for _ in 0..LINES {
+            black_box(buffer.line());
+        }
+    });
+    per(took, n, rounds * LINES)
+}
+
+fn reference<L: Link>(n: u64) -> Duration {
+    let foreign = foreign();
+    let mut buffer = L::default();
+    time(n, || {
+        buffer.link(black_box(&foreign));
+        black_box(&mut buffer).drain_front(4 * KIB);
+    })
+}
+
+fn reserve_commit<R: Reserve>(n: u64) -> Duration {
+    let mut buffer = R::default();
+    buffer.add(&[7; 4 * KIB]);
+    buffer.drain(4 * KIB);
+    time(n, || {
+        buffer.reserve_commit(black_box(4 * KIB));
+        black_box(&mut buffer).drain(4 * KIB);
+    })
+}
+
+fn peek<L: Link>(n: u64) -> Duration {
+    const PIECES: usize = 16;
+    let foreign = foreign();
+    let mut buffer = L::default();
+    for _ in 0..PIECES {
+        buffer.link(&foreign);
+    }
+    time(n, || {
+        let mut out = [IoSlice::new(&[]); PIECES];
+        assert_eq!(black_box(&buffer).peek(&mut out), PIECES);
+        black_box(&out);
+    })
+}
+
+fn message<Q: Queue>(n: u64) -> Duration {
+    let (data, mut out) = ([7; 64], [0; 64]);
+    time(n, || {
+        let mut buffer = Q::default();
+        buffer.add(black_box(&data));
+        buffer.remove(black_box(&mut out));
+    })
+}
+
+/// What `n` of `done` took, if all of `done` took `took`.
+fn per(took: Duration, n: u64, done: u64) -> Duration {
+    took.mul_f64(n as f64 / done as f64)
+}

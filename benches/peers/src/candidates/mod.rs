@@ -1,0 +1,213 @@
+//! Who takes part, and how each is started.
+
+mod external;
+mod lines;
+pub mod names;
+mod proxies;
+mod splice;
+
+use std::{net::SocketAddr, path::PathBuf, process::Command};
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::process::Running;
+
+pub use lines::Server;
+pub use proxies::Proxy;
+
+/// A program that is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// As the tables call it.
+    pub name: &'static str,
+    pub program: Program,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Program {
+    /// A proxy of this program, on the runtime flavour given.
+    Proxy(Proxy, Flavour),
+    /// A line server of this program.
+    Server(Server, Flavour),
+    Nginx,
+    Haproxy {
+        splice: bool,
+    },
+    Socat,
+}
+
+/// Which of Tokio's runtimes a candidate runs on. Those that are not on Tokio pay no heed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flavour {
+    MultiThread,
+    CurrentThread,
+}
+
+/// How candidates are started.
+#[derive(Clone, Debug)]
+pub struct Starter {
+    /// This program, as a file.
+    pub exe: PathBuf,
+    /// A command with arguments that is put in front, such as a profiler.
+    pub wrap: Vec<String>,
+    /// The most pairs of connections that a candidate will be asked to hold.
+    pub pairs: usize,
+}
+
+impl Starter {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            exe: std::env::current_exe()?,
+            wrap: Vec::new(),
+            pairs: 1_000,
+        })
+    }
+
+    /// Starts `candidate`; a proxy connects to `upstream`, a server has no use for it.
+    pub fn start(&self, candidate: &Candidate, upstream: SocketAddr) -> Result<Running> {
+        match candidate.program {
+            Program::Proxy(proxy, flavour) => {
+                let mut command = self.command(&self.exe);
+                command.args([
+                    "candidate",
+                    "proxy",
+                    &name_of(proxy),
+                    &name_of(flavour),
+                    &upstream.to_string(),
+                ]);
+                Running::own(command)
+            }
+            Program::Server(server, flavour) => {
+                let mut command = self.command(&self.exe);
+                command.args(["candidate", "server", &name_of(server), &name_of(flavour)]);
+                Running::own(command)
+            }
+            Program::Nginx => external::nginx(self, upstream),
+            Program::Haproxy { splice } => external::haproxy(self, upstream, splice),
+            Program::Socat => external::socat(self, upstream),
+        }
+    }
+
+    fn command(&self, program: impl Into<std::ffi::OsString>) -> Command {
+        let mut words = self.wrap.iter().map(Into::into).chain([program.into()]);
+        let mut command = Command::new(words.next().expect("at least the program"));
+        command.args(words);
+        command
+    }
+}
+
+impl Candidate {
+    /// The Debian packages that would have to be installed, if it is not there.
+    pub fn missing(&self) -> Option<&'static str> {
+        match self.program {
+            Program::Proxy(Proxy::Libevent, _) | Program::Server(Server::Libevent, _) => {
+                (!cfg!(libevent)).then_some("libevent-dev pkg-config")
+            }
+            Program::Proxy(..) | Program::Server(..) => None,
+            Program::Nginx => {
+                (!external::has_nginx_stream()).then_some("nginx libnginx-mod-stream")
+            }
+            Program::Haproxy { .. } => external::find("haproxy").is_none().then_some("haproxy"),
+            Program::Socat => external::find("socat").is_none().then_some("socat"),
+        }
+    }
+
+    pub fn is_ours(&self) -> bool {
+        match self.program {
+            Program::Proxy(proxy, _) => proxy.is_ours(),
+            Program::Server(server, _) => server.is_ours(),
+            _ => false,
+        }
+    }
+}
+
+/// Those of `candidates` that are there; says of the others what would bring them.
+pub fn present(candidates: &[Candidate]) -> Vec<Candidate> {
+    let mut there = candidates.to_vec();
+    there.retain(|candidate| {
+        let missing = candidate.missing();
+        if let Some(packages) = missing {
+            eprintln!(
+                "{} was not found and is left out; to include it: apt-get install {packages}",
+                candidate.name
+            );
+        }
+        missing.is_none()
+    });
+    there
+}
+
+/// Whether a tool that measures is there; says what would bring it if not.
+pub fn has_tool(name: &str) -> bool {
+    let found = external::find(name).is_some();
+    if !found {
+        eprintln!(
+            "{name} was not found, its columns stay empty; to fill them: apt-get install {name}"
+        );
+    }
+    found
+}
+
+/// A proxy of this program on the multi-thread runtime.
+pub const fn proxy(name: &'static str, proxy: Proxy) -> Candidate {
+    Candidate {
+        name,
+        program: Program::Proxy(proxy, Flavour::MultiThread),
+    }
+}
+
+/// A line server of this program on the multi-thread runtime.
+pub const fn server(name: &'static str, server: Server) -> Candidate {
+    Candidate {
+        name,
+        program: Program::Server(server, Flavour::MultiThread),
+    }
+}
+
+fn name_of(value: impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .expect("none is skipped")
+        .get_name()
+        .to_owned()
+}
+
+/// Runs a candidate in this process until it is told to end.
+pub fn run(role: Role) -> Result<()> {
+    match role {
+        Role::Proxy {
+            proxy,
+            flavour,
+            upstream,
+        } => proxies::run(proxy, flavour, upstream),
+        Role::Server { server, flavour } => lines::run(server, flavour),
+    }
+}
+
+/// What this process is to be instead of the one that measures.
+#[derive(Clone, Copy, Debug, PartialEq, clap::Subcommand)]
+pub enum Role {
+    Proxy {
+        proxy: Proxy,
+        flavour: Flavour,
+        upstream: SocketAddr,
+    },
+    Server {
+        server: Server,
+        flavour: Flavour,
+    },
+}
+
+impl Flavour {
+    fn runtime(self) -> std::io::Result<tokio::runtime::Runtime> {
+        match self {
+            Self::MultiThread => tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build(),
+            Self::CurrentThread => tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Proxies of this program: each accepts, connects to the upstream, and relays until both ends have closed.
+
+use std::{io, net::SocketAddr};
+
+use anyhow::Result;
+use bytes::BytesMut;
+use clap::ValueEnum;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+};
+
+use super::{Flavour, splice};
+use crate::process;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Proxy {
+    /// `tokio::io::copy_bidirectional`, with its own size and with larger ones.
+    Copy8,
+    Copy64,
+    Copy128,
+    Copy256,
+    /// A 16 KiB `BytesMut` for each direction, read and written in turn.
+    BytesMut,
+    /// Splice through 1 MiB pipes and nothing else: not a proxy to use, but the limit.
+    Splice,
+    /// bufferevents in C.
+    Libevent,
+    /// Changes one byte, for the test of what checks the bytes.
+    Corrupt,
+}
+
+impl Proxy {
+    pub(super) fn is_ours(self) -> bool {
+        false
+    }
+}
+
+const KIB: usize = 1024;
+
+pub(super) fn run(proxy: Proxy, flavour: Flavour, upstream: SocketAddr) -> Result<()> {
+    if proxy == Proxy::Libevent {
+        #[cfg(libevent)]
+        return crate::libevent::run_proxy(upstream);
+        #[cfg(not(libevent))]
+        anyhow::bail!("built without libevent");
+    }
+    flavour.runtime()?.block_on(serve(proxy, upstream))
+}
+
+async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
+    let listener = TcpListener::from_std(process::listen()?)?;
+    process::obey(listener.local_addr()?);
+    loop {
+        let client = listener.accept().await?.0;
+        // Each kind is a future of its own, so that none pays for the size of another.
+        match proxy {
+            Proxy::Copy8 => spawn(client, upstream, |a, b| copy(a, b, 8 * KIB)),
+            Proxy::Copy64 => spawn(client, upstream, |a, b| copy(a, b, 64 * KIB)),
+            Proxy::Copy128 => spawn(client, upstream, |a, b| copy(a, b, 128 * KIB)),
+            Proxy::Copy256 => spawn(client, upstream, |a, b| copy(a, b, 256 * KIB)),
+            Proxy::BytesMut => spawn(client, upstream, bytes_mut),
+            Proxy::Splice => spawn(client, upstream, splice::relay),
+            Proxy::Corrupt => spawn(client, upstream, corrupt),
+            Proxy::Libevent => unreachable!("does not run on Tokio"),
+        }
+    }
+}
+
+/// Relays one connection. A peer that resets it has ended it: there is nobody to tell.
+fn spawn<F>(
+    client: TcpStream,
+    upstream: SocketAddr,
+    relay: impl Fn(TcpStream, TcpStream) -> F + Send + 'static,
+) where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        let server = TcpStream::connect(upstream).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        relay(client, server).await
+    });
+}
+
+async fn copy(mut a: TcpStream, mut b: TcpStream, size: usize) -> io::Result<()> {
+    copy_bidirectional_with_sizes(&mut a, &mut b, size, size)
+        .await
+        .map(drop)
+}
+
+async fn bytes_mut(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {
+    let (a_in, a_out) = a.split();
+    let (b_in, b_out) = b.split();
+    tokio::try_join!(one_way(a_in, b_out, |_| ()), one_way(b_in, a_out, |_| ()))?;
+    Ok(())
+}
+
+async fn corrupt(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {
+    let (a_in, a_out) = a.split();
+    let (b_in, b_out) = b.split();
+    let flip = |bytes: &mut [u8]| bytes[0] ^= 1;
+    tokio::try_join!(one_way(a_in, b_out, flip), one_way(b_in, a_out, |_| ()))?;
+    Ok(())
+}
+
+async fn one_way(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut change: impl FnMut(&mut [u8]),
+) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(16 * KIB);
+    while from.read_buf(&mut buffer).await? > 0 {
+        change(&mut buffer);
+        to.write_all(&buffer).await?;
+        buffer.clear();
+    }
+    to.shutdown().await
+}

@@ -1,0 +1,435 @@
+//! libevent from the system: its evbuffer, and what `libevent.c` builds of its bufferevents.
+//!
+//! The only file of this program, one call of the allocator's aside, that steps over the border to C.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{c_char, c_int, c_void},
+    io::IoSlice,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::IntoRawFd,
+    ptr::{self, NonNull},
+};
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// An evbuffer. Functions that fail in C return an error here; nothing else is added.
+#[derive(Debug)]
+pub struct Evbuffer(NonNull<Raw>);
+
+/// What libevent answers where it cannot do as asked. It says no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+/// The line ends of `evbuffer_readln`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum Eol {
+    Any,
+    Crlf,
+    CrlfStrict,
+    Lf,
+    Nul,
+}
+
+#[repr(C)]
+struct Raw {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Position {
+    pos: isize,
+    chain: *mut c_void,
+    pos_in_chain: usize,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct IoVec {
+    base: *mut c_void,
+    len: usize,
+}
+
+/// `EVBUFFER_PTR_SET`
+const SET: c_int = 0;
+
+type Cleanup = unsafe extern "C" fn(*const c_void, usize, *mut c_void);
+
+unsafe extern "C" {
+    fn evbuffer_new() -> *mut Raw;
+    fn evbuffer_free(buf: *mut Raw);
+    fn evbuffer_get_length(buf: *const Raw) -> usize;
+    fn evbuffer_add(buf: *mut Raw, data: *const c_void, len: usize) -> c_int;
+    fn evbuffer_prepend(buf: *mut Raw, data: *const c_void, len: usize) -> c_int;
+    fn evbuffer_add_reference(
+        buf: *mut Raw,
+        data: *const c_void,
+        len: usize,
+        cleanup: Option<Cleanup>,
+        arg: *mut c_void,
+    ) -> c_int;
+    fn evbuffer_add_buffer(dst: *mut Raw, src: *mut Raw) -> c_int;
+    fn evbuffer_prepend_buffer(dst: *mut Raw, src: *mut Raw) -> c_int;
+    fn evbuffer_add_buffer_reference(dst: *mut Raw, src: *mut Raw) -> c_int;
+    fn evbuffer_drain(buf: *mut Raw, len: usize) -> c_int;
+    fn evbuffer_remove(buf: *mut Raw, out: *mut c_void, len: usize) -> c_int;
+    fn evbuffer_remove_buffer(src: *mut Raw, dst: *mut Raw, len: usize) -> c_int;
+    fn evbuffer_copyout_from(
+        buf: *mut Raw,
+        pos: *const Position,
+        out: *mut c_void,
+        len: usize,
+    ) -> isize;
+    fn evbuffer_pullup(buf: *mut Raw, len: isize) -> *mut u8;
+    fn evbuffer_ptr_set(buf: *mut Raw, ptr: *mut Position, position: usize, how: c_int) -> c_int;
+    fn evbuffer_search_range(
+        buf: *mut Raw,
+        what: *const c_char,
+        len: usize,
+        start: *const Position,
+        end: *const Position,
+    ) -> Position;
+    fn evbuffer_search_eol(
+        buf: *mut Raw,
+        start: *mut Position,
+        eol_len: *mut usize,
+        style: Eol,
+    ) -> Position;
+    fn evbuffer_readln(buf: *mut Raw, len: *mut usize, style: Eol) -> *mut c_char;
+    fn evbuffer_reserve_space(buf: *mut Raw, size: isize, vec: *mut IoVec, count: c_int) -> c_int;
+    fn evbuffer_commit_space(buf: *mut Raw, vec: *mut IoVec, count: c_int) -> c_int;
+    fn evbuffer_expand(buf: *mut Raw, len: usize) -> c_int;
+    fn evbuffer_peek(
+        buf: *mut Raw,
+        len: isize,
+        start: *mut Position,
+        vec: *mut IoVec,
+        count: c_int,
+    ) -> c_int;
+    fn evbuffer_freeze(buf: *mut Raw, at_front: c_int) -> c_int;
+    fn evbuffer_unfreeze(buf: *mut Raw, at_front: c_int) -> c_int;
+
+    fn peers_libevent_proxy(listen_fd: c_int, upstream_ip: u32, upstream_port: u16) -> c_int;
+    fn peers_libevent_lines(listen_fd: c_int) -> c_int;
+}
+
+// SAFETY of every block below: `self.0` is a live evbuffer that this value alone owns and that has no callbacks, so no
+// call can re-enter; pointers that go with a length are those of a slice that outlives the call.
+
+impl Default for Evbuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Evbuffer {
+    #[inline]
+    pub fn new() -> Self {
+        // SAFETY: takes nothing; null means that memory has run out.
+        Self(NonNull::new(unsafe { evbuffer_new() }).expect("out of memory"))
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        // SAFETY: see above.
+        unsafe { evbuffer_get_length(self.0.as_ptr()) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub fn add(&mut self, data: &[u8]) -> Result<(), Refused> {
+        // SAFETY: see above.
+        done(unsafe { evbuffer_add(self.0.as_ptr(), data.as_ptr().cast(), data.len()) })
+    }
+
+    #[inline]
+    pub fn prepend(&mut self, data: &[u8]) -> Result<(), Refused> {
+        // SAFETY: see above.
+        done(unsafe { evbuffer_prepend(self.0.as_ptr(), data.as_ptr().cast(), data.len()) })
+    }
+
+    /// Links memory in that lives for ever. There is a cleanup function all the same, as a user would have one.
+    #[inline]
+    pub fn add_reference(&mut self, data: &'static [u8]) -> Result<(), Refused> {
+        unsafe extern "C" fn cleanup(_: *const c_void, _: usize, _: *mut c_void) {}
+        // SAFETY: see above; the memory is never freed, and the cleanup touches nothing.
+        done(unsafe {
+            let at = data.as_ptr().cast();
+            evbuffer_add_reference(
+                self.0.as_ptr(),
+                at,
+                data.len(),
+                Some(cleanup),
+                ptr::null_mut(),
+            )
+        })
+    }
+
+    #[inline]
+    pub fn add_buffer(&mut self, src: &mut Self) -> Result<(), Refused> {
+        // SAFETY: see above, for both.
+        done(unsafe { evbuffer_add_buffer(self.0.as_ptr(), src.0.as_ptr()) })
+    }
+
+    pub fn prepend_buffer(&mut self, src: &mut Self) -> Result<(), Refused> {
+        // SAFETY: see above, for both.
+        done(unsafe { evbuffer_prepend_buffer(self.0.as_ptr(), src.0.as_ptr()) })
+    }
+
+    /// Shares what `src` holds. libevent keeps `src` alive by a count of its own.
+    pub fn add_buffer_reference(&mut self, src: &mut Self) -> Result<(), Refused> {
+        // SAFETY: see above, for both.
+        done(unsafe { evbuffer_add_buffer_reference(self.0.as_ptr(), src.0.as_ptr()) })
+    }
+
+    #[inline]
+    pub fn drain(&mut self, len: usize) -> Result<(), Refused> {
+        // SAFETY: see above.
+        done(unsafe { evbuffer_drain(self.0.as_ptr(), len) })
+    }
+
+    #[inline]
+    pub fn remove(&mut self, out: &mut [u8]) -> Result<usize, Refused> {
+        // SAFETY: see above.
+        count(
+            unsafe { evbuffer_remove(self.0.as_ptr(), out.as_mut_ptr().cast(), out.len()) }
+                as isize,
+        )
+    }
+
+    #[inline]
+    pub fn remove_buffer(&mut self, dst: &mut Self, len: usize) -> Result<usize, Refused> {
+        // SAFETY: see above, for both.
+        count(unsafe { evbuffer_remove_buffer(self.0.as_ptr(), dst.0.as_ptr(), len) } as isize)
+    }
+
+    #[inline]
+    pub fn copyout(&mut self, out: &mut [u8]) -> Result<usize, Refused> {
+        // SAFETY: see above; no position is the start.
+        count(unsafe {
+            evbuffer_copyout_from(
+                self.0.as_ptr(),
+                ptr::null(),
+                out.as_mut_ptr().cast(),
+                out.len(),
+            )
+        })
+    }
+
+    pub fn copyout_from(&mut self, pos: usize, out: &mut [u8]) -> Result<usize, Refused> {
+        let pos = self.position(pos)?;
+        // SAFETY: see above; the position was made for the buffer as it is.
+        count(unsafe {
+            evbuffer_copyout_from(self.0.as_ptr(), &pos, out.as_mut_ptr().cast(), out.len())
+        })
+    }
+
+    #[inline]
+    pub fn pullup(&mut self, len: usize) -> Option<&[u8]> {
+        // SAFETY: see above.
+        let at = unsafe { evbuffer_pullup(self.0.as_ptr(), len as isize) };
+        // SAFETY: `len` bytes are there in one piece, until the buffer is changed, which the borrow forbids.
+        (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at, len) })
+    }
+
+    pub fn search(
+        &mut self,
+        needle: &[u8],
+        from: usize,
+        to: usize,
+    ) -> Result<Option<usize>, Refused> {
+        let (from, to) = (self.position(from)?, self.position(to)?);
+        // SAFETY: see above; both positions were made for the buffer as it is.
+        let hit = unsafe {
+            evbuffer_search_range(
+                self.0.as_ptr(),
+                needle.as_ptr().cast(),
+                needle.len(),
+                &from,
+                &to,
+            )
+        };
+        Ok(usize::try_from(hit.pos).ok())
+    }
+
+    /// Searches from the start to the end.
+    #[inline]
+    pub fn find(&mut self, needle: &[u8]) -> Option<usize> {
+        let (at, len) = (needle.as_ptr().cast(), needle.len());
+        // SAFETY: see above; no positions are start and end.
+        let hit =
+            unsafe { evbuffer_search_range(self.0.as_ptr(), at, len, ptr::null(), ptr::null()) };
+        usize::try_from(hit.pos).ok()
+    }
+
+    /// Where the line that starts at `from` ends, and how long its end is.
+    pub fn search_eol(
+        &mut self,
+        from: usize,
+        style: Eol,
+    ) -> Result<Option<(usize, usize)>, Refused> {
+        let mut from = self.position(from)?;
+        let mut len = 0;
+        // SAFETY: see above; the position was made for the buffer as it is.
+        let hit = unsafe { evbuffer_search_eol(self.0.as_ptr(), &mut from, &mut len, style) };
+        Ok(usize::try_from(hit.pos).ok().map(|at| (at, len)))
+    }
+
+    #[inline]
+    pub fn readln(&mut self, style: Eol) -> Option<Line> {
+        let mut len = 0;
+        // SAFETY: see above.
+        let at = unsafe { evbuffer_readln(self.0.as_ptr(), &mut len, style) };
+        NonNull::new(at.cast()).map(|at| Line { at, len })
+    }
+
+    /// Reserves `len` bytes in one piece, lets `fill` write to some of them, and commits as many as it says.
+    #[inline]
+    pub fn fill(
+        &mut self,
+        len: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> usize,
+    ) -> Result<(), Refused> {
+        let mut room = IoVec {
+            base: ptr::null_mut(),
+            len: 0,
+        };
+        // SAFETY: see above; there is one vector, as it says.
+        if unsafe { evbuffer_reserve_space(self.0.as_ptr(), len as isize, &mut room, 1) } != 1 {
+            return Err(Refused);
+        }
+        // SAFETY: the buffer has lent `room.len` bytes, perhaps never written, until it is called again.
+        let filled = fill(unsafe { std::slice::from_raw_parts_mut(room.base.cast(), room.len) });
+        assert!(filled <= room.len);
+        room.len = filled;
+        // SAFETY: see above; the vector is the one just given, not longer than it was.
+        done(unsafe { evbuffer_commit_space(self.0.as_ptr(), &mut room, 1) })
+    }
+
+    pub fn expand(&mut self, len: usize) -> Result<(), Refused> {
+        // SAFETY: see above.
+        done(unsafe { evbuffer_expand(self.0.as_ptr(), len) })
+    }
+
+    /// Fills `out` with the pieces from the start on, and returns how many it filled.
+    #[inline]
+    pub fn peek<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        const MOST: usize = 64;
+        let mut pieces = [IoVec {
+            base: ptr::null_mut(),
+            len: 0,
+        }; MOST];
+        let most = out.len().min(MOST) as c_int;
+        // SAFETY: see above; there are `most` vectors, and no position is the start.
+        let n = unsafe {
+            evbuffer_peek(
+                self.0.as_ptr(),
+                -1,
+                ptr::null_mut(),
+                pieces.as_mut_ptr(),
+                most,
+            )
+        };
+        let filled = (n.max(0) as usize).min(out.len());
+        for (slot, piece) in out.iter_mut().zip(&pieces[..filled]) {
+            // SAFETY: a piece of the buffer stays where it is until the buffer is changed, which the borrow forbids.
+            *slot =
+                IoSlice::new(unsafe { std::slice::from_raw_parts(piece.base.cast(), piece.len) });
+        }
+        filled
+    }
+
+    pub fn freeze(&mut self, at_front: bool) {
+        // SAFETY: see above.
+        unsafe { evbuffer_freeze(self.0.as_ptr(), at_front.into()) };
+    }
+
+    pub fn unfreeze(&mut self, at_front: bool) {
+        // SAFETY: see above.
+        unsafe { evbuffer_unfreeze(self.0.as_ptr(), at_front.into()) };
+    }
+
+    fn position(&mut self, at: usize) -> Result<Position, Refused> {
+        let mut position = Position {
+            pos: 0,
+            chain: ptr::null_mut(),
+            pos_in_chain: 0,
+        };
+        // SAFETY: see above.
+        done(unsafe { evbuffer_ptr_set(self.0.as_ptr(), &mut position, at, SET) })?;
+        Ok(position)
+    }
+}
+
+impl Drop for Evbuffer {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the value is the only owner and is used no more.
+        unsafe { evbuffer_free(self.0.as_ptr()) }
+    }
+}
+
+/// A line that `evbuffer_readln` allocated.
+#[derive(Debug)]
+pub struct Line {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+impl std::ops::Deref for Line {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: libevent allocated `len` bytes and a NUL here, and gave them away.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Line {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it came from libevent's `malloc`, which is the system's, and is used no more.
+        unsafe { libc::free(self.at.as_ptr().cast()) }
+    }
+}
+
+/// Serves as the bufferevent proxy; does not return while that works.
+pub fn run_proxy(upstream: SocketAddr) -> Result<()> {
+    let SocketAddr::V4(upstream) = upstream else {
+        bail!("the libevent proxy speaks IPv4 only");
+    };
+    let (ip, port) = (u32::from(*upstream.ip()), upstream.port());
+    // SAFETY: the descriptor is a listening socket that is given away; the rest are numbers.
+    let code = unsafe { peers_libevent_proxy(listen()?, ip, port) };
+    bail!("libevent's loop ended with {code}")
+}
+
+/// Serves as the bufferevent line server; does not return while that works.
+pub fn run_lines() -> Result<()> {
+    // SAFETY: the descriptor is a listening socket that is given away.
+    let code = unsafe { peers_libevent_lines(listen()?) };
+    bail!("libevent's loop ended with {code}")
+}
+
+fn listen() -> Result<c_int> {
+    let listener = process::listen()?;
+    process::obey(listener.local_addr()?);
+    Ok(listener.into_raw_fd())
+}
+
+fn done(code: c_int) -> Result<(), Refused> {
+    if code < 0 { Err(Refused) } else { Ok(()) }
+}
+
+fn count(n: isize) -> Result<usize, Refused> {
+    usize::try_from(n).map_err(|_| Refused)
+}

@@ -1,0 +1,120 @@
+//! What stands behind a proxy: a sink that answers with a digest, or an echo.
+
+use std::{cell::RefCell, io, net::SocketAddr};
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{STUCK, digest::Digest};
+
+/// Accepts until it is dropped.
+#[derive(Debug)]
+pub struct Upstream {
+    addr: SocketAddr,
+    totals: watch::Receiver<Totals>,
+    task: JoinHandle<()>,
+}
+
+/// What has come so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub connections: usize,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Reads to the end, then sends the digest of what it read.
+    Digest,
+    /// Sends back what it reads.
+    Echo,
+}
+
+impl Upstream {
+    pub async fn start(answer: Answer) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let (count, totals) = watch::channel(Totals::default());
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.send_modify(|totals| totals.connections += 1);
+                let count = count.clone();
+                // A connection that breaks is noticed at the other end, by what does not come back.
+                tokio::spawn(async move {
+                    stream.set_nodelay(true)?;
+                    match answer {
+                        Answer::Digest => digest(stream, &count).await,
+                        Answer::Echo => echo(stream).await,
+                    }
+                });
+            }
+        });
+        Ok(Self { addr, totals, task })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Bytes are counted by a sink only.
+    pub fn totals(&self) -> Totals {
+        *self.totals.borrow()
+    }
+
+    /// Waits until what has come is `enough`.
+    pub async fn until(&self, enough: impl FnMut(&Totals) -> bool) -> Result<()> {
+        timeout(STUCK, self.totals.clone().wait_for(enough))
+            .await
+            .context("it does not arrive")??;
+        Ok(())
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn digest(mut stream: TcpStream, count: &watch::Sender<Totals>) -> io::Result<()> {
+    let mut digest = Digest::default();
+    loop {
+        let n = read(&stream, |bytes| digest.update(bytes)).await?;
+        if n == 0 {
+            return stream.write_all(&digest.finish()).await;
+        }
+        count.send_modify(|totals| totals.bytes += n as u64);
+    }
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    while read(&stream, |new| bytes.extend_from_slice(new)).await? > 0 {
+        stream.write_all(&bytes).await?;
+        // An idle connection holds no memory here: there may be ten thousands.
+        bytes = Vec::new();
+    }
+    Ok(())
+}
+
+/// Reads what there is, at most 256 KiB, and shows it to `see`. Memory is lent for the call only.
+pub(super) async fn read(stream: &TcpStream, mut see: impl FnMut(&[u8])) -> io::Result<usize> {
+    thread_local! {
+        static SPACE: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);
+    }
+    loop {
+        stream.readable().await?;
+        let read =
+            SPACE.with_borrow_mut(|space| stream.try_read(space).inspect(|&n| see(&space[..n])));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}

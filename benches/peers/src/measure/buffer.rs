@@ -1,0 +1,106 @@
+//! Buffer operations.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Plan, Samples, in_turn, tell};
+use crate::{
+    buffer::{BUFFERS, LIBEVENT, OURS, Run, Workload, heap_of_100_bytes, workloads},
+    report::{Column, Id, Row, Table},
+};
+
+/// The last rows of the table.
+pub const MEAN: &str = "geometric mean of EvBuffer / evbuffer (C)";
+pub const HEAP: &str = "heap bytes held for 100 B";
+
+/// One table: nanoseconds for each operation, by workload and buffer.
+pub fn run(plan: &Plan) -> Result<Table> {
+    plan.on_one_cpu()?;
+    if !cfg!(libevent) {
+        eprintln!(
+            "{LIBEVENT} was not found and is left out; to include it: apt-get install libevent-dev pkg-config"
+        );
+    }
+    let workloads = workloads();
+    let rows = workloads
+        .iter()
+        .map(|workload| (workload.name.to_owned(), false))
+        .collect();
+    let mut samples = Samples::new(rows, BUFFERS.map(|name| Column::new(name, 1)).to_vec());
+    for (row, workload) in workloads.iter().enumerate() {
+        tell("buffer", 0, 1, workload.name);
+        measure(plan, workload, |column, ns| samples.add(row, column, ns));
+    }
+    let note = format!(
+        "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
+         operations. On one CPU; medians of {} rounds.",
+        rounds(plan)
+    );
+    let mut table = samples.into_table(Id::Buffer, "Buffer operations", "Workload", note);
+    table.rows.push(mean(&table));
+    table.rows.push(heap());
+    Ok(table)
+}
+
+fn rounds(plan: &Plan) -> usize {
+    3 * plan.rounds
+}
+
+fn measure(plan: &Plan, workload: &Workload, mut sample: impl FnMut(usize, f64)) {
+    let runs: Vec<(usize, Run, u64)> = workload
+        .runs
+        .iter()
+        .map(|&(name, run)| (column_of(name), run, enough(run, plan.amount(10, 1))))
+        .collect();
+    for round in 0..rounds(plan) {
+        for (column, run, n) in in_turn(round, runs.len()).map(|i| runs[i]) {
+            sample(column, run(n).as_secs_f64() * 1e9 / n as f64);
+        }
+    }
+}
+
+/// How many operations take at least so many milliseconds. Warms up as well.
+fn enough(run: Run, millis: u64) -> u64 {
+    let mut n = 16;
+    while run(n) < Duration::from_millis(millis) {
+        n *= 2;
+    }
+    n
+}
+
+fn column_of(buffer: &str) -> usize {
+    BUFFERS
+        .iter()
+        .position(|&name| name == buffer)
+        .expect("every buffer has a column")
+}
+
+fn mean(table: &Table) -> Row {
+    let (ours, c) = (column_of(OURS), column_of(LIBEVENT));
+    let ratios: Vec<f64> = table
+        .rows
+        .iter()
+        .filter_map(|row| Some(row.cells[ours]? / row.cells[c]?))
+        .collect();
+    let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
+    let mut cells = vec![None; BUFFERS.len()];
+    cells[ours] = (!ratios.is_empty()).then_some(mean);
+    Row {
+        name: MEAN.into(),
+        ours: false,
+        cells,
+    }
+}
+
+fn heap() -> Row {
+    let mut cells = vec![None; BUFFERS.len()];
+    for (buffer, bytes) in heap_of_100_bytes() {
+        cells[column_of(buffer)] = Some(bytes);
+    }
+    Row {
+        name: HEAP.into(),
+        ours: false,
+        cells,
+    }
+}

@@ -1,0 +1,111 @@
+//! Memory of connections that do nothing.
+
+use anyhow::{Result, ensure};
+
+use super::{Plan, Samples, in_turn, note_failure, proxy, tell};
+use crate::{
+    candidates::{Candidate, Program, Starter},
+    load::{
+        idle::Idle,
+        upstream::{Answer, Upstream},
+    },
+    process::Running,
+    report::{Column, Id, Table},
+    sys,
+};
+
+pub const FRESH: &str = "B/pair, nothing sent yet";
+pub const USED: &str = "B/pair, after 256 KiB each way";
+pub const HEAP_FRESH: &str = "of it live heap, nothing sent yet";
+pub const HEAP_USED: &str = "of it live heap, after 256 KiB each way";
+
+const CARRIED: u64 = 256 * 1024;
+
+/// One table.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
+    let pairs = possible_pairs(plan.amount(2_000, 200))?;
+    plan.on_one_cpu()?;
+    let candidates = plan.choose(proxy::CANDIDATES);
+    let candidates: Vec<_> = candidates
+        .into_iter()
+        .filter(|c| c.program != Program::Socat)
+        .collect();
+    let columns = [FRESH, USED, HEAP_FRESH, HEAP_USED]
+        .map(|name| Column::new(name, 0))
+        .to_vec();
+    let mut samples = Samples::of(&candidates, columns);
+    // Memory does not vary as time does.
+    let rounds = plan.rounds.min(3);
+    for round in 0..rounds {
+        for row in in_turn(round, candidates.len()) {
+            tell("idle", round, rounds, candidates[row].name);
+            match once(plan, &candidates[row], pairs).await {
+                Ok(cells) => cells.into_iter().enumerate().for_each(|(column, cell)| {
+                    cell.into_iter()
+                        .for_each(|bytes| samples.add(row, column, bytes));
+                }),
+                Err(error) => note_failure(failures, "idle", candidates[row].name, &error),
+            }
+        }
+    }
+    let note = format!(
+        "Resident memory of the proxy's process for each of {pairs} idle pairs of connections, over that of one pair; \
+         then every pair has carried 256 KiB each way, one pair after the other. Medians of {rounds} rounds. \
+         socat, a process for each pair, is left out. nginx allocates its connections' own structures at the start.",
+    );
+    Ok(samples.into_table(Id::Idle, "Memory per idle pair", "Proxy", note))
+}
+
+/// `wanted`, or as many as the limit of open files allows: this process has two for each pair, so has the proxy.
+pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
+    const OTHER_FILES: usize = 200;
+    let files = sys::raise_file_limit((2 * wanted + OTHER_FILES) as u64)? as usize;
+    let pairs = wanted.min(files.saturating_sub(OTHER_FILES) / 2);
+    ensure!(pairs > 0, "the limit of open files is too low: {files}");
+    if pairs < wanted {
+        eprintln!("the limit of open files, {files}, allows {pairs} pairs instead of {wanted}");
+    }
+    Ok(pairs)
+}
+
+async fn once(plan: &Plan, candidate: &Candidate, pairs: usize) -> Result<[Option<f64>; 4]> {
+    let upstream = Upstream::start(Answer::Echo).await?;
+    let starter = Starter {
+        pairs,
+        ..plan.starter.clone()
+    };
+    let mut running = starter.start(candidate, upstream.addr())?;
+    let mut idle = Idle::default();
+    // The first pair brings in code, and what the process allocates once.
+    idle.open(running.addr(), &upstream, 1).await?;
+    idle.carry(CARRIED).await?;
+    let one = Held::by(&mut running)?;
+    idle.open(running.addr(), &upstream, 1 + pairs).await?;
+    let fresh = Held::by(&mut running)?;
+    idle.carry(CARRIED).await?;
+    let used = Held::by(&mut running)?;
+
+    let per_pair =
+        |more: Option<u64>, less: Option<u64>| Some((more? as f64 - less? as f64) / pairs as f64);
+    Ok([
+        per_pair(fresh.resident, one.resident),
+        per_pair(used.resident, one.resident),
+        per_pair(fresh.heap, one.heap),
+        per_pair(used.heap, one.heap),
+    ])
+}
+
+struct Held {
+    resident: Option<u64>,
+    /// Of candidates that can be asked.
+    heap: Option<u64>,
+}
+
+impl Held {
+    fn by(running: &mut Running) -> Result<Self> {
+        Ok(Self {
+            heap: running.heap_bytes()?,
+            resident: Some(running.resident_bytes()?),
+        })
+    }
+}

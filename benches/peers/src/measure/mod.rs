@@ -1,0 +1,184 @@
+//! Experiments: each makes tables, candidate by candidate, in rounds.
+
+pub mod buffer;
+pub mod idle;
+pub mod proxy;
+pub mod scale;
+pub mod server;
+mod trace;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    candidates::{Candidate, Starter, present},
+    process::Running,
+    report::{Column, Id, Row, Table},
+    sys,
+};
+
+/// How much is measured, and where.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub starter: Starter,
+    pub rounds: usize,
+    /// About a minute for everything: shows that it works, not how fast.
+    pub quick: bool,
+    /// The CPU on which candidate and load share their time.
+    pub cpu: usize,
+    pub all_cpus: Vec<usize>,
+    /// Part of the names of the candidates to be measured.
+    pub only: Option<String>,
+}
+
+impl Plan {
+    /// `full`, or `quick` where a glance is enough.
+    fn amount<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    fn choose(&self, candidates: &[Candidate]) -> Vec<Candidate> {
+        let mut chosen = present(candidates);
+        if let Some(part) = &self.only {
+            chosen.retain(|candidate| candidate.name.contains(part.as_str()));
+        }
+        chosen
+    }
+
+    fn on_one_cpu(&self) -> Result<()> {
+        sys::run_on(&[self.cpu])
+    }
+
+    fn on_all_cpus(&self) -> Result<()> {
+        sys::run_on(&self.all_cpus)
+    }
+}
+
+/// Samples of a table to be: a list for each cell.
+struct Samples {
+    rows: Vec<(String, bool)>,
+    columns: Vec<Column>,
+    /// By row, then by column.
+    cells: Vec<Vec<Vec<f64>>>,
+}
+
+impl Samples {
+    fn new(rows: Vec<(String, bool)>, columns: Vec<Column>) -> Self {
+        let cells = vec![vec![Vec::new(); columns.len()]; rows.len()];
+        Self {
+            rows,
+            columns,
+            cells,
+        }
+    }
+
+    fn of(candidates: &[Candidate], columns: Vec<Column>) -> Self {
+        Self::new(
+            candidates
+                .iter()
+                .map(|c| (c.name.to_owned(), c.is_ours()))
+                .collect(),
+            columns,
+        )
+    }
+
+    fn add(&mut self, row: usize, column: usize, sample: f64) {
+        self.cells[row][column].push(sample);
+    }
+
+    /// The medians.
+    fn into_table(self, id: Id, title: &str, of: &str, note: String) -> Table {
+        let rows = self
+            .rows
+            .into_iter()
+            .zip(self.cells)
+            .map(|((name, ours), cells)| Row {
+                name,
+                ours,
+                cells: cells.into_iter().map(median).collect(),
+            });
+        let rows = rows.collect();
+        Table {
+            id,
+            title: title.into(),
+            note,
+            of: of.into(),
+            columns: self.columns,
+            rows,
+        }
+    }
+}
+
+fn median(mut samples: Vec<f64>) -> Option<f64> {
+    samples.sort_by(f64::total_cmp);
+    let middle = samples.len() / 2;
+    match samples.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(samples[middle]),
+        _ => Some(f64::midpoint(samples[middle - 1], samples[middle])),
+    }
+}
+
+/// What some work cost a candidate, and how long it took.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    cpu: Duration,
+    wall: Duration,
+}
+
+async fn cost_of<T>(
+    candidate: &Running,
+    work: impl Future<Output = Result<T>>,
+) -> Result<(Cost, T)> {
+    let (cpu, began) = (candidate.cpu_time()?, Instant::now());
+    let result = work.await?;
+    let wall = began.elapsed();
+    Ok((
+        Cost {
+            cpu: candidate.cpu_time()? - cpu,
+            wall,
+        },
+        result,
+    ))
+}
+
+/// Each candidate's place in a round. Every round begins with another one, so that none is always first.
+fn in_turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |i| (i + round) % count)
+}
+
+/// Says how far it is, on one line.
+fn tell(what: &str, round: usize, rounds: usize, name: &str) {
+    eprintln!("{what}: round {} of {rounds}, {name}", round + 1);
+}
+
+/// A candidate that fails leaves its cells empty, and the program says so at the end.
+fn note_failure(failures: &mut Vec<String>, what: &str, candidate: &str, error: &anyhow::Error) {
+    let failure = format!("{what}, {candidate}: {error:#}");
+    eprintln!("FAILED {failure}");
+    failures.push(failure);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_or_between_the_two_middles() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0, 4.0]), Some(3.0));
+    }
+
+    #[test]
+    fn every_candidate_has_its_turn_in_every_round() {
+        for round in 0..5 {
+            let mut turn: Vec<_> = in_turn(round, 3).collect();
+            assert_eq!(turn[0], round % 3);
+            turn.sort_unstable();
+            assert_eq!(turn, [0, 1, 2]);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Bulk transfer and small messages through every proxy.
+
+use anyhow::Result;
+
+use super::{Plan, Samples, cost_of, in_turn, note_failure, tell, trace};
+use crate::{
+    candidates::{Candidate, Flavour, Program, Proxy, has_tool, proxy},
+    load::{
+        bulk::Bulk,
+        ping_pong::PingPong,
+        upstream::{Answer, Upstream},
+    },
+    report::{Column, Id, Table},
+};
+
+/// Everybody, in the order of the table.
+pub const CANDIDATES: &[Candidate] = &[
+    proxy("tokio copy 8 KiB", Proxy::Copy8),
+    Candidate {
+        name: "tokio copy 8 KiB, current-thread",
+        program: Program::Proxy(Proxy::Copy8, Flavour::CurrentThread),
+    },
+    proxy("tokio copy 64 KiB", Proxy::Copy64),
+    proxy("tokio copy 128 KiB", Proxy::Copy128),
+    proxy("tokio copy 256 KiB", Proxy::Copy256),
+    proxy("BytesMut 16 KiB", Proxy::BytesMut),
+    proxy("libevent bufferevent", Proxy::Libevent),
+    Candidate {
+        name: "nginx stream",
+        program: Program::Nginx,
+    },
+    Candidate {
+        name: "haproxy",
+        program: Program::Haproxy { splice: false },
+    },
+    Candidate {
+        name: "haproxy, splice forced",
+        program: Program::Haproxy { splice: true },
+    },
+    Candidate {
+        name: "socat",
+        program: Program::Socat,
+    },
+    proxy("bare splice 1 MiB (the limit)", Proxy::Splice),
+];
+
+pub const CPU_BULK_1: &str = "CPU s/GiB, 1 connection";
+pub const CPU_BULK_16: &str = "CPU s/GiB, 16 connections";
+pub const THROUGHPUT_1: &str = "GiB/s, 1";
+pub const THROUGHPUT_16: &str = "GiB/s, 16";
+pub const CPU_MESSAGE: &str = "CPU µs/message";
+pub const P99: &str = "p99 µs";
+pub const SYSTEM_CALLS: &str = "system calls/message";
+pub const INSTRUCTIONS: &str = "instructions/message";
+
+/// A bulk measurement: connections, column of CPU time, column of throughput.
+const BULK: [(usize, usize, usize); 2] = [(1, 0, 2), (16, 1, 3)];
+const MESSAGE_CONNECTIONS: usize = 16;
+
+pub(super) const GIB: u64 = 1 << 30;
+
+/// One table for one CPU, one for all.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    let candidates = plan.choose(CANDIDATES);
+    plan.on_one_cpu()?;
+    let mut pinned = Samples::of(&candidates, columns());
+    rounds(plan, &candidates, &mut pinned, "proxy", failures).await?;
+    traces(plan, &candidates, &mut pinned, failures).await;
+    plan.on_all_cpus()?;
+    let mut spread = Samples::of(&candidates, columns().into_iter().take(6).collect());
+    rounds(plan, &candidates, &mut spread, "proxy, all CPUs", failures).await?;
+
+    let what = "One way bulk, and messages of 64 B there and back over 16 connections.";
+    let note = format!(
+        "{what} Everything on one CPU; medians of {} rounds.",
+        plan.rounds
+    );
+    let one = pinned.into_table(Id::Proxy, "Proxy", "Proxy", note);
+    let note = format!(
+        "{what} Over {} CPUs; medians of {} rounds.",
+        plan.all_cpus.len(),
+        plan.rounds
+    );
+    let all = spread.into_table(Id::ProxyAllCpus, "Proxy, over all CPUs", "Proxy", note);
+    Ok(vec![one, all])
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::new(CPU_BULK_1, 3),
+        Column::new(CPU_BULK_16, 3),
+        Column::new(THROUGHPUT_1, 2),
+        Column::new(THROUGHPUT_16, 2),
+        Column::new(CPU_MESSAGE, 2),
+        Column::new(P99, 0),
+        Column::new(SYSTEM_CALLS, 1),
+        Column::new(INSTRUCTIONS, 0),
+    ]
+}
+
+async fn rounds(
+    plan: &Plan,
+    candidates: &[Candidate],
+    samples: &mut Samples,
+    what: &str,
+    failures: &mut Vec<String>,
+) -> Result<()> {
+    for round in 0..plan.rounds {
+        for row in in_turn(round, candidates.len()) {
+            let candidate = &candidates[row];
+            tell(what, round, plan.rounds, candidate.name);
+            if let Err(error) = once(plan, candidate, row, samples).await {
+                note_failure(failures, what, candidate.name, &error);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn once(plan: &Plan, candidate: &Candidate, row: usize, samples: &mut Samples) -> Result<()> {
+    for (connections, cpu, throughput) in BULK {
+        let bytes = plan.amount(GIB, GIB / 16);
+        let (cpu_per_gib, gib_per_second) = bulk_cost(plan, candidate, connections, bytes).await?;
+        samples.add(row, cpu, cpu_per_gib);
+        samples.add(row, throughput, gib_per_second);
+    }
+    let messages = plan.amount(64_000, 3_200);
+    let (cpu_per_message, p99) =
+        message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
+    samples.add(row, 4, cpu_per_message);
+    samples.add(row, 5, p99);
+    Ok(())
+}
+
+/// CPU seconds for each GiB, and GiB a second, of `bytes` over so many connections together.
+pub(super) async fn bulk_cost(
+    plan: &Plan,
+    candidate: &Candidate,
+    connections: usize,
+    bytes: u64,
+) -> Result<(f64, f64)> {
+    let upstream = Upstream::start(Answer::Digest).await?;
+    let running = plan.starter.start(candidate, upstream.addr())?;
+    let mut load = Bulk::start(running.addr(), &upstream, connections).await?;
+    // Code and memory are in place after a little of the same.
+    let each = bytes / connections as u64;
+    load.send(each / 16).await?;
+    let (cost, ()) = cost_of(&running, load.send(each)).await?;
+    load.finish().await?;
+    let gib = (each * connections as u64) as f64 / GIB as f64;
+    Ok((cost.cpu.as_secs_f64() / gib, gib / cost.wall.as_secs_f64()))
+}
+
+/// CPU microseconds for each message, and the 99th percentile of the time it takes, of `messages` over so many
+/// connections together.
+pub(super) async fn message_cost(
+    plan: &Plan,
+    candidate: &Candidate,
+    connections: usize,
+    messages: usize,
+) -> Result<(f64, f64)> {
+    let upstream = Upstream::start(Answer::Echo).await?;
+    let running = plan.starter.start(candidate, upstream.addr())?;
+    let mut load = PingPong::start(running.addr(), connections).await?;
+    let each = messages / connections;
+    load.run(each / 16).await?;
+    let (cost, mut latencies) = cost_of(&running, load.run(each)).await?;
+    latencies.sort_unstable();
+    let p99 = latencies[latencies.len() * 99 / 100];
+    Ok((micros(cost.cpu) / latencies.len() as f64, micros(p99)))
+}
+
+async fn traces(
+    plan: &Plan,
+    candidates: &[Candidate],
+    samples: &mut Samples,
+    failures: &mut Vec<String>,
+) {
+    let (strace, valgrind) = (has_tool("strace"), has_tool("valgrind"));
+    for (row, candidate) in candidates.iter().enumerate() {
+        // It is many processes, of which either tool would see one.
+        if candidate.program == Program::Socat {
+            continue;
+        }
+        if strace {
+            tell("system calls", 0, 1, candidate.name);
+            match trace::system_calls(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
+                Ok(calls) => samples.add(row, 6, calls),
+                Err(error) => note_failure(failures, "system calls", candidate.name, &error),
+            }
+        }
+        if valgrind {
+            tell("instructions", 0, 1, candidate.name);
+            match trace::instructions(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
+                Ok(count) => samples.add(row, 7, count),
+                Err(error) => note_failure(failures, "instructions", candidate.name, &error),
+            }
+        }
+    }
+}
+
+fn micros(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

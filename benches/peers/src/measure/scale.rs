@@ -1,0 +1,164 @@
+//! What a growing number of connections costs.
+
+use anyhow::Result;
+
+use super::{Plan, Samples, idle::possible_pairs, in_turn, note_failure, proxy, tell};
+use crate::{
+    candidates::{Candidate, Starter},
+    load::{
+        idle::Idle,
+        upstream::{Answer, Upstream},
+    },
+    report::{Column, Id, Table},
+};
+
+/// Those whose lines are drawn.
+const CANDIDATES: [&str; 6] = [
+    "tokio copy 8 KiB",
+    "tokio copy 256 KiB",
+    "libevent bufferevent",
+    "nginx stream",
+    "haproxy",
+    "bare splice 1 MiB (the limit)",
+];
+
+const CONNECTIONS: [usize; 4] = [1, 16, 256, 2_000];
+const PAIRS: [usize; 6] = [10, 100, 1_000, 5_000, 10_000, 20_000];
+
+/// Three tables: bulk, messages, memory.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_one_cpu()?;
+    let candidates = plan.choose(proxy::CANDIDATES);
+    let drawn = |candidate: &Candidate| candidate.is_ours() || CANDIDATES.contains(&candidate.name);
+    let candidates: Vec<_> = candidates.into_iter().filter(drawn).collect();
+    let [bulk, messages] = cpu(plan, &candidates, failures).await?;
+    Ok(vec![
+        bulk,
+        messages,
+        memory(plan, &candidates, failures).await?,
+    ])
+}
+
+async fn cpu(
+    plan: &Plan,
+    candidates: &[Candidate],
+    failures: &mut Vec<String>,
+) -> Result<[Table; 2]> {
+    let counts = plan.amount(&CONNECTIONS[..], &CONNECTIONS[..3]);
+    let most = *counts.last().expect("there are some");
+    possible_pairs(most)?;
+    let plan = Plan {
+        starter: Starter {
+            pairs: most,
+            ..plan.starter.clone()
+        },
+        ..plan.clone()
+    };
+    let columns = |digits| {
+        counts
+            .iter()
+            .map(|n| Column::new(n.to_string(), digits))
+            .collect()
+    };
+    let (mut bulk, mut messages) = (
+        Samples::of(candidates, columns(3)),
+        Samples::of(candidates, columns(2)),
+    );
+    for round in 0..plan.rounds {
+        for row in in_turn(round, candidates.len()) {
+            let candidate = &candidates[row];
+            tell("scale", round, plan.rounds, candidate.name);
+            for (column, &connections) in counts.iter().enumerate() {
+                let bytes = plan.amount(proxy::GIB / 2, proxy::GIB / 64);
+                match proxy::bulk_cost(&plan, candidate, connections, bytes).await {
+                    Ok((cpu_per_gib, _)) => bulk.add(row, column, cpu_per_gib),
+                    Err(error) => note_failure(failures, "scale of bulk", candidate.name, &error),
+                }
+                let count = plan.amount(32_000, 4_096);
+                match proxy::message_cost(&plan, candidate, connections, count).await {
+                    Ok((cpu_per_message, _)) => messages.add(row, column, cpu_per_message),
+                    Err(error) => {
+                        note_failure(failures, "scale of messages", candidate.name, &error)
+                    }
+                }
+            }
+        }
+    }
+    let note = |what| {
+        format!(
+            "By the number of connections: {what}. Everything on one CPU; medians of {} rounds.",
+            plan.rounds
+        )
+    };
+    Ok([
+        bulk.into_table(
+            Id::ScaleBulk,
+            "CPU seconds per GiB, by connections",
+            "Proxy",
+            note("CPU seconds for each GiB, one way, all connections at once"),
+        ),
+        messages.into_table(
+            Id::ScaleMessages,
+            "CPU microseconds per message, by connections",
+            "Proxy",
+            note(
+                "CPU microseconds for each message of 64 B there and back, all connections at once",
+            ),
+        ),
+    ])
+}
+
+async fn memory(
+    plan: &Plan,
+    candidates: &[Candidate],
+    failures: &mut Vec<String>,
+) -> Result<Table> {
+    let steps = plan.amount(&PAIRS[..], &PAIRS[..2]);
+    let possible = possible_pairs(*steps.last().expect("there are some"))?;
+    let steps: Vec<_> = steps
+        .iter()
+        .copied()
+        .filter(|&pairs| pairs <= possible)
+        .collect();
+    let columns = steps
+        .iter()
+        .map(|n| Column::new(n.to_string(), 2))
+        .collect();
+    let mut samples = Samples::of(candidates, columns);
+    for (row, candidate) in candidates.iter().enumerate() {
+        tell("scale of memory", 0, 1, candidate.name);
+        match growth(plan, candidate, &steps).await {
+            Ok(cells) => cells
+                .into_iter()
+                .enumerate()
+                .for_each(|(column, mib)| samples.add(row, column, mib)),
+            Err(error) => note_failure(failures, "scale of memory", candidate.name, &error),
+        }
+    }
+    let note = "By the number of idle pairs of connections: resident memory of the proxy's process in MiB.".into();
+    Ok(samples.into_table(
+        Id::ScaleMemory,
+        "Resident MiB, by idle pairs",
+        "Proxy",
+        note,
+    ))
+}
+
+/// Resident MiB at each of `steps` pairs.
+async fn growth(plan: &Plan, candidate: &Candidate, steps: &[usize]) -> Result<Vec<f64>> {
+    const MIB: f64 = (1 << 20) as f64;
+    let upstream = Upstream::start(Answer::Echo).await?;
+    let pairs = *steps.last().expect("there are some");
+    let running = Starter {
+        pairs,
+        ..plan.starter.clone()
+    }
+    .start(candidate, upstream.addr())?;
+    let mut idle = Idle::default();
+    let mut resident = Vec::with_capacity(steps.len());
+    for &pairs in steps {
+        idle.open(running.addr(), &upstream, pairs).await?;
+        resident.push(running.resident_bytes()? as f64 / MIB);
+    }
+    Ok(resident)
+}

@@ -1,0 +1,102 @@
+//! Line servers.
+
+use anyhow::Result;
+
+use super::{Plan, Samples, cost_of, in_turn, note_failure, tell};
+use crate::{
+    candidates::{Candidate, Flavour, Program, Server, server},
+    load::lines,
+    report::{Column, Id, Table},
+};
+
+/// Everybody, in the order of the table.
+pub const CANDIDATES: &[Candidate] = &[
+    server("BufStream, a flush per line", Server::BufStream),
+    server("Framed, send", Server::FramedSend),
+    server("Framed, forward", Server::FramedForward),
+    server("BytesMut by hand", Server::BytesMut),
+    Candidate {
+        name: "BytesMut by hand, current-thread",
+        program: Program::Server(Server::BytesMut, Flavour::CurrentThread),
+    },
+    server("libevent bufferevent", Server::Libevent),
+];
+
+pub const DEEP: &str = "CPU µs/request, 32 at a time";
+pub const SINGLE: &str = "CPU µs/request, one at a time";
+
+const CONNECTIONS: usize = 64;
+const DEPTHS: [usize; 2] = [32, 1];
+
+/// One table for one CPU, one for all.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    let candidates = plan.choose(CANDIDATES);
+    plan.on_one_cpu()?;
+    let one = rounds(plan, &candidates, "server", failures).await?;
+    plan.on_all_cpus()?;
+    let all = rounds(plan, &candidates, "server, all CPUs", failures).await?;
+
+    let what = format!(
+        "Lines of {} B sent back, {CONNECTIONS} connections.",
+        lines::LINE
+    );
+    let note = format!(
+        "{what} Everything on one CPU; medians of {} rounds.",
+        plan.rounds
+    );
+    let one = one.into_table(Id::Server, "Line server", "Server", note);
+    let note = format!(
+        "{what} Over {} CPUs; medians of {} rounds.",
+        plan.all_cpus.len(),
+        plan.rounds
+    );
+    let all = all.into_table(
+        Id::ServerAllCpus,
+        "Line server, over all CPUs",
+        "Server",
+        note,
+    );
+    Ok(vec![one, all])
+}
+
+async fn rounds(
+    plan: &Plan,
+    candidates: &[Candidate],
+    what: &str,
+    failures: &mut Vec<String>,
+) -> Result<Samples> {
+    let mut samples = Samples::of(
+        candidates,
+        vec![Column::new(DEEP, 3), Column::new(SINGLE, 2)],
+    );
+    for round in 0..plan.rounds {
+        for row in in_turn(round, candidates.len()) {
+            let candidate = &candidates[row];
+            tell(what, round, plan.rounds, candidate.name);
+            for (column, depth) in DEPTHS.into_iter().enumerate() {
+                match once(plan, candidate, depth).await {
+                    Ok(cost) => samples.add(row, column, cost),
+                    Err(error) => note_failure(failures, what, candidate.name, &error),
+                }
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// CPU microseconds for each request.
+async fn once(plan: &Plan, candidate: &Candidate, depth: usize) -> Result<f64> {
+    let each = match depth {
+        1 => plan.amount(1_000, 50),
+        _ => plan.amount(12_800, 640),
+    };
+    let nowhere = ([127, 0, 0, 1], 0).into();
+    let running = plan.starter.start(candidate, nowhere)?;
+    lines::run(running.addr(), CONNECTIONS, depth, depth).await?;
+    let (cost, ()) = cost_of(
+        &running,
+        lines::run(running.addr(), CONNECTIONS, depth, each),
+    )
+    .await?;
+    Ok(cost.cpu.as_secs_f64() * 1e6 / (each * CONNECTIONS) as f64)
+}

@@ -1,0 +1,151 @@
+//! What cannot be seen from outside: system calls by strace, instructions by callgrind.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    candidates::{Candidate, Starter},
+    load::{
+        ping_pong::PingPong,
+        upstream::{Answer, Upstream},
+    },
+    process::Running,
+    sys,
+};
+
+/// System calls that `candidate`, all its threads together, makes for a message there and back.
+pub(super) async fn system_calls(
+    starter: &Starter,
+    candidate: &Candidate,
+    connections: usize,
+) -> Result<f64> {
+    const MESSAGES: usize = 200;
+    let upstream = Upstream::start(Answer::Echo).await?;
+    let running = starter.start(candidate, upstream.addr())?;
+    let mut load = PingPong::start(running.addr(), connections).await?;
+    load.run(10).await?;
+
+    let dir = tempfile::tempdir()?;
+    let log = dir.path().join("strace");
+    let strace = Strace::attach(&running, &log)?;
+    load.run(MESSAGES).await?;
+    strace.detach()?;
+    let total =
+        total_calls(&std::fs::read_to_string(log)?).context("strace's summary has no total")?;
+    Ok(total as f64 / (MESSAGES * connections) as f64)
+}
+
+/// Instructions in user space that `candidate` executes for a message there and back: the difference of two runs.
+pub(super) async fn instructions(
+    starter: &Starter,
+    candidate: &Candidate,
+    connections: usize,
+) -> Result<f64> {
+    const FEW: usize = 20;
+    const MANY: usize = 120;
+    let wrap = [
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+    ];
+    let starter = Starter {
+        wrap: wrap.map(str::to_owned).to_vec(),
+        ..starter.clone()
+    };
+    let (few, many) = (collected(&starter, candidate, connections, FEW), MANY);
+    let few = few.await?;
+    let many = collected(&starter, candidate, connections, many).await?;
+    Ok((many - few) / ((MANY - FEW) * connections) as f64)
+}
+
+async fn collected(
+    starter: &Starter,
+    candidate: &Candidate,
+    connections: usize,
+    messages: usize,
+) -> Result<f64> {
+    let upstream = Upstream::start(Answer::Echo).await?;
+    let running = starter.start(candidate, upstream.addr())?;
+    PingPong::start(running.addr(), connections)
+        .await?
+        .run(messages)
+        .await?;
+    let said = running.stop()?;
+    let line = said
+        .lines()
+        .find_map(|line| line.split_once("Collected :"))
+        .context("callgrind collected nothing")?;
+    Ok(line.1.trim().parse()?)
+}
+
+struct Strace(Child);
+
+impl Strace {
+    fn attach(to: &Running, log: &Path) -> Result<Self> {
+        let mut command = Command::new("strace");
+        command
+            .args(["-c", "-f", "-qq", "-o"])
+            .arg(log)
+            .arg("-p")
+            .arg(to.pid().to_string());
+        let strace = Self(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        let began = Instant::now();
+        while !sys::is_traced(to.pid()) {
+            ensure!(
+                began.elapsed() < Duration::from_secs(10),
+                "strace does not attach"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(strace)
+    }
+
+    /// It then writes its summary.
+    fn detach(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGINT)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// From the last line of the summary: `100.00 0.012345 3 4000 total`, with a column for errors if there were any.
+fn total_calls(summary: &str) -> Option<u64> {
+    let line = summary
+        .lines()
+        .rev()
+        .find(|line| line.trim_end().ends_with("total"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_read_with_and_without_errors() {
+        let head = "% time     seconds  usecs/call     calls    errors syscall\n";
+        let plain = format!("{head}100.00    0.000100           1      1234           total\n");
+        let errors = format!("{head}100.00    0.000100           1      1234        56 total\n");
+        assert_eq!(total_calls(&plain), Some(1234));
+        assert_eq!(total_calls(&errors), Some(1234));
+        assert_eq!(total_calls(head), None);
+    }
+}

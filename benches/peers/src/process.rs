@@ -1,0 +1,185 @@
+//! A candidate as a process of its own: started, watched, told to end.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        socket::Backlog,
+    },
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::sys;
+
+/// Long enough for a start under valgrind on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running candidate. Ends with this value.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    addr: SocketAddr,
+    /// Only our own candidates answer on their standard output.
+    answers: Option<BufReader<std::process::ChildStdout>>,
+    /// Holds configuration and what was said on standard error.
+    dir: TempDir,
+}
+
+impl Running {
+    /// Starts a candidate of this program, which says its address and then obeys its standard input.
+    pub fn own(mut command: Command) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut child = quietly(&mut command, &dir)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut answers = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        let Ok(addr) = line.trim().parse() else {
+            let mut failed = Self {
+                child,
+                addr: ([0, 0, 0, 0], 0).into(),
+                answers: None,
+                dir,
+            };
+            failed.child.wait()?;
+            bail!(
+                "{command:?} said {line:?} instead of an address\n{}",
+                failed.complaints()
+            );
+        };
+        Ok(Self {
+            child,
+            addr,
+            answers: Some(answers),
+            dir,
+        })
+    }
+
+    /// Starts another program that has been configured in `dir` to listen on `addr`.
+    pub fn other(mut command: Command, addr: SocketAddr, dir: TempDir) -> Result<Self> {
+        let child = quietly(&mut command, &dir)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let child = child.with_context(|| format!("{command:?}"))?;
+        let mut running = Self {
+            child,
+            addr,
+            answers: None,
+            dir,
+        };
+        let began = Instant::now();
+        while !sys::listens_on(running.pid(), addr.port()) {
+            if let Some(status) = running.child.try_wait()? {
+                bail!("{command:?} ended with {status}\n{}", running.complaints());
+            }
+            if began.elapsed() > START_TIMEOUT {
+                bail!(
+                    "{command:?} does not listen on {addr}\n{}",
+                    running.complaints()
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(running)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn cpu_time(&self) -> Result<Duration> {
+        sys::cpu_time(self.pid())
+    }
+
+    pub fn resident_bytes(&self) -> Result<u64> {
+        sys::resident_bytes(self.pid())
+    }
+
+    /// Live bytes of the heap, where the candidate is one that can be asked.
+    pub fn heap_bytes(&mut self) -> Result<Option<u64>> {
+        let Some(answers) = &mut self.answers else {
+            return Ok(None);
+        };
+        self.child
+            .stdin
+            .as_mut()
+            .expect("piped")
+            .write_all(b"heap\n")?;
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        Ok(Some(line.trim().parse()?))
+    }
+
+    /// Ends it in order, as a profiler needs it, and returns what it wrote to standard error.
+    pub fn stop(mut self) -> Result<String> {
+        drop(self.child.stdin.take());
+        if self.answers.is_none() {
+            kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
+        }
+        let began = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if began.elapsed() > STOP_TIMEOUT {
+                bail!("a candidate does not end");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(self.complaints())
+    }
+
+    fn complaints(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A socket for a candidate to accept from, with a queue that thousands of connections at once do not overflow.
+pub fn listen() -> Result<TcpListener> {
+    const QUEUE: i32 = 4096;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // Again, as the standard library has its own idea of the queue's length.
+    nix::sys::socket::listen(&listener, Backlog::new(QUEUE)?)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The candidate's side of [`Running::own`]: says where it listens, then answers until its standard input is closed,
+/// which also happens when the process that started it is killed.
+pub fn obey(addr: SocketAddr) {
+    println!("{addr}");
+    thread::spawn(|| {
+        for line in std::io::stdin().lines() {
+            if line.is_ok_and(|line| line == "heap") {
+                println!("{}", sys::heap_bytes());
+            }
+        }
+        std::process::exit(0);
+    });
+}
+
+fn quietly<'a>(command: &'a mut Command, dir: &TempDir) -> Result<&'a mut Command> {
+    Ok(command.stderr(std::fs::File::create(dir.path().join("stderr"))?))
+}

@@ -1,0 +1,137 @@
+//! What the kernel and the allocator know about a process.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid,
+};
+
+/// The CPUs that this thread, and what it starts, may run on.
+pub fn cpus() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    Ok((0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect())
+}
+
+/// Keeps this thread, and what it starts from now on, on these CPUs.
+pub fn run_on(cpus: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+        .with_context(|| format!("cannot run on CPUs {cpus:?}"))
+}
+
+/// Raises the limit of open files to `wanted` or as near as may be, and returns what it is now.
+pub fn raise_file_limit(wanted: u64) -> Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft >= wanted {
+        return Ok(soft);
+    }
+    // Only root may raise the hard limit; anybody may go up to it.
+    if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_err() {
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
+    }
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
+/// CPU time that a process, its living children, and those it has waited for have used.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let own = clock_gettime(clock_getcpuclockid(pid_of(pid))?)?;
+    let mut total = Duration::from(own) + waited_for(pid)?;
+    for child in children(pid)? {
+        // A child that has just ended is counted by its parent the next time.
+        total += cpu_time(child).unwrap_or_default();
+    }
+    Ok(total)
+}
+
+/// Bytes of memory that a process has in RAM, to the page. (`statm` may be off by some hundred KiB.)
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Rss:"))
+        .context("no Rss")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024)
+}
+
+/// Bytes that this process holds of glibc's heap. What sits in the caches of threads counts as held.
+#[allow(unsafe_code)]
+pub fn heap_bytes() -> u64 {
+    // SAFETY: takes no arguments, and locks each arena while it looks at it.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as u64
+}
+
+/// Whether `pid` itself, and no other process, listens on `port`.
+pub fn listens_on(pid: u32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let Ok(table) = fs::read_to_string("/proc/net/tcp") else {
+        return false;
+    };
+    let sockets = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let here = fields.get(1)?.ends_with(&format!(":{port:04X}")) && *fields.get(3)? == LISTEN;
+        here.then(|| format!("socket:[{}]", fields.get(9).unwrap_or(&"")))
+    });
+    sockets.into_iter().any(|socket| has_open(pid, &socket))
+}
+
+/// Whether a tracer has attached itself to each thread of `pid`.
+pub fn is_traced(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"))
+            .is_some_and(|tracer| tracer.trim() != "0")
+    })
+}
+
+fn has_open(pid: u32, link: &str) -> bool {
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    files
+        .flatten()
+        .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy() == link))
+}
+
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(text
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect())
+}
+
+/// `cutime + cstime`, which only a candidate that forks has.
+fn waited_for(pid: u32) -> Result<Duration> {
+    const TICKS_PER_SECOND: u64 = 100; // what Linux tells user space on all machines
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in brackets may hold anything, so fields are counted from behind it; the first is the third of the file.
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).expect("the kernel's pids are positive i32"))
+}
