@@ -18,6 +18,10 @@ use crate::process;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Proxy {
+    /// `tokio_evbuffer::relay`, as a proxy would use it.
+    Relay,
+    /// `tokio_evbuffer::copy_bidirectional`, in place of Tokio's.
+    CopyBidirectional,
     /// `tokio::io::copy_bidirectional`, with its own size and with larger ones.
     Copy8,
     Copy64,
@@ -35,7 +39,7 @@ pub enum Proxy {
 
 impl Proxy {
     pub(super) fn is_ours(self) -> bool {
-        false
+        matches!(self, Self::Relay | Self::CopyBidirectional)
     }
 }
 
@@ -58,6 +62,8 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
         let client = listener.accept().await?.0;
         // Each kind is a future of its own, so that none pays for the size of another.
         match proxy {
+            Proxy::Relay => spawn(client, upstream, relay),
+            Proxy::CopyBidirectional => spawn(client, upstream, copy_bidirectional),
             Proxy::Copy8 => spawn(client, upstream, |a, b| copy(a, b, 8 * KIB)),
             Proxy::Copy64 => spawn(client, upstream, |a, b| copy(a, b, 64 * KIB)),
             Proxy::Copy128 => spawn(client, upstream, |a, b| copy(a, b, 128 * KIB)),
@@ -84,6 +90,16 @@ fn spawn<F>(
         server.set_nodelay(true)?;
         relay(client, server).await
     });
+}
+
+async fn relay(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    Ok(tokio_evbuffer::relay(a, b).await.map(drop)?)
+}
+
+async fn copy_bidirectional(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {
+    tokio_evbuffer::copy_bidirectional(&mut a, &mut b)
+        .await
+        .map(drop)
 }
 
 async fn copy(mut a: TcpStream, mut b: TcpStream, size: usize) -> io::Result<()> {

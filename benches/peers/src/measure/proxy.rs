@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Plan, Samples, cost_of, in_turn, note_failure, tell, trace};
 use crate::{
-    candidates::{Candidate, Flavour, Program, Proxy, has_tool, proxy},
+    candidates::{Candidate, Flavour, Program, Proxy, has_tool, names, proxy},
     load::{
         bulk::Bulk,
         ping_pong::PingPong,
@@ -15,6 +15,15 @@ use crate::{
 
 /// Everybody, in the order of the table.
 pub const CANDIDATES: &[Candidate] = &[
+    proxy(names::RELAY, Proxy::Relay),
+    Candidate {
+        name: names::RELAY_CURRENT_THREAD,
+        program: Program::Proxy(Proxy::Relay, Flavour::CurrentThread),
+    },
+    proxy(
+        "tokio-evbuffer copy_bidirectional",
+        Proxy::CopyBidirectional,
+    ),
     proxy("tokio copy 8 KiB", Proxy::Copy8),
     Candidate {
         name: "tokio copy 8 KiB, current-thread",
