@@ -154,7 +154,8 @@ impl<'a> Reservation<'a> {
     #[inline]
     fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Vec<Owned>) -> Self {
         let all = spare + fresh.iter().map(Owned::spare).sum::<usize>();
-        let capacity = if buffer.flags.intersects(Flags::LIMITED) {
+        // Also where nothing was asked for, the room is only what may be added.
+        let capacity = if buffer.flags.intersects(Flags::SLOW_ADD) {
             all.min(buffer.room())
         } else {
             all
