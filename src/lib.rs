@@ -2,6 +2,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings))))]
 
+// Tests that know this crate by its name are part of it, too.
+#[cfg(test)]
+extern crate self as tokio_evbuffer;
+
 pub mod buffer;
 pub mod deferred;
 mod error;

@@ -106,7 +106,7 @@ impl EvBuffer {
     /// does takes its place.
     pub(super) fn tail_spare_for(&self, n: usize) -> usize {
         let spare = self.tail.spare();
-        if spare < n && self.tail.is_empty() && spare < size::block_len() {
+        if spare < n && self.tail.is_empty() && spare < size::sizes().block {
             0
         } else {
             spare
@@ -119,7 +119,7 @@ impl EvBuffer {
         let mut left = n;
         while left > 0 {
             // All but the last are as large as a block can be, and the last is made first.
-            let len = (left - 1) % size::max_block() + 1;
+            let len = (left - 1) % size::sizes().max_block + 1;
             blocks.push_front(Owned::with_capacity(size::next_block(
                 len,
                 self.tail.charge(),
@@ -160,7 +160,8 @@ impl EvBuffer {
             let mut left = data;
             let mut blocks = Vec::new();
             while !left.is_empty() {
-                let (rest, last) = left.split_at(left.len() - left.len().min(size::max_block()));
+                let (rest, last) =
+                    left.split_at(left.len() - left.len().min(size::sizes().max_block));
                 blocks.push(self.block_before(last)?);
                 left = rest;
             }
@@ -192,7 +193,8 @@ impl EvBuffer {
         } else {
             data.len()
         };
-        let mut block = Owned::with_capacity(size::next_block(wanted.min(size::max_block()), 0)?)?;
+        let mut block =
+            Owned::with_capacity(size::next_block(wanted.min(size::sizes().max_block), 0)?)?;
         block.align_to_end();
         let fitted = block.push_front(data);
         debug_assert!(fitted, "the block was made for this");

@@ -8,20 +8,17 @@ use crate::{
     segment::{Owned, Segment, size},
 };
 
-/// A buffer whose memory is more than this many bytes and more than 1.5 times its length is compacted.
-const WASTE_ALLOWED: usize = 32 * 1024;
-
 impl EvBuffer {
     /// Notes after a removal that much more memory is held than data; the next addition compacts.
     #[inline]
     pub(super) fn note_waste(&mut self) {
-        if self.held > WASTE_ALLOWED && self.is_wasteful() {
+        if self.held > size::sizes().waste_allowed && self.is_wasteful() {
             self.flags.insert(Flags::WASTEFUL);
         }
     }
 
     fn is_wasteful(&self) -> bool {
-        self.held > WASTE_ALLOWED && self.held > self.len.saturating_add(self.len / 2)
+        self.held > size::sizes().waste_allowed && self.held > self.len.saturating_add(self.len / 2)
     }
 
     /// Copies what lies sparsely in large blocks into small ones.
@@ -59,7 +56,7 @@ impl EvBuffer {
     }
 
     fn compact_tail(&mut self) {
-        if self.tail.charge() <= size::block_len() || self.tail.len() > self.tail.charge() / 2 {
+        if self.tail.charge() <= size::sizes().block || self.tail.len() > self.tail.charge() / 2 {
             return;
         }
         let block = size::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
@@ -88,7 +85,7 @@ fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
                     left -= data.len() - rest.len();
                     data = rest;
                 }
-                _ => blocks.push(Owned::with_capacity(left.min(size::block_len()))?),
+                _ => blocks.push(Owned::with_capacity(left.min(size::sizes().block))?),
             }
         }
     }

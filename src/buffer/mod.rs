@@ -10,13 +10,15 @@ mod owner;
 mod remove;
 mod reserve;
 mod search;
+#[cfg(test)]
+mod tiny;
 mod traits;
 mod transfer;
 mod verify;
 
 use std::{collections::VecDeque, mem};
 
-pub use crate::segment::FileSegment;
+pub use crate::segment::{COPY_THRESHOLD, FileSegment};
 pub use chunks::Chunks;
 pub(crate) use owner::Ext;
 pub use reserve::{Reservation, SlicesMut};
@@ -30,12 +32,6 @@ use crate::{
     },
 };
 use owner::Flags;
-
-/// Pieces shorter than this many bytes are copied on a move, not shared.
-///
-/// Sharing a piece pins the whole block that it lies in and costs an atomic operation or two; below this size
-/// copying is as cheap and pins nothing.
-pub const COPY_THRESHOLD: usize = 512;
 
 /// One end of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -288,7 +284,7 @@ impl EvBuffer {
     }
 
     fn seal_data(&mut self) {
-        let data = if self.tail.spare() >= size::MIN_SPARE {
+        let data = if self.tail.spare() >= size::sizes().min_spare {
             self.tail.split_data()
         } else {
             mem::take(&mut self.tail)

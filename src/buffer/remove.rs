@@ -4,7 +4,7 @@ use std::{io::IoSlice, mem};
 
 use bytes::Bytes;
 
-use super::{COPY_THRESHOLD, End, EvBuffer, owner::Flags};
+use super::{End, EvBuffer, owner::Flags};
 use crate::{
     error::{BufferError, Result},
     segment::{Owned, Segment, size},
@@ -85,7 +85,7 @@ impl EvBuffer {
             self.discard(n);
             return Ok(gathered);
         }
-        if n < COPY_THRESHOLD && first - n < COPY_THRESHOLD && self.first_is_owned() {
+        if n.max(first - n) < size::sizes().copy_threshold && self.first_is_owned() {
             let copied = Bytes::copy_from_slice(&self.first_in_memory()[..kept]);
             self.discard(n);
             return Ok(copied);
@@ -144,7 +144,7 @@ impl EvBuffer {
 
     /// The data of the tail, whose spare stays if it is worth that.
     fn data_of_tail(&mut self) -> Owned {
-        if self.tail.spare() >= size::MIN_SPARE {
+        if self.tail.spare() >= size::sizes().min_spare {
             return self.tail.split_data();
         }
         self.held -= self.tail.charge();
@@ -215,7 +215,7 @@ impl EvBuffer {
 
     #[cold]
     fn pull_up(&mut self, n: usize) -> Result<()> {
-        if n > size::max_block() {
+        if n > size::sizes().max_block {
             let gathered = self.gather(n)?;
             self.skip(n);
             self.body.push_front(Segment::Shared(gathered));

@@ -66,10 +66,10 @@ impl EvBuffer {
 
     /// Reserves room for 1 to `n` bytes in one slice: spare room if there is a fair amount of it, else a new block.
     pub(super) fn reserve_one(&mut self, n: usize) -> Result<Reservation<'_>> {
-        let n = n.min(self.room()).min(size::block_len());
+        let n = n.min(self.room()).min(size::sizes().block);
         self.check_growth(End::Back, n.max(1))?;
         self.prepare_add(n);
-        if self.tail.spare() >= n.min(size::MIN_SPARE) {
+        if self.tail.spare() >= n.min(size::sizes().min_spare) {
             let spare = self.tail.spare().min(n);
             return Ok(Reservation::new(self, spare, Vec::new()));
         }
@@ -83,8 +83,8 @@ impl EvBuffer {
     fn fresh_blocks(&self, n: usize) -> Result<Vec<Owned>> {
         let each = n
             .div_ceil(BLOCKS_MAX)
-            .max(size::block_len())
-            .min(size::max_block());
+            .max(size::sizes().block)
+            .min(size::sizes().max_block);
         let mut blocks = Vec::new();
         let mut left = n;
         while left > 0 {

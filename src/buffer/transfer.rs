@@ -2,14 +2,17 @@
 
 use std::mem;
 
-use super::{COPY_THRESHOLD, End, EvBuffer, io::SLICES_MAX, owner::Flags};
-use crate::{error::Result, segment::Segment};
+use super::{End, EvBuffer, io::SLICES_MAX, owner::Flags};
+use crate::{
+    error::Result,
+    segment::{Segment, size},
+};
 
 impl EvBuffer {
     /// Moves all bytes of `src` to the back of `self` and returns how many that were.
     ///
     /// Costs one step a segment of the shorter chain, however long the segments are. A single segment below
-    /// [`COPY_THRESHOLD`] bytes is copied. `src` is left empty and usable.
+    /// [`COPY_THRESHOLD`](crate::COPY_THRESHOLD) bytes is copied. `src` is left empty and usable.
     ///
     /// # Errors
     ///
@@ -41,7 +44,10 @@ impl EvBuffer {
 
     fn take_all(&mut self, src: &mut EvBuffer) {
         let n = src.len();
-        if n < COPY_THRESHOLD && src.segments() == 1 && self.copy_short(src.first_in_memory()) {
+        if n < size::sizes().copy_threshold
+            && src.segments() == 1
+            && self.copy_short(src.first_in_memory())
+        {
             return src.discard(n);
         }
         if !src.tail.is_empty() {
@@ -96,7 +102,10 @@ impl EvBuffer {
         }
         self.check_growth(End::Front, n)?;
         src.check_not_frozen(End::Front)?;
-        if n < COPY_THRESHOLD && src.segments() == 1 && self.prepend_short(src.first_in_memory()) {
+        if n < size::sizes().copy_threshold
+            && src.segments() == 1
+            && self.prepend_short(src.first_in_memory())
+        {
             src.discard(n);
             return Ok(n);
         }
@@ -117,7 +126,7 @@ impl EvBuffer {
     /// Moves at most `n` bytes from the front of `self` to the back of `dst` and returns how many that were.
     ///
     /// Whole segments change hands. Of the segment in the middle the part that goes is shared, not copied, unless it is
-    /// below [`COPY_THRESHOLD`] bytes.
+    /// below [`COPY_THRESHOLD`](crate::COPY_THRESHOLD) bytes.
     ///
     /// # Errors
     ///
@@ -150,7 +159,7 @@ impl EvBuffer {
         let first_len = self.first_len();
         let n = first_len.min(left);
         let first = self.first_in_memory();
-        if n < COPY_THRESHOLD && dst.copy_short(&first[..n.min(first.len())]) {
+        if n < size::sizes().copy_threshold && dst.copy_short(&first[..n.min(first.len())]) {
             self.skip(n);
         } else if n < first_len || self.body.is_empty() {
             let piece = match self.body.front_mut() {
@@ -198,7 +207,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, n)?;
         for segment in &mut src.body {
-            let short = if segment.len() < COPY_THRESHOLD {
+            let short = if segment.len() < size::sizes().copy_threshold {
                 segment.in_memory()
             } else {
                 None
@@ -208,7 +217,7 @@ impl EvBuffer {
             }
         }
         let tail = src.tail.len();
-        let short = if tail < COPY_THRESHOLD {
+        let short = if tail < size::sizes().copy_threshold {
             src.tail.as_slice()
         } else {
             &[]

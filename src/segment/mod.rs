@@ -18,6 +18,7 @@ pub(crate) use owned::Owned;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use recv::recv_vectored;
+pub use size::COPY_THRESHOLD;
 
 /// A segment that holds data. Its bytes never change once they are there.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     block::{self, Count},
-    size::MIN_SPARE,
+    size::sizes,
 };
 use crate::error::{BufferError, Result};
 
@@ -148,7 +148,7 @@ impl Owned {
     /// Whether moving the data to the start of the block makes room for `n` bytes at a small price.
     pub(crate) fn can_realign(&self, n: usize) -> bool {
         let (cap, len) = (self.cap as usize, self.len());
-        n <= cap - len && len <= MIN_SPARE && len <= cap / 2 && self.is_unique()
+        n <= cap - len && len <= sizes().min_spare && len <= cap / 2 && self.is_unique()
     }
 
     /// Moves the data to the start of the block; only after [`can_realign`](Self::can_realign).
@@ -167,7 +167,7 @@ impl Owned {
     pub(crate) fn reset(&mut self) -> bool {
         debug_assert!(self.is_empty());
         if self.count.is_some() && !self.take_block_back() {
-            return self.spare() >= MIN_SPARE;
+            return self.spare() >= sizes().min_spare;
         }
         self.init = self.init.max(self.end);
         (self.start, self.end) = (0, 0);

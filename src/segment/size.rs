@@ -1,4 +1,4 @@
-//! How large a block is made.
+//! How large a block is made, and from which size on it pays to share instead of to copy.
 
 use crate::error::{BufferError, Result};
 
@@ -9,30 +9,45 @@ pub(crate) const BLOCK: usize = 16 * 1024;
 /// The smallest block, in bytes.
 const MIN_BLOCK: usize = 64;
 
-/// The largest block, in bytes: offsets into a block are kept in 32 bits.
-const MAX_BLOCK: usize = 1 << 30;
+/// Pieces shorter than this many bytes are copied on a move, not shared.
+///
+/// Sharing a piece pins the whole block that it lies in and costs an atomic operation or two; below this size
+/// copying is as cheap and pins nothing.
+pub const COPY_THRESHOLD: usize = 512;
 
-/// Spare room below this many bytes is not worth keeping apart from the data before it.
-pub(crate) const MIN_SPARE: usize = BLOCK / 8;
-
-/// The size that blocks grow to: [`BLOCK`], unless a test of this crate chose a smaller one.
-#[inline]
-pub(crate) fn block_len() -> usize {
-    #[cfg(test)]
-    if let Some(len) = test_only::BLOCK_LEN.get() {
-        return len;
-    }
-    BLOCK
+/// The sizes, in bytes, at which the buffer does one thing or another. Constants, but for tests of this crate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// The size that blocks grow to.
+    pub(crate) block: usize,
+    /// The most that one block may hold: offsets into a block are kept in 32 bits.
+    pub(crate) max_block: usize,
+    /// Spare room below this is not worth keeping apart from the data before it.
+    pub(crate) min_spare: usize,
+    /// [`COPY_THRESHOLD`].
+    pub(crate) copy_threshold: usize,
+    /// A buffer whose memory is more than this and more than 1.5 times its length is compacted.
+    pub(crate) waste_allowed: usize,
 }
 
-/// The most that one block may hold.
+impl Sizes {
+    const USUAL: Self = Self {
+        block: BLOCK,
+        max_block: 1 << 30,
+        min_spare: BLOCK / 8,
+        copy_threshold: COPY_THRESHOLD,
+        waste_allowed: 2 * BLOCK,
+    };
+}
+
+/// The sizes that hold now.
 #[inline]
-pub(crate) fn max_block() -> usize {
+pub(crate) fn sizes() -> Sizes {
     #[cfg(test)]
-    if let Some(len) = test_only::BLOCK_LEN.get() {
-        return len;
+    if let Some(sizes) = test_only::SIZES.get() {
+        return sizes;
     }
-    MAX_BLOCK
+    Sizes::USUAL
 }
 
 /// The size of a block for `n` bytes that follows one of `previous` bytes.
@@ -40,31 +55,34 @@ pub(crate) fn max_block() -> usize {
 /// Small blocks are powers of two and at least twice their predecessor, so that a buffer filled in small
 /// steps has few of them; a large one is exact.
 pub(crate) fn next_block(n: usize, previous: usize) -> Result<usize> {
-    if n > max_block() {
+    let Sizes {
+        block, max_block, ..
+    } = sizes();
+    if n > max_block {
         return Err(BufferError::TooLarge);
     }
-    let limit = block_len();
-    if n >= limit {
+    if n >= block {
         return Ok(n);
     }
     let grown = n
         .next_power_of_two()
         .max(previous.saturating_mul(2))
         .max(MIN_BLOCK);
-    Ok(grown.min(limit))
+    Ok(grown.min(block))
 }
 
 #[cfg(test)]
 pub(crate) mod test_only {
     use std::cell::Cell;
 
+    use super::Sizes;
+
     thread_local! {
-        pub(super) static BLOCK_LEN: Cell<Option<usize>> = const { Cell::new(None) };
+        pub(super) static SIZES: Cell<Option<Sizes>> = const { Cell::new(None) };
     }
 
-    /// Makes every block that this thread allocates at most `len` bytes long.
-    #[allow(dead_code)]
-    pub(crate) fn set_block_len(len: Option<usize>) {
-        BLOCK_LEN.set(len);
+    /// Makes this thread use other sizes, so that few bytes reach what else takes many.
+    pub(crate) fn set_sizes(sizes: Sizes) {
+        SIZES.set(Some(sizes));
     }
 }

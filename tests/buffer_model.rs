@@ -1,0 +1,66 @@
+//! Random programs over three buffers, compared with plain vectors after each step.
+
+#[path = "support/model/mod.rs"]
+mod model;
+
+use std::env;
+
+use model::{
+    Model,
+    choose::{Random, Written},
+    op::Step,
+};
+use proptest::{collection::vec, prelude::*};
+
+/// One step of a program, made of bytes of its own, so that shrinking may leave out any other.
+fn step() -> impl Strategy<Value = Step> {
+    any::<[u8; 12]>().prop_map(|bytes| Step::choose(&mut Written(&bytes)))
+}
+
+proptest! {
+    #[test]
+    fn a_program_does_to_buffers_what_it_does_to_vectors(program in vec(step(), 1..120)) {
+        Model::run(program);
+    }
+}
+
+/// A run of `EVBUFFER_MODEL_STEPS` steps from `EVBUFFER_MODEL_SEED` on; by default one that takes a few seconds.
+#[test]
+fn a_long_program_does_to_buffers_what_it_does_to_vectors() {
+    let steps = number("EVBUFFER_MODEL_STEPS", 10_000);
+    let seed = number("EVBUFFER_MODEL_SEED", 1);
+    let mut random = Random(seed);
+    let mut model = Model::default();
+    for at in 0..steps {
+        let step = Step::choose(&mut random);
+        let _named = NamedIfFailed { seed, at, step };
+        model.apply(step);
+    }
+    model.finish();
+}
+
+/// Says which step failed: with the seed that is all that is needed to see it again.
+#[derive(Debug)]
+struct NamedIfFailed {
+    seed: u64,
+    at: u64,
+    step: Step,
+}
+
+impl Drop for NamedIfFailed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("step {} of seed {}: {:?}", self.at, self.seed, self.step);
+        }
+    }
+}
+
+/// The number in the environment variable `name`.
+fn number(name: &str, default: u64) -> u64 {
+    match env::var(name) {
+        Ok(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
+        Err(_) => default,
+    }
+}

@@ -1,0 +1,160 @@
+//! The slow twin of a buffer: one vector, and rules that can be seen to be right.
+
+use tokio_evbuffer::{BufferError, End, Eol, EolStyle, Result};
+
+/// What a buffer must hold and allow.
+#[derive(Debug, Default)]
+pub struct Flat {
+    pub bytes: Vec<u8>,
+    pub front_frozen: bool,
+    pub back_frozen: bool,
+    pub max_len: Option<usize>,
+    /// There may be ranges of files, which take no memory before they are looked at.
+    pub files: bool,
+    /// Room was asked for since the last byte left, which may be more than an emptied buffer keeps.
+    pub roomy: bool,
+}
+
+impl Flat {
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many bytes may still come in at the back.
+    pub fn room(&self) -> usize {
+        match self.max_len {
+            _ if self.back_frozen => 0,
+            Some(max_len) => max_len.saturating_sub(self.len()),
+            None => isize::MAX as usize - self.len(),
+        }
+    }
+
+    pub fn check_growth(&self, end: End, n: usize) -> Result<()> {
+        if n == 0 {
+            return Ok(());
+        }
+        let frozen = match end {
+            End::Front => self.front_frozen,
+            End::Back => self.back_frozen,
+        };
+        if frozen {
+            return Err(BufferError::Frozen(end));
+        }
+        match self.max_len {
+            Some(max_len) if self.len() + n > max_len => Err(BufferError::Full { max_len }),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many of `n` bytes may be removed.
+    pub fn removable(&self, n: usize) -> Result<usize> {
+        let n = n.min(self.len());
+        if n > 0 && self.front_frozen {
+            return Err(BufferError::Frozen(End::Front));
+        }
+        Ok(n)
+    }
+
+    pub fn add(&mut self, data: &[u8]) -> Result<()> {
+        self.check_growth(End::Back, data.len())?;
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    pub fn prepend(&mut self, data: &[u8]) -> Result<()> {
+        self.check_growth(End::Front, data.len())?;
+        self.bytes.splice(0..0, data.iter().copied());
+        Ok(())
+    }
+
+    pub fn remove(&mut self, n: usize) -> Result<Vec<u8>> {
+        let n = self.removable(n)?;
+        let removed = self.bytes.drain(..n).collect();
+        if self.bytes.is_empty() {
+            self.files = false;
+        }
+        if n > 0 && self.bytes.is_empty() {
+            self.roomy = false;
+        }
+        Ok(removed)
+    }
+
+    pub fn remove_buffer(&mut self, dst: &mut Self, n: usize) -> Result<usize> {
+        let n = n.min(self.len());
+        dst.check_growth(End::Back, n)?;
+        self.removable(n)?;
+        if n > 0 {
+            dst.files |= self.files;
+        }
+        dst.add(&self.remove(n)?)?;
+        Ok(n)
+    }
+
+    pub fn prepend_buffer(&mut self, src: &mut Self) -> Result<usize> {
+        let n = src.len();
+        self.check_growth(End::Front, n)?;
+        src.removable(n)?;
+        if n > 0 {
+            self.files |= src.files;
+        }
+        self.prepend(&src.remove(n)?)?;
+        Ok(n)
+    }
+
+    pub fn add_buffer_reference(&mut self, src: &Self) -> Result<usize> {
+        self.add(&src.bytes)?;
+        self.files |= src.files;
+        Ok(src.len())
+    }
+
+    pub fn copyout_from(&self, pos: usize, n: usize) -> Result<&[u8]> {
+        let Some(rest) = self.bytes.get(pos..) else {
+            return Err(BufferError::OutOfRange {
+                at: pos,
+                len: self.len(),
+            });
+        };
+        Ok(&rest[..n.min(rest.len())])
+    }
+
+    pub fn search(&self, needle: &[u8], start: usize, end: usize) -> Option<usize> {
+        if needle.is_empty() {
+            return (start <= self.len()).then_some(start);
+        }
+        let range = self.bytes.get(start..end.min(self.len()))?;
+        let found = range
+            .windows(needle.len())
+            .position(|window| window == needle);
+        found.map(|i| start + i)
+    }
+
+    pub fn search_eol(&self, from: usize, style: EolStyle) -> Option<Eol> {
+        let rest = self.bytes.get(from..)?;
+        let is_crlf = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let position = |wanted: u8| rest.iter().position(|&byte| byte == wanted);
+        let (at, len) = match style {
+            EolStyle::Lf => (position(b'\n')?, 1),
+            EolStyle::Nul => (position(0)?, 1),
+            EolStyle::CrlfStrict => (rest.windows(2).position(|two| two == b"\r\n")?, 2),
+            EolStyle::Crlf => match position(b'\n')? {
+                lf if lf > 0 && rest[lf - 1] == b'\r' => (lf - 1, 2),
+                lf => (lf, 1),
+            },
+            EolStyle::Any => {
+                let at = rest.iter().position(is_crlf)?;
+                let run = rest[at..].iter().take_while(|byte| is_crlf(byte));
+                (at, run.count())
+            }
+        };
+        Some(Eol { at: from + at, len })
+    }
+
+    pub fn readln(&mut self, style: EolStyle) -> Result<Option<Vec<u8>>> {
+        let Some(eol) = self.search_eol(0, style) else {
+            return Ok(None);
+        };
+        let mut line = self.remove(eol.at + eol.len)?;
+        line.truncate(eol.at);
+        Ok(Some(line))
+    }
+}

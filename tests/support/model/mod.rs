@@ -1,0 +1,634 @@
+//! Programs over three buffers, each step of which is done to three plain vectors, too, and compared.
+//!
+//! One core for all kinds of programs: random ones that shrink, a long random run, a fuzzer's bytes, and all short ones
+//! over tiny segments. Only the public interface is used.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod choose;
+mod fakes;
+mod flat;
+pub mod op;
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, IoSlice, Read, Write},
+    mem,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio_evbuffer::{BufferError, End, EvBuffer, Result};
+
+use fakes::{Owners, Silent, Sink, file_range};
+use flat::Flat;
+use op::{AddBy, Amount, Commit, Data, Fill, MoveBy, Needle, Op, Pos};
+use op::{PrependBy, RemoveBy, RenewBy, Step};
+
+/// A buffer longer than this is emptied before the next step.
+const LEN_MAX: usize = 300_000;
+/// What an emptied buffer may keep, in bytes.
+const KEPT_MAX: usize = 16 * 1024;
+/// So many pieces that were taken out are kept, to see that nobody writes to them.
+const TAKEN_MAX: usize = 32;
+
+/// Three buffers and their slow twins.
+#[derive(Debug, Default)]
+pub struct Model {
+    pairs: [Pair; 3],
+    owners: Owners,
+    taken: Vec<(Bytes, Vec<u8>)>,
+    steps: usize,
+}
+
+/// A buffer and what it must be like.
+#[derive(Debug, Default)]
+struct Pair {
+    buffer: EvBuffer,
+    flat: Flat,
+}
+
+impl Model {
+    /// Does all of `program` to buffers that are empty at first, and releases everything.
+    pub fn run(program: impl IntoIterator<Item = Step>) {
+        let mut model = Self::default();
+        for step in program {
+            model.apply(step);
+        }
+        model.finish();
+    }
+
+    /// Does one step to the buffers and their twins and compares what comes of it.
+    pub fn apply(&mut self, step: Step) {
+        self.steps += 1;
+        self.pairs[step.on].relieve();
+        self.pairs[step.with].relieve();
+        let mut with = mem::take(&mut self.pairs[step.with]);
+        let on = &mut self.pairs[step.on];
+        match step.op {
+            Op::Add { by, data } => on.add(by, data, &mut self.owners),
+            Op::Prepend { by, data } => on.prepend(by, data),
+            Op::Remove { by, n } => on.remove(by, n, &mut self.taken),
+            Op::Move { by, n } => on.transfer(&mut with, by, n),
+            Op::Readln(style) => {
+                let expected = on.flat.readln(style);
+                let line = on.buffer.readln(style);
+                assert_eq!(
+                    line.as_ref().map(Option::as_deref),
+                    expected.as_ref().map(Option::as_deref)
+                );
+                if let (Ok(Some(line)), Ok(Some(bytes))) = (line, expected) {
+                    self.taken.push((line, bytes));
+                }
+            }
+            Op::Reserve { n, fill, commit } => on.reserve(n, fill, commit),
+            Op::Expand(n) => on.expand(n),
+            Op::ShrinkToFit => on.shrink_to_fit(),
+            Op::Freeze(end) => on.freeze(end, true),
+            Op::Unfreeze(end) => on.freeze(end, false),
+            Op::SetMaxLen(max) => {
+                on.buffer.set_max_len(max);
+                on.flat.max_len = max;
+            }
+            Op::Renew { by, data } => *on = Pair::renewed(by, data),
+            Op::Equals => assert_eq!(
+                on.buffer == with.buffer,
+                on.flat.bytes == with.flat.bytes,
+                "equality of buffers is equality of bytes"
+            ),
+            look => on.look(look),
+        }
+        // To look at a file range loads it, which is not to happen after every step.
+        let closely = self.steps % 8 == 0;
+        on.check(closely);
+        with.check(closely);
+        self.pairs[step.with] = with;
+        self.check_taken();
+    }
+
+    fn check_taken(&mut self) {
+        if self.taken.len() < TAKEN_MAX {
+            return;
+        }
+        for (bytes, expected) in self.taken.drain(..) {
+            assert!(bytes == expected, "what was taken out does not change");
+        }
+    }
+
+    /// Compares everything once more, and sees that all foreign memory is released.
+    pub fn finish(mut self) {
+        for pair in &self.pairs {
+            pair.check(true);
+        }
+        self.pairs = Default::default();
+        for (bytes, expected) in self.taken.drain(..) {
+            assert!(bytes == expected, "what was taken out does not change");
+        }
+        assert_eq!(self.owners.alive(), 0, "every owner is released once");
+    }
+}
+
+impl Pair {
+    /// A buffer made in one of the ways to make one.
+    fn renewed(by: RenewBy, data: Data) -> Self {
+        let bytes = data.bytes();
+        let half = bytes.len() / 2;
+        let buffer = match by {
+            RenewBy::New => EvBuffer::new(),
+            RenewBy::WithCapacity => EvBuffer::with_capacity(data.len),
+            RenewBy::Slice => EvBuffer::from(&bytes[..]),
+            RenewBy::Vec => EvBuffer::from(bytes.clone()),
+            RenewBy::Bytes => EvBuffer::from(Bytes::from(bytes.clone())),
+            RenewBy::BytesMut => EvBuffer::from(BytesMut::from(&bytes[..])),
+            RenewBy::Collect => [&bytes[..half], &bytes[half..]]
+                .into_iter()
+                .map(Bytes::copy_from_slice)
+                .collect(),
+        };
+        let empty = matches!(by, RenewBy::New | RenewBy::WithCapacity);
+        let flat = Flat {
+            bytes: if empty { Vec::new() } else { bytes },
+            roomy: true,
+            ..Flat::default()
+        };
+        Self { buffer, flat }
+    }
+
+    /// Empties a buffer that has become so long that each further step would take long.
+    fn relieve(&mut self) {
+        if self.flat.len() > LEN_MAX {
+            self.freeze(End::Front, false);
+            let n = self.flat.len();
+            self.remove(RemoveBy::Clear, n, &mut Vec::new());
+        }
+    }
+
+    fn add(&mut self, by: AddBy, data: Data, owners: &mut Owners) {
+        let Self { buffer, flat } = self;
+        let mut bytes = data.bytes();
+        let cut = bytes.len() / 3;
+        let three = |bytes: &'_ [u8]| {
+            let (first, rest) = bytes.split_at(cut);
+            let (second, third) = rest.split_at(rest.len() / 2);
+            [first, second, third].map(<[u8]>::to_vec)
+        };
+        let pieces = three(&bytes);
+        let slices = [0, 1, 2].map(|i| IoSlice::new(&pieces[i]));
+        let (n, cx) = (bytes.len(), &mut Context::from_waker(Waker::noop()));
+        let allowed = flat.check_growth(End::Back, n);
+        let all_of_it = allowed.map(|()| n);
+        match by {
+            AddBy::Copy => assert_eq!(buffer.add(&bytes), allowed),
+            AddBy::Vectored => assert_eq!(buffer.add_vectored(&slices), all_of_it),
+            AddBy::Reference => assert_eq!(buffer.add_reference(bytes.clone()), allowed),
+            AddBy::Owner => {
+                let owner = owners.make(bytes.clone());
+                let before = owners.alive();
+                assert_eq!(buffer.add_owner(owner), allowed);
+                if allowed.is_err() || n == 0 {
+                    assert_eq!(owners.alive(), before - 1, "what is not held is released");
+                }
+            }
+            AddBy::File => {
+                let (range, contents) = file_range(data);
+                bytes = contents;
+                assert_eq!(buffer.add_file(range), allowed);
+                flat.files |= allowed.is_ok() && n > 0;
+            }
+            AddBy::IoWrite => assert_eq!(kinds(buffer.write(&bytes)), kinds(all_of_it)),
+            AddBy::IoWriteVectored => {
+                assert_eq!(kinds(buffer.write_vectored(&slices)), kinds(all_of_it));
+            }
+            AddBy::FmtWrite => {
+                let text = data.text();
+                let outcome = buffer.write_str(&text);
+                assert_eq!(outcome.is_ok(), allowed.is_ok());
+                bytes = text.into_bytes();
+            }
+            AddBy::AsyncWrite => {
+                let written = Pin::new(buffer).poll_write(cx, &bytes);
+                assert_eq!(ready(written), kinds(all_of_it));
+            }
+            AddBy::AsyncWriteVectored => {
+                let written = Pin::new(buffer).poll_write_vectored(cx, &slices);
+                assert_eq!(ready(written), kinds(all_of_it));
+            }
+            AddBy::Extend | AddBy::PutSlice | AddBy::Put => {
+                assert_eq!(buffer.remaining_mut(), flat.room());
+                // These panic where others return an error.
+                if allowed.is_err() {
+                    return;
+                }
+                match by {
+                    AddBy::Extend => buffer.extend(pieces.into_iter().map(Bytes::from)),
+                    AddBy::PutSlice => buffer.put_slice(&bytes),
+                    _ => buffer.put(&bytes[..]),
+                }
+            }
+            AddBy::ReadFrom => {
+                let read = buffer.read_from(&mut &bytes[..], n);
+                return self.check_read(&bytes, kinds(read));
+            }
+            AddBy::PollReadFrom => {
+                let read = buffer.poll_read_from(cx, Pin::new(&mut &bytes[..]), n);
+                return self.check_read(&bytes, ready(read));
+            }
+            AddBy::PollReadPending => {
+                let capacity = buffer.capacity();
+                let poll = buffer.poll_read_from(cx, Pin::new(&mut Silent), n);
+                if n > 0 && flat.room() > 0 {
+                    assert!(poll.is_pending());
+                    assert!(
+                        buffer.capacity() <= capacity,
+                        "no memory is kept for what has not come"
+                    );
+                } else {
+                    self.check_read(&[], ready(poll));
+                }
+                return;
+            }
+        }
+        assert_eq!(flat.add(&bytes), allowed);
+    }
+
+    /// Checks one read, of at most the length of `offered`, from a stream that offered this.
+    fn check_read(&mut self, offered: &[u8], read: Result<usize, io::ErrorKind>) {
+        let Self { buffer: _, flat } = self;
+        match read {
+            Ok(n) => {
+                assert!(n <= offered.len().min(flat.room()));
+                assert_eq!(
+                    n == 0,
+                    offered.is_empty(),
+                    "0 is the end, or a maximum of 0"
+                );
+                flat.add(&offered[..n])
+                    .expect("only what there is room for was read");
+            }
+            Err(kind) => {
+                let refused = flat.check_growth(End::Back, 1).unwrap_err();
+                assert_eq!(kind, io::Error::from(refused).kind());
+            }
+        }
+    }
+
+    fn prepend(&mut self, by: PrependBy, data: Data) {
+        let bytes = data.bytes();
+        let expected = self.flat.prepend(&bytes);
+        match by {
+            PrependBy::Copy => assert_eq!(self.buffer.prepend(&bytes), expected),
+            PrependBy::Reference => assert_eq!(self.buffer.prepend_reference(bytes), expected),
+        }
+    }
+
+    fn remove(&mut self, by: RemoveBy, n: usize, taken: &mut Vec<(Bytes, Vec<u8>)>) {
+        let Self { buffer, flat } = self;
+        let n = if let RemoveBy::Clear = by {
+            usize::MAX
+        } else {
+            n
+        };
+        let allowed = flat.removable(n);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut out = vec![0; n.min(flat.len() + 1)];
+        match by {
+            RemoveBy::Drain => assert_eq!(buffer.drain(n), allowed),
+            RemoveBy::Clear => assert_eq!(buffer.clear(), allowed),
+            RemoveBy::Remove => {
+                assert_eq!(buffer.remove(&mut out), allowed);
+                check_front(flat, &out, allowed);
+            }
+            RemoveBy::Read => {
+                assert_eq!(kinds(buffer.read(&mut out)), kinds(allowed));
+                check_front(flat, &out, allowed);
+            }
+            RemoveBy::AsyncRead => {
+                let mut room = ReadBuf::new(&mut out);
+                let read = Pin::new(buffer)
+                    .poll_read(cx, &mut room)
+                    .map_ok(|()| room.filled().len());
+                assert_eq!(ready(read), kinds(allowed));
+                check_front(flat, &out, allowed);
+            }
+            RemoveBy::TakeBytes => match buffer.take_bytes(n) {
+                Ok(bytes) => {
+                    let expected = flat
+                        .remove(n)
+                        .expect("bytes are taken only where they may be");
+                    assert!(bytes == expected);
+                    taken.push((bytes, expected));
+                    return;
+                }
+                Err(error) => assert_eq!(Err(error), allowed),
+            },
+            RemoveBy::BufRead | RemoveBy::AsyncBufRead => {
+                let shown = match by {
+                    RemoveBy::BufRead => kinds(buffer.fill_buf()),
+                    _ => ready(Pin::new(&mut *buffer).poll_fill_buf(cx)),
+                };
+                if flat.len() > 0 && flat.front_frozen {
+                    return assert_eq!(shown, Err(io::ErrorKind::PermissionDenied));
+                }
+                let shown = shown.expect("nothing forbids to look");
+                assert_eq!(shown.is_empty(), flat.bytes.is_empty(), "empty is the end");
+                assert!(flat.bytes.starts_with(shown));
+                let n = n.min(shown.len());
+                match by {
+                    RemoveBy::BufRead => BufRead::consume(buffer, n),
+                    _ => AsyncBufRead::consume(Pin::new(buffer), n),
+                }
+                flat.remove(n).unwrap();
+                return;
+            }
+            RemoveBy::Advance => {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = buffer.chunks_vectored(&mut slices);
+                assert_eq!(slices[0].len(), buffer.chunk().len());
+                assert!(flat.bytes.starts_with(&concat(&slices[..filled])));
+                // This panics where others return an error.
+                match allowed {
+                    Ok(n) => buffer.advance(n),
+                    Err(_) => return,
+                }
+            }
+            RemoveBy::CopyToBytes => match allowed {
+                Ok(n) => assert!(buffer.copy_to_bytes(n) == flat.bytes[..n]),
+                Err(_) => return,
+            },
+            RemoveBy::WriteTo => {
+                let mut sink = Sink::new(1 + n / 2, true);
+                let written = kinds(buffer.write_to(&mut sink, n));
+                return self.check_written(&sink, written, n);
+            }
+            RemoveBy::PollWriteTo | RemoveBy::PollWriteToPlain => {
+                let vectored = matches!(by, RemoveBy::PollWriteTo);
+                let mut sink = Sink::new(1 + n / 2, vectored);
+                let written = ready(buffer.poll_write_to(cx, Pin::new(&mut sink), n));
+                return self.check_written(&sink, written, n);
+            }
+            RemoveBy::PollWritePending => {
+                let mut sink = Sink::new(0, true);
+                let poll = buffer.poll_write_to(cx, Pin::new(&mut sink), n);
+                let waits = matches!(allowed, Ok(n) if n > 0);
+                assert_eq!(poll.is_pending(), waits);
+                return;
+            }
+        }
+        assert_eq!(flat.remove(n).map(|removed| removed.len()), allowed);
+    }
+
+    /// Checks one write, of at most `max` bytes, to `sink`.
+    fn check_written(&mut self, sink: &Sink, written: Result<usize, io::ErrorKind>, max: usize) {
+        let Self { buffer: _, flat } = self;
+        match written {
+            Ok(n) => {
+                assert_eq!(
+                    n == 0,
+                    max == 0 || flat.bytes.is_empty(),
+                    "something is written if there is something"
+                );
+                assert_eq!(n, sink.taken.len());
+                assert!(n <= max);
+                assert!(flat.remove(n).expect("only what may leave was written") == sink.taken);
+            }
+            Err(kind) => {
+                assert!(flat.removable(max).is_err());
+                assert_eq!(kind, io::ErrorKind::PermissionDenied);
+            }
+        }
+    }
+
+    fn transfer(&mut self, with: &mut Self, by: MoveBy, n: usize) {
+        let (a, b) = (&mut self.buffer, &mut with.buffer);
+        let (flat_a, flat_b) = (&mut self.flat, &mut with.flat);
+        match by {
+            MoveBy::AddBuffer => {
+                let all = flat_b.len();
+                assert_eq!(a.add_buffer(b), flat_b.remove_buffer(flat_a, all));
+            }
+            MoveBy::PrependBuffer => assert_eq!(a.prepend_buffer(b), flat_a.prepend_buffer(flat_b)),
+            MoveBy::RemoveBuffer => {
+                assert_eq!(a.remove_buffer(b, n), flat_a.remove_buffer(flat_b, n))
+            }
+            MoveBy::AddBufferReference => {
+                assert_eq!(
+                    a.add_buffer_reference(b),
+                    flat_a.add_buffer_reference(flat_b)
+                );
+            }
+        }
+    }
+
+    fn reserve(&mut self, n: usize, fill: Fill, commit: Commit) {
+        let Self { buffer, flat } = self;
+        let expected = flat.check_growth(End::Back, n);
+        let mut room = match buffer.reserve(n) {
+            Ok(room) => room,
+            Err(error) => return assert_eq!(Err(error), expected),
+        };
+        assert_eq!(expected, Ok(()));
+        let capacity = room.capacity();
+        assert!(
+            n <= capacity && capacity <= flat.room(),
+            "{n} <= {capacity} <= {}",
+            flat.room()
+        );
+        let lens = room.slices_mut().map(|slice| slice.len());
+        assert_eq!(lens.sum::<usize>(), capacity);
+
+        let data = Data {
+            len: n,
+            seed: n as u8,
+        };
+        let mut written = data.bytes();
+        match fill {
+            Fill::Put => assert_eq!(room.put(&written), n),
+            Fill::PutPieces(len) => {
+                for piece in written.chunks(len) {
+                    assert_eq!(room.put(piece), piece.len());
+                }
+            }
+            Fill::Slices => {
+                let mut left = &written[..];
+                for slice in room.slices_mut() {
+                    let here = slice.len().min(left.len());
+                    slice[..here].copy_from_slice(&left[..here]);
+                    left = &left[here..];
+                }
+            }
+        }
+        let committed = match commit {
+            Commit::Asked => n,
+            Commit::Half => n.div_ceil(2),
+            Commit::Room => {
+                written = room.slices_mut().flat_map(|slice| slice.to_vec()).collect();
+                assert!(
+                    written.starts_with(&data.bytes()),
+                    "what was put is still there"
+                );
+                capacity
+            }
+            Commit::TooMuch => {
+                let refused = BufferError::OutOfRange {
+                    at: capacity + 1,
+                    len: capacity,
+                };
+                return assert_eq!(room.commit(capacity + 1), Err(refused));
+            }
+            Commit::Nothing => return,
+        };
+        assert_eq!(room.commit(committed), Ok(()));
+        assert_eq!(flat.add(&written[..committed]), Ok(()));
+    }
+
+    fn expand(&mut self, n: usize) {
+        let expected = self.flat.check_growth(End::Back, n);
+        assert_eq!(self.buffer.expand(n), expected);
+        self.flat.roomy |= expected.is_ok();
+    }
+
+    fn shrink_to_fit(&mut self) {
+        self.buffer.shrink_to_fit();
+        self.flat.roomy = false;
+        if self.flat.bytes.is_empty() {
+            assert_eq!(
+                self.buffer.capacity(),
+                0,
+                "an empty buffer that was shrunk holds nothing"
+            );
+        }
+    }
+
+    fn freeze(&mut self, end: End, on: bool) {
+        if on {
+            self.buffer.freeze(end);
+        } else {
+            self.buffer.unfreeze(end);
+        }
+        match end {
+            End::Front => self.flat.front_frozen = on,
+            End::Back => self.flat.back_frozen = on,
+        }
+    }
+
+    /// Operations that change no byte.
+    fn look(&mut self, op: Op) {
+        let Self { buffer, flat } = self;
+        let len = flat.len();
+        match op {
+            Op::Copyout { pos, n } => {
+                let pos = pos.of(len);
+                let mut out = vec![0; n];
+                let copied = buffer.copyout_from(pos, &mut out);
+                assert_eq!(copied.map(|n| &out[..n]), flat.copyout_from(pos, n));
+                let copied = buffer.copyout(&mut out);
+                assert_eq!(copied.map(|n| &out[..n]), flat.copyout_from(0, n));
+            }
+            Op::Pullup(amount) => {
+                let n = match amount {
+                    Amount::Bytes(n) => n,
+                    Amount::All => len,
+                    Amount::OneTooMany => len + 1,
+                };
+                assert!(buffer.pullup(n) == flat.bytes.get(..n));
+            }
+            Op::Peek { pos, slices } => {
+                let pos = pos.of(len);
+                let mut out = vec![IoSlice::new(&[]); slices];
+                let filled = buffer.peek(pos, &mut out);
+                let rest = flat.bytes.get(pos..).unwrap_or_default();
+                let shown = concat(&out[..filled]);
+                assert!(rest.starts_with(&shown));
+                assert!(filled == slices || shown.len() == rest.len());
+                assert!(out[..filled].iter().all(|slice| !slice.is_empty()));
+                assert!(buffer.chunks_from(pos).flatten().eq(rest));
+            }
+            Op::StartsWith { n, wrong } => {
+                let mut prefix = flat.bytes[..n.min(len)].to_vec();
+                if let (Some(last), true) = (prefix.last_mut(), wrong) {
+                    *last ^= 1;
+                }
+                assert_eq!(buffer.starts_with(&prefix), flat.bytes.starts_with(&prefix));
+            }
+            Op::Search { needle, start, end } => {
+                let needle = needle_in(&flat.bytes, needle);
+                let (start, end) = (start.of(len), end.of(len));
+                let found = flat.search(&needle, start, end);
+                assert_eq!(
+                    buffer.search(&needle, start..end),
+                    found,
+                    "{needle:?} {start}..{end}"
+                );
+                let found = flat.search(&needle, 0, len);
+                assert_eq!(buffer.search(&needle, ..), found, "{needle:?}");
+            }
+            Op::SearchEol { from, style } => {
+                let from = from.of(len);
+                assert_eq!(buffer.search_eol(from, style), flat.search_eol(from, style));
+            }
+            other => unreachable!("{other:?} changes something"),
+        }
+    }
+
+    /// Compares what can be seen of the buffer with what it must be.
+    fn check(&self, closely: bool) {
+        let Self { buffer, flat } = self;
+        assert_eq!(buffer.len(), flat.len());
+        assert_eq!(buffer.is_empty(), flat.bytes.is_empty());
+        assert_eq!(buffer.max_len(), flat.max_len);
+        assert_eq!(buffer.is_frozen(End::Front), flat.front_frozen);
+        assert_eq!(buffer.is_frozen(End::Back), flat.back_frozen);
+        let capacity = buffer.capacity();
+        if !flat.files {
+            assert!(capacity >= flat.len(), "{capacity} >= {}", flat.len());
+        }
+        if flat.bytes.is_empty() && !flat.roomy {
+            assert!(
+                capacity <= KEPT_MAX,
+                "an emptied buffer keeps {capacity} bytes"
+            );
+        }
+        if flat.files && !closely {
+            return;
+        }
+        assert_eq!(buffer.chunks().count(), buffer.segments());
+        assert!(buffer.chunks().all(|chunk| !chunk.is_empty()));
+        assert!(*buffer == flat.bytes, "the bytes differ");
+    }
+}
+
+/// That `out` begins with the bytes that are removed.
+fn check_front(flat: &Flat, out: &[u8], removed: Result<usize>) {
+    if let Ok(n) = removed {
+        assert!(out[..n] == flat.bytes[..n]);
+    }
+}
+
+fn needle_in(bytes: &[u8], needle: Needle) -> Vec<u8> {
+    match needle {
+        Needle::Data(data) => data.bytes(),
+        Needle::Present { at: Pos(at), len } => {
+            let start = at % (bytes.len() + 1);
+            let end = (start + len).min(bytes.len());
+            bytes[start..end].to_vec()
+        }
+    }
+}
+
+fn concat(slices: &[IoSlice<'_>]) -> Vec<u8> {
+    slices.iter().flat_map(|slice| slice.to_vec()).collect()
+}
+
+/// Errors by their kind, since those of streams cannot be compared.
+fn kinds<T, E: Into<io::Error>>(result: Result<T, E>) -> Result<T, io::ErrorKind> {
+    result.map_err(|error| error.into().kind())
+}
+
+/// What came of an operation that never waits.
+fn ready<T>(poll: Poll<io::Result<T>>) -> Result<T, io::ErrorKind> {
+    match poll {
+        Poll::Ready(result) => kinds(result),
+        Poll::Pending => panic!("there is nothing to wait for"),
+    }
+}

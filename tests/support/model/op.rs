@@ -1,0 +1,433 @@
+//! What a program may do to a buffer: every public operation, with sizes at which something changes.
+
+use tokio_evbuffer::{End, EolStyle};
+
+use super::choose::Choose;
+
+/// One step of a program: `op` on the buffer numbered `on`, and on the one numbered `with` if there are two.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub on: usize,
+    pub with: usize,
+    pub op: Op,
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    Add {
+        by: AddBy,
+        data: Data,
+    },
+    Prepend {
+        by: PrependBy,
+        data: Data,
+    },
+    Remove {
+        by: RemoveBy,
+        n: usize,
+    },
+    Move {
+        by: MoveBy,
+        n: usize,
+    },
+    Readln(EolStyle),
+    Reserve {
+        n: usize,
+        fill: Fill,
+        commit: Commit,
+    },
+    Copyout {
+        pos: Pos,
+        n: usize,
+    },
+    Pullup(Amount),
+    Peek {
+        pos: Pos,
+        slices: usize,
+    },
+    StartsWith {
+        n: usize,
+        wrong: bool,
+    },
+    Search {
+        needle: Needle,
+        start: Pos,
+        end: Pos,
+    },
+    SearchEol {
+        from: Pos,
+        style: EolStyle,
+    },
+    Equals,
+    Expand(usize),
+    ShrinkToFit,
+    Freeze(End),
+    Unfreeze(End),
+    SetMaxLen(Option<usize>),
+    /// Replaces the buffer by a new one.
+    Renew {
+        by: RenewBy,
+        data: Data,
+    },
+}
+
+/// How bytes come in at the back.
+#[derive(Clone, Copy, Debug)]
+pub enum AddBy {
+    Copy,
+    Vectored,
+    Reference,
+    Owner,
+    File,
+    Extend,
+    IoWrite,
+    IoWriteVectored,
+    FmtWrite,
+    AsyncWrite,
+    AsyncWriteVectored,
+    PutSlice,
+    /// Through `chunk_mut` and `advance_mut`.
+    Put,
+    ReadFrom,
+    PollReadFrom,
+    /// From a stream that has nothing yet.
+    PollReadPending,
+}
+
+/// How bytes come in at the front.
+#[derive(Clone, Copy, Debug)]
+pub enum PrependBy {
+    Copy,
+    Reference,
+}
+
+/// How bytes go out.
+#[derive(Clone, Copy, Debug)]
+pub enum RemoveBy {
+    Drain,
+    Remove,
+    TakeBytes,
+    Clear,
+    Read,
+    BufRead,
+    AsyncRead,
+    AsyncBufRead,
+    Advance,
+    CopyToBytes,
+    WriteTo,
+    PollWriteTo,
+    PollWriteToPlain,
+    /// To a stream that takes nothing yet.
+    PollWritePending,
+}
+
+/// How bytes go from one buffer to another.
+#[derive(Clone, Copy, Debug)]
+pub enum MoveBy {
+    AddBuffer,
+    PrependBuffer,
+    RemoveBuffer,
+    AddBufferReference,
+}
+
+/// How a buffer begins.
+#[derive(Clone, Copy, Debug)]
+pub enum RenewBy {
+    New,
+    WithCapacity,
+    Slice,
+    Vec,
+    Bytes,
+    BytesMut,
+    Collect,
+}
+
+/// How a reservation is written to.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    /// In one piece.
+    Put,
+    /// In pieces of this many bytes.
+    PutPieces(usize),
+    Slices,
+}
+
+/// What becomes of a reservation.
+#[derive(Clone, Copy, Debug)]
+pub enum Commit {
+    /// All that was asked for.
+    Asked,
+    /// About half of it.
+    Half,
+    /// The room to its last byte, of which not all was written.
+    Room,
+    TooMuch,
+    /// It is dropped.
+    Nothing,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Needle {
+    /// A piece of what is there.
+    Present {
+        at: Pos,
+        len: usize,
+    },
+    Data(Data),
+}
+
+/// Bytes of which no two stretches are alike for long, and of which many end lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    pub len: usize,
+    pub seed: u8,
+}
+
+impl Data {
+    pub fn bytes(self) -> Vec<u8> {
+        let mut state = u32::from(self.seed) << 8 | 0x51;
+        let byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match (state >> 24) as u8 {
+                0..8 => b'\r',
+                8..16 => b'\n',
+                16..20 => 0,
+                other => other,
+            }
+        };
+        std::iter::repeat_with(byte).take(self.len).collect()
+    }
+
+    pub fn text(self) -> String {
+        self.bytes()
+            .iter()
+            .map(|byte| char::from(byte & 0x7f))
+            .collect()
+    }
+}
+
+/// A position in a buffer whose length is known when the step is taken: mostly within, at times a little behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pos(pub usize);
+
+impl Pos {
+    pub fn of(self, len: usize) -> usize {
+        self.0 % (len + 3)
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Amount {
+    Bytes(usize),
+    All,
+    OneTooMany,
+}
+
+const STYLES: [EolStyle; 5] = [
+    EolStyle::Lf,
+    EolStyle::Crlf,
+    EolStyle::CrlfStrict,
+    EolStyle::Any,
+    EolStyle::Nul,
+];
+const SMALL: [usize; 8] = [0, 1, 2, 3, 7, 33, 100, 300];
+/// Where something changes: the copy threshold, a page, a block, more than 16 bits; and one less, one more.
+const EDGES: [usize; 12] = [
+    511, 512, 513, 4095, 4096, 4097, 16_383, 16_384, 16_385, 65_537, 2_000, 30_000,
+];
+
+impl Step {
+    /// Chooses a step.
+    pub fn choose(from: &mut impl Choose) -> Self {
+        let on = from.below(3);
+        let with = (on + 1 + from.below(2)) % 3;
+        let op = Op::choose(from);
+        Self { on, with, op }
+    }
+}
+
+impl Op {
+    fn choose(from: &mut impl Choose) -> Self {
+        // What fills, empties and moves is the most likely: what only looks needs something to look at.
+        match from.below(36) {
+            0..8 => add(from),
+            8..11 => prepend(from),
+            11..17 => remove(from),
+            17..22 => transfer(from),
+            22..24 => Self::Readln(from.one_of(&STYLES)),
+            24..27 => reserve(from),
+            27..31 => look(from),
+            31 => search(from),
+            32 => Self::Expand(size(from)),
+            33 => Self::ShrinkToFit,
+            34 => state(from),
+            _ => renew(from),
+        }
+    }
+}
+
+fn size(from: &mut impl Choose) -> usize {
+    match from.below(8) {
+        0 => from.one_of(&EDGES),
+        _ => from.one_of(&SMALL),
+    }
+}
+
+fn data(from: &mut impl Choose) -> Data {
+    let len = size(from);
+    let seed = from.below(256) as u8;
+    Data { len, seed }
+}
+
+fn pos(from: &mut impl Choose) -> Pos {
+    Pos(from.below(1 << 16))
+}
+
+fn add(from: &mut impl Choose) -> Op {
+    let by = from.one_of(&[
+        AddBy::Copy,
+        AddBy::Copy,
+        AddBy::Copy,
+        AddBy::Reference,
+        AddBy::Owner,
+        AddBy::File,
+        AddBy::Vectored,
+        AddBy::Extend,
+        AddBy::IoWrite,
+        AddBy::IoWriteVectored,
+        AddBy::FmtWrite,
+        AddBy::AsyncWrite,
+        AddBy::AsyncWriteVectored,
+        AddBy::PutSlice,
+        AddBy::Put,
+        AddBy::ReadFrom,
+        AddBy::PollReadFrom,
+        AddBy::PollReadPending,
+    ]);
+    let data = data(from);
+    Op::Add { by, data }
+}
+
+fn prepend(from: &mut impl Choose) -> Op {
+    let by = from.one_of(&[PrependBy::Copy, PrependBy::Copy, PrependBy::Reference]);
+    let data = data(from);
+    Op::Prepend { by, data }
+}
+
+fn remove(from: &mut impl Choose) -> Op {
+    let by = from.one_of(&[
+        RemoveBy::Drain,
+        RemoveBy::Remove,
+        RemoveBy::TakeBytes,
+        RemoveBy::TakeBytes,
+        RemoveBy::Clear,
+        RemoveBy::Read,
+        RemoveBy::BufRead,
+        RemoveBy::AsyncRead,
+        RemoveBy::AsyncBufRead,
+        RemoveBy::Advance,
+        RemoveBy::CopyToBytes,
+        RemoveBy::WriteTo,
+        RemoveBy::PollWriteTo,
+        RemoveBy::PollWriteToPlain,
+        RemoveBy::PollWritePending,
+    ]);
+    let n = size(from);
+    Op::Remove { by, n }
+}
+
+fn transfer(from: &mut impl Choose) -> Op {
+    let by = from.one_of(&[
+        MoveBy::AddBuffer,
+        MoveBy::RemoveBuffer,
+        MoveBy::RemoveBuffer,
+        MoveBy::PrependBuffer,
+        MoveBy::AddBufferReference,
+    ]);
+    let n = size(from);
+    Op::Move { by, n }
+}
+
+fn reserve(from: &mut impl Choose) -> Op {
+    let n = size(from);
+    let fill = from.one_of(&[Fill::Put, Fill::PutPieces(1 + n / 3), Fill::Slices]);
+    let commit = from.one_of(&[
+        Commit::Asked,
+        Commit::Half,
+        Commit::Room,
+        Commit::TooMuch,
+        Commit::Nothing,
+    ]);
+    Op::Reserve { n, fill, commit }
+}
+
+fn look(from: &mut impl Choose) -> Op {
+    match from.below(6) {
+        0 => Op::Copyout {
+            pos: pos(from),
+            n: size(from),
+        },
+        1 => Op::Pullup(match from.below(4) {
+            0 => Amount::All,
+            1 => Amount::OneTooMany,
+            _ => Amount::Bytes(size(from)),
+        }),
+        2 => Op::Peek {
+            pos: pos(from),
+            slices: from.one_of(&[0, 1, 2, 5, 70]),
+        },
+        3 => Op::StartsWith {
+            n: size(from),
+            wrong: from.below(2) == 1,
+        },
+        4 => Op::SearchEol {
+            from: pos(from),
+            style: from.one_of(&STYLES),
+        },
+        _ => Op::Equals,
+    }
+}
+
+fn search(from: &mut impl Choose) -> Op {
+    let len = from.one_of(&[0, 1, 2, 3, 5, 40]);
+    let needle = match from.below(2) {
+        0 => Needle::Present { at: pos(from), len },
+        _ => Needle::Data(Data {
+            len,
+            seed: from.below(256) as u8,
+        }),
+    };
+    Op::Search {
+        needle,
+        start: pos(from),
+        end: pos(from),
+    }
+}
+
+fn state(from: &mut impl Choose) -> Op {
+    match from.below(8) {
+        0 => Op::Freeze(End::Front),
+        1 => Op::Freeze(End::Back),
+        2 | 3 => Op::Unfreeze(End::Front),
+        4 | 5 => Op::Unfreeze(End::Back),
+        6 => Op::SetMaxLen(Some(size(from))),
+        _ => Op::SetMaxLen(None),
+    }
+}
+
+fn renew(from: &mut impl Choose) -> Op {
+    let by = from.one_of(&[
+        RenewBy::New,
+        RenewBy::WithCapacity,
+        RenewBy::Slice,
+        RenewBy::Vec,
+        RenewBy::Bytes,
+        RenewBy::BytesMut,
+        RenewBy::Collect,
+    ]);
+    let data = data(from);
+    Op::Renew { by, data }
+}
