@@ -22,7 +22,7 @@ pub use deferred::{DeferredQueue, Drained, NoRuntime, QueueClosed, QueueMetrics}
 pub use error::{BufferError, Result};
 pub use relay::{
     HalfClose, OnError, Peer, Progress, Relay, RelayCounters, RelayEnd, RelayError, RelayStream,
-    RelaySummary, Step, copy_bidirectional, relay,
+    RelaySummary, Splice, Step, copy_bidirectional, relay,
 };
 pub use shared::{
     BufferGuard, CallbackHandle, Change, Changed, Changes, Closed, Crossing, InvalidWatermarks,

@@ -6,10 +6,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 use super::{
-    HalfClose, OnError, Progress, RelayCounters, RelayError, RelayStream, RelaySummary,
+    HalfClose, OnError, Progress, RelayCounters, RelayError, RelayStream, RelaySummary, Splice,
     clock::Clock,
     direction::Direction,
     policy::Deadlines,
+    promote::Mode,
     task::{AfterError, Observers, Running, Settings},
 };
 use crate::{buffer::EvBuffer, transport::Finder};
@@ -25,6 +26,7 @@ const DEFAULT_BUFFER: usize = 256 << 10;
 /// | [`half_close`](Self::half_close) | [`HalfClose::Linger`] with 30 s |
 /// | [`idle_timeout`](Self::idle_timeout) | none |
 /// | [`on_error`](Self::on_error) | reset a TCP socket, end any other stream |
+/// | [`splice`](Self::splice) | [`Splice::Auto`] |
 ///
 /// The streams are taken by value, or as `&mut` to have them back afterwards.
 ///
@@ -76,6 +78,7 @@ pub struct Relay<A, B> {
     half_close: HalfClose,
     idle_timeout: Option<Duration>,
     on_error: Option<OnError>,
+    splice: Splice,
     from_a: EvBuffer,
     from_b: EvBuffer,
     observers: Option<Box<Observers>>,
@@ -93,6 +96,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             half_close: HalfClose::default(),
             idle_timeout: None,
             on_error: None,
+            splice: Splice::default(),
             from_a: EvBuffer::new(),
             from_b: EvBuffer::new(),
             observers: None,
@@ -190,6 +194,15 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
+    /// Whether the kernel may move the bytes of bulk flows from socket to socket without copying them.
+    ///
+    /// A flow is spliced after 1 MiB in large reads, until small ones come again. It borrows a pipe while bytes are under
+    /// way; there are at most 32 in the process, and without one bytes are copied.
+    pub fn splice(mut self, mode: Splice) -> Self {
+        self.splice = mode;
+        self
+    }
+
     /// Calls `f` after bytes were written, with the counts so far; the last call has the final ones.
     ///
     /// It runs inside the relay, which waits for it.
@@ -226,16 +239,22 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
 
     /// Moved into the future piece by piece: an `async fn` would keep the settings beside them.
     fn with(self, after_error: impl FnOnce(Option<OnError>) -> AfterError) -> Running<A, B> {
+        let sockets =
+            self.find_a.socket(&self.a).is_some() && self.find_b.socket(&self.b).is_some();
+        let mode = match self.splice {
+            Splice::Auto if sockets => Mode::START,
+            _ => Mode::Never,
+        };
         Running {
             a: self.a,
             b: self.b,
             find_a: self.find_a,
             find_b: self.find_b,
-            a_to_b: Direction::new(self.from_a),
-            b_to_a: Direction::new(self.from_b),
+            a_to_b: Direction::new(self.from_a, mode),
+            b_to_a: Direction::new(self.from_b, mode),
             settings: Settings {
                 high: self.buffer,
-                half_close: self.half_close,
+                close_at_first: self.half_close == HalfClose::Close,
                 after_error: after_error(self.on_error),
             },
             observers: self.observers,

@@ -1,12 +1,19 @@
 //! One direction of a relay: what it holds and what it wants next. No I/O.
 
-use crate::{buffer::EvBuffer, transport::ReadSizer};
+use super::promote::Mode;
+use crate::{
+    buffer::EvBuffer,
+    transport::{Pipe, ReadSizer},
+};
 
 /// From one stream through a chain into the other.
 #[derive(Debug)]
 pub(super) struct Direction {
-    /// What was read and not yet written.
+    /// What was read and not yet written, unless it is in the pipe.
     pub(super) chain: EvBuffer,
+    /// There while the flow is spliced and has bytes under way. It and the chain never hold bytes at once.
+    pub(super) pipe: Option<Pipe>,
+    pub(super) mode: Mode,
     /// Bytes the other side has taken.
     pub(super) written: u64,
     phase: Phase,
@@ -30,7 +37,16 @@ enum Phase {
     Done,
 }
 
-/// What is left to do for a direction whose chain is empty.
+/// What to read next, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// At most so many bytes into the chain.
+    Chain(usize),
+    /// Into the pipe, until it holds so many bytes.
+    Pipe(usize),
+}
+
+/// What is left to do for a direction that holds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settle {
     /// Wait for bytes to read.
@@ -45,13 +61,15 @@ pub(super) enum Settle {
 
 impl Direction {
     /// A direction that begins with the bytes of `chain`.
-    pub(super) fn new(mut chain: EvBuffer) -> Self {
+    pub(super) fn new(mut chain: EvBuffer, mode: Mode) -> Self {
         // The chain is ours from here on, whatever its former owner forbade.
         chain.unfreeze(crate::End::Front);
         chain.unfreeze(crate::End::Back);
         chain.set_max_len(None);
         Self {
             chain,
+            pipe: None,
+            mode,
             written: 0,
             phase: Phase::Open,
             sizer: ReadSizer::default(),
@@ -60,19 +78,30 @@ impl Direction {
         }
     }
 
-    /// How many bytes to read next; `None` while nothing is to be read. `high` is at least one.
+    /// What was read and not yet written, in bytes.
     #[inline]
-    pub(super) fn offer(&mut self, high: usize) -> Option<usize> {
-        let len = self.chain.len();
+    pub(super) fn held(&self) -> usize {
+        self.chain.len() + self.pipe.as_ref().map_or(0, Pipe::len)
+    }
+
+    /// What to read next; `None` while nothing is to be read. `high` is at least one.
+    #[inline]
+    pub(super) fn offer(&mut self, high: usize) -> Option<Offer> {
+        let held = self.held();
         self.full = if self.full {
-            len > high / 2
+            held > high / 2
         } else {
-            len >= high
+            held >= high
         };
         if self.full || self.phase != Phase::Open {
             return None;
         }
-        Some(self.sizer.offer().min(high - len))
+        // What is in the pipe has to leave it before anything is copied, and the other way round.
+        let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
+        if in_pipe || self.mode.is_splicing() && self.chain.is_empty() {
+            return Some(Offer::Pipe(high));
+        }
+        Some(Offer::Chain(self.sizer.offer().min(high - held)))
     }
 
     /// A read that was offered `offered` bytes has put `n` into the chain; none is the end of stream.
@@ -82,10 +111,32 @@ impl Direction {
             self.end();
         } else {
             self.sizer.record(offered, n);
+            self.mode.copied(n);
         }
     }
 
-    /// The other side has taken the first `n` bytes of the chain, which are no longer in it.
+    /// A move has put `n` bytes into the pipe, which may hold `limit`; none is the end of stream.
+    pub(super) fn spliced(&mut self, limit: usize, n: usize) {
+        if n == 0 {
+            self.end();
+        } else if self.held() < limit {
+            // One that was cut short by the limit says nothing about the flow.
+            self.mode.spliced(n);
+        }
+    }
+
+    /// Lets go of what is held for bytes while there are none.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        if self.chain.is_empty() {
+            self.chain.shrink_to_fit();
+        }
+        if self.pipe.as_ref().is_some_and(Pipe::is_empty) {
+            self.pipe = None;
+        }
+    }
+
+    /// The other side has taken the first `n` bytes, which are no longer held.
     #[inline]
     pub(super) fn drained(&mut self, n: usize) {
         self.written += n as u64;
@@ -106,9 +157,10 @@ impl Direction {
     pub(super) fn abandon(&mut self) {
         self.phase = Phase::Done;
         self.chain = EvBuffer::new();
+        self.pipe = None;
     }
 
-    /// The last step for an empty chain was taken.
+    /// The last step was taken.
     pub(super) fn finish(&mut self) {
         self.phase = Phase::Done;
     }
@@ -121,7 +173,7 @@ impl Direction {
         self.phase == Phase::Done
     }
 
-    /// What to do once the chain is empty and flushed.
+    /// What to do once nothing is held and all is flushed.
     #[inline]
     pub(super) fn settle(&self) -> Settle {
         match self.phase {
@@ -137,46 +189,58 @@ impl Direction {
 mod tests {
     use super::*;
 
+    fn copy(offer: Option<Offer>) -> Option<usize> {
+        offer.map(|offer| match offer {
+            Offer::Chain(n) => n,
+            Offer::Pipe(_) => panic!("nothing is spliced here"),
+        })
+    }
+
     fn holding(len: usize) -> Direction {
-        Direction::new(EvBuffer::from(vec![0; len]))
+        Direction::new(EvBuffer::from(vec![0; len]), Mode::START)
     }
 
     #[test]
     fn reading_stops_at_the_limit_and_goes_on_at_half_of_it() {
         let mut direction = holding(7);
-        assert_eq!(direction.offer(8), Some(1), "never more than fits");
+        assert_eq!(copy(direction.offer(8)), Some(1), "never more than fits");
         direction.chain.add(&[0]).unwrap();
         for (drain, offer) in [(0, None), (3, None), (1, Some(4)), (2, Some(6))] {
             direction.chain.drain(drain).unwrap();
-            assert_eq!(direction.offer(8), offer, "{} bytes", direction.chain.len());
+            assert_eq!(
+                copy(direction.offer(8)),
+                offer,
+                "{} bytes",
+                direction.chain.len()
+            );
         }
     }
 
     #[test]
     fn a_limit_of_one_byte_reads_byte_by_byte() {
         let mut direction = holding(0);
-        assert_eq!(direction.offer(1), Some(1));
+        assert_eq!(copy(direction.offer(1)), Some(1));
         direction.chain.add(&[0]).unwrap();
-        assert_eq!(direction.offer(1), None);
+        assert_eq!(copy(direction.offer(1)), None);
         direction.chain.drain(1).unwrap();
-        assert_eq!(direction.offer(1), Some(1));
+        assert_eq!(copy(direction.offer(1)), Some(1));
     }
 
     #[test]
     fn initial_bytes_beyond_the_limit_are_written_before_anything_is_read() {
         let mut direction = holding(100);
-        assert_eq!(direction.offer(8), None);
+        assert_eq!(copy(direction.offer(8)), None);
         direction.chain.drain(95).unwrap();
-        assert_eq!(direction.offer(8), None);
+        assert_eq!(copy(direction.offer(8)), None);
         direction.chain.drain(1).unwrap();
-        assert_eq!(direction.offer(8), Some(4));
+        assert_eq!(copy(direction.offer(8)), Some(4));
     }
 
     #[test]
     fn after_the_end_nothing_is_read_and_the_end_is_sent_once() {
         let mut direction = holding(0);
         direction.filled(2048, 0);
-        assert_eq!(direction.offer(8), None);
+        assert_eq!(copy(direction.offer(8)), None);
         assert_eq!(direction.settle(), Settle::Shutdown);
         direction.finish();
         direction.end();
@@ -201,8 +265,19 @@ mod tests {
         chain.set_max_len(Some(3));
         chain.freeze(crate::End::Front);
         chain.freeze(crate::End::Back);
-        let mut direction = Direction::new(chain);
+        let mut direction = Direction::new(chain, Mode::Never);
         assert_eq!(direction.chain.drain(2), Ok(2));
         assert_eq!(direction.chain.add(&[0; 9]), Ok(()));
+    }
+
+    #[test]
+    fn a_spliced_flow_reads_into_the_pipe_once_the_chain_is_empty() {
+        let mut direction = holding(3);
+        direction.mode = Mode::Splicing(0);
+        assert_eq!(direction.offer(8), Some(Offer::Chain(5)));
+        direction.chain.drain(3).unwrap();
+        assert_eq!(direction.offer(8), Some(Offer::Pipe(8)));
+        direction.spliced(8, 0);
+        assert_eq!(direction.offer(8), None);
     }
 }

@@ -8,7 +8,8 @@
 //! spawns nothing and knows no lock.
 //!
 //! A [`TcpStream`](tokio::net::TcpStream) or [`UnixStream`](tokio::net::UnixStream), by value or as `&mut`, is
-//! recognised and read with one system call for many segments. One limit is shared with Tokio's own reads: bytes behind
+//! recognised and read with one system call for many segments; between two of them bulk flows are spliced on Linux
+//! ([`Splice`]). One limit is shared with Tokio's own reads: bytes behind
 //! an urgent mark (`MSG_OOB`) that were queued already wait for the next byte, the end of stream or a time limit.
 
 mod builder;
@@ -17,6 +18,7 @@ mod counters;
 mod direction;
 mod outcome;
 mod policy;
+mod promote;
 mod pump;
 mod task;
 
@@ -27,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use builder::Relay;
 pub use counters::RelayCounters;
 pub use outcome::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step};
-pub use policy::{HalfClose, OnError};
+pub use policy::{HalfClose, OnError, Splice};
 
 /// A stream that can be relayed, by value or as `&mut`.
 pub trait RelayStream: AsyncRead + AsyncWrite + Unpin {}

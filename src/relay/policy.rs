@@ -43,6 +43,17 @@ pub enum OnError {
     Fin,
 }
 
+/// Whether the kernel may move the bytes of bulk flows without copying them through the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Splice {
+    /// Where it can: on Linux, from socket to socket, once a flow has proved to be bulk, and for as long as it is. The
+    /// default.
+    #[default]
+    Auto,
+    /// Not at all.
+    Never,
+}
+
 /// When a relay in which nothing moves has to end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {

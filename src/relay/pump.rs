@@ -14,9 +14,9 @@ use tokio::{
 
 use super::{
     Step,
-    direction::{Direction, Settle},
+    direction::{Direction, Offer, Settle},
 };
-use crate::transport::{self, Finder};
+use crate::transport::{self, Finder, Spliced};
 
 /// Reads and writes of one direction in one poll, before other tasks have their turn.
 const ROUNDS_PER_POLL: u32 = 16;
@@ -88,9 +88,7 @@ where
                 turn.moved = read + written > 0;
                 if turn.moved {
                     budget.made_progress();
-                    if self.direction.chain.is_empty() {
-                        self.direction.chain.shrink_to_fit();
-                    }
+                    self.direction.rest();
                 }
                 self.settle(cx)?;
                 return Ok(turn);
@@ -107,33 +105,62 @@ where
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let Some(offered) = self.direction.offer(self.high) else {
-            return Ok(Moved::Nothing);
-        };
+        let direction = &mut *self.direction;
         let End { stream, finder } = &mut self.from;
-        let chain = &mut self.direction.chain;
-        let moved = Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
-        if let Moved::Bytes(n) = moved {
-            self.direction.filled(offered, n);
+        match direction.offer(self.high) {
+            None => Ok(Moved::Nothing),
+            Some(Offer::Chain(offered)) => {
+                let chain = &mut direction.chain;
+                let moved =
+                    Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
+                if let Moved::Bytes(n) = moved {
+                    direction.filled(offered, n);
+                }
+                Ok(moved)
+            }
+            Some(Offer::Pipe(limit)) => {
+                let pipe = &mut direction.pipe;
+                match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
+                    Poll::Ready(Ok(Spliced::Bytes(n))) => {
+                        direction.spliced(limit, n);
+                        Ok(Moved::Bytes(n))
+                    }
+                    Poll::Ready(Ok(Spliced::Full)) => Ok(Moved::Nothing),
+                    Poll::Ready(Ok(Spliced::Refused)) => {
+                        direction.mode.refused();
+                        Ok(Moved::Again)
+                    }
+                    Poll::Ready(Err(error)) => Moved::from(Poll::Ready(Err(error))),
+                    Poll::Pending => Ok(Moved::Waits),
+                }
+            }
         }
-        Ok(moved)
     }
 
     fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let chain = &mut self.direction.chain;
-        if chain.is_empty() {
-            return Ok(Moved::Nothing);
-        }
+        let direction = &mut *self.direction;
         let End { stream, finder } = &mut self.to;
-        let moved = Moved::from(transport::poll_drain(
-            cx,
-            *stream,
-            *finder,
-            chain,
-            BYTES_PER_POLL,
-        ))?;
+        let moved = if !direction.chain.is_empty() {
+            let chain = &mut direction.chain;
+            transport::poll_drain(cx, *stream, *finder, chain, BYTES_PER_POLL)
+        } else if let Some(pipe) = direction.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
+            match transport::poll_splice_out(cx, &**stream, *finder, pipe) {
+                Poll::Ready(Ok(None)) => {
+                    pipe.rescue(&mut direction.chain)?;
+                    direction.mode.refused();
+                    return Ok(Moved::Again);
+                }
+                Poll::Ready(Ok(Some(0))) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(Some(n))) => Poll::Ready(Ok(n)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            }
+        } else {
+            return Ok(Moved::Nothing);
+        };
+        let moved = Moved::from(moved)?;
         if let Moved::Bytes(n) = moved {
-            self.direction.drained(n);
+            direction.drained(n);
         }
         Ok(moved)
     }
@@ -141,7 +168,7 @@ where
     /// Flushes what was written before there was nothing to do, and ends the stream if it is time.
     fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), (Step, io::Error)> {
         let direction = &mut *self.direction;
-        if !direction.chain.is_empty() {
+        if direction.held() > 0 {
             return Ok(());
         }
         let mut to = Pin::new(&mut *self.to.stream);

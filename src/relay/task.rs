@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    HalfClose, OnError, Peer, Progress, RelayCounters, RelayEnd, RelayError, RelayStream,
-    RelaySummary, Step,
+    OnError, Peer, Progress, RelayCounters, RelayEnd, RelayError, RelayStream, RelaySummary, Step,
     clock::Clock,
     direction::Direction,
     pump::{End, Pump, Turn},
@@ -30,7 +29,8 @@ pub(super) enum AfterError {
 pub(super) struct Settings {
     /// The most bytes to hold each way, at least one.
     pub(super) high: usize,
-    pub(super) half_close: HalfClose,
+    /// The first end of stream ends both directions.
+    pub(super) close_at_first: bool,
     pub(super) after_error: AfterError,
 }
 
@@ -150,7 +150,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return false;
         }
         self.clock.deadlines.half_closed();
-        if a_to_b == b_to_a || self.settings.half_close != HalfClose::Close {
+        if a_to_b == b_to_a || !self.settings.close_at_first {
             return false;
         }
         self.stopped = true;
@@ -288,5 +288,62 @@ mod tests {
     fn a_relay_of_two_sockets_is_small() {
         let size = size_of::<Running<TcpStream, TcpStream>>();
         assert!(size <= 512, "{size} bytes");
+    }
+
+    #[cfg(target_os = "linux")]
+    mod splice {
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::UnixStream,
+        };
+
+        use crate::{
+            relay::{Relay, Splice},
+            transport::{Pipe, one_at_a_time},
+        };
+
+        /// Whether a relay splices after `len` bytes in pieces of `piece`, and what it holds when they have passed.
+        async fn splices(mode: Splice, len: usize, piece: usize) -> bool {
+            let (mut left, a) = UnixStream::pair().unwrap();
+            let (mut right, b) = UnixStream::pair().unwrap();
+            let mut running = Relay::new(a, b).splice(mode).run_until_error();
+            let traffic = async {
+                let (data, mut received) = (vec![1; piece], vec![0; piece]);
+                for _ in 0..len / piece {
+                    let (sent, got) =
+                        tokio::join!(left.write_all(&data), right.read_exact(&mut received));
+                    sent.and(got.map(drop)).unwrap();
+                }
+                // Lets the relay find that there is no more.
+                tokio::task::yield_now().await;
+            };
+            tokio::select! {
+                biased;
+                _ = &mut running => panic!("nobody has ended"),
+                () = traffic => {}
+            }
+            assert!(running.a_to_b.pipe.is_none(), "an idle relay keeps no pipe");
+            assert!(
+                !running.b_to_a.mode.is_splicing(),
+                "each direction is judged for itself"
+            );
+            running.a_to_b.mode.is_splicing()
+        }
+
+        #[tokio::test]
+        async fn bulk_is_spliced_and_small_messages_are_not() {
+            let _all = one_at_a_time();
+            assert!(splices(Splice::Auto, 4 << 20, 100_000).await);
+            assert!(!splices(Splice::Auto, 4 << 20, 1_000).await);
+            assert!(!splices(Splice::Never, 4 << 20, 100_000).await);
+        }
+
+        #[tokio::test]
+        async fn without_a_pipe_bytes_are_copied() {
+            let _all = one_at_a_time();
+            let all: Vec<Pipe> = std::iter::from_fn(Pipe::lease).collect();
+            assert!(!all.is_empty());
+            splices(Splice::Auto, 8 << 20, 100_000).await;
+        }
     }
 }

@@ -13,6 +13,11 @@ mod sendfile;
 mod sizer;
 #[cfg(feature = "net")]
 mod socket;
+#[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+mod splice;
+#[cfg(not(all(feature = "net", any(target_os = "linux", target_os = "android"))))]
+#[path = "no_splice.rs"]
+mod splice;
 
 use std::{
     io,
@@ -24,6 +29,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use detect::Finder;
 pub(crate) use sizer::ReadSizer;
+pub(crate) use splice::Pipe;
+#[cfg(all(test, feature = "net", target_os = "linux"))]
+pub(crate) use splice::one_at_a_time;
 
 use crate::buffer::EvBuffer;
 
@@ -66,5 +74,45 @@ pub(crate) fn poll_drain<S: AsyncWrite + Unpin>(
     match written {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => written,
+    }
+}
+
+/// What came of an attempt to move bytes into a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spliced {
+    /// So many; none at the end of stream.
+    Bytes(usize),
+    /// The pipe takes no more before something has left it.
+    Full,
+    /// There is no pipe to be had, or the kernel does not splice from this stream. Copying still works.
+    Refused,
+}
+
+/// Moves what `stream` has received to the pipe in `slot`, up to `limit` bytes in it.
+///
+/// A pipe is leased when there is something to move. `Pending` means that the socket is empty, and the pipe, too.
+pub(crate) fn poll_splice_in<S>(
+    cx: &mut Context<'_>,
+    stream: &S,
+    finder: Finder<S>,
+    slot: &mut Option<Pipe>,
+    limit: usize,
+) -> Poll<io::Result<Spliced>> {
+    match finder.socket(stream) {
+        Some(socket) => socket.poll_splice_in(cx, slot, limit),
+        None => Poll::Ready(Ok(Spliced::Refused)),
+    }
+}
+
+/// Moves what `pipe`, which is not empty, holds to `stream`; `None` if that cannot be spliced to.
+pub(crate) fn poll_splice_out<S>(
+    cx: &mut Context<'_>,
+    stream: &S,
+    finder: Finder<S>,
+    pipe: &mut Pipe,
+) -> Poll<io::Result<Option<usize>>> {
+    match finder.socket(stream) {
+        Some(socket) => socket.poll_splice_out(cx, pipe),
+        None => Poll::Ready(Ok(None)),
     }
 }

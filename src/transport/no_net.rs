@@ -10,9 +10,9 @@ use std::{
 use crate::buffer::EvBuffer;
 
 /// The socket of a stream, which no stream has.
-pub(crate) struct Socket(Infallible);
+pub(crate) struct Socket<'a>(Infallible, PhantomData<&'a ()>);
 
-impl Socket {
+impl Socket<'_> {
     pub(crate) fn poll_recv(
         self,
         _: &mut Context<'_>,
@@ -42,7 +42,7 @@ impl<S> Finder<S> {
     }
 
     #[inline]
-    pub(crate) fn socket(&self, _: &S) -> Option<Socket> {
+    pub(crate) fn socket(&self, _: &S) -> Option<Socket<'_>> {
         None
     }
 

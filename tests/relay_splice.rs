@@ -1,0 +1,231 @@
+//! Flows that are spliced and copied by turns: no byte is lost, held back or out of order at any change.
+
+#![cfg(all(feature = "net", target_os = "linux"))]
+
+use std::{io, sync::LazyLock, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_evbuffer::{EvBuffer, OnError, Relay, RelayEnd, RelayStream, Splice, relay};
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    let (accepted, connected) = (accepted.unwrap().0, connected.unwrap());
+    accepted.set_nodelay(true).unwrap();
+    connected.set_nodelay(true).unwrap();
+    (accepted, connected)
+}
+
+/// What stands at `from` and behind it in each stream; its period is no multiple of any buffer's length.
+fn bytes(from: usize, len: usize) -> Vec<u8> {
+    static PERIOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..99_991_u64)
+            .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .collect()
+    });
+    let (mut bytes, mut at) = (Vec::with_capacity(len), from % PERIOD.len());
+    while bytes.len() < len {
+        let rest = &PERIOD[at..];
+        bytes.extend_from_slice(&rest[..rest.len().min(len - bytes.len())]);
+        at = 0;
+    }
+    bytes
+}
+
+/// The end of a relayed connection that remembers how far its streams have come.
+struct End<S> {
+    stream: S,
+    sent: usize,
+    received: usize,
+}
+
+impl<S: RelayStream> End<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    async fn send(&mut self, len: usize) {
+        let data = bytes(self.sent, len);
+        self.stream.write_all(&data).await.unwrap();
+        self.sent += len;
+    }
+
+    async fn receive(&mut self, len: usize) {
+        let mut data = vec![0; len];
+        self.stream.read_exact(&mut data).await.unwrap();
+        assert!(
+            data == bytes(self.received, len),
+            "other bytes from {} on",
+            self.received
+        );
+        self.received += len;
+    }
+
+    /// Receives to the end of the stream.
+    async fn receive_rest(&mut self) -> io::Result<()> {
+        let mut data = vec![0; 100_000];
+        loop {
+            let n = self.stream.read(&mut data).await?;
+            assert!(
+                data[..n] == bytes(self.received, n),
+                "other bytes from {} on",
+                self.received
+            );
+            self.received += n;
+            if n == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Bulk, then questions and answers, and again: each answer must come before the next question is asked.
+async fn check_changes<S: RelayStream>(mut left: End<S>, mut right: End<S>) {
+    for round in 0..4 {
+        let bulk = 3_000_000 + round;
+        tokio::join!(left.send(bulk), right.receive(bulk));
+        for len in [1, 64, 3000, 1, 20_000] {
+            tokio::join!(left.send(len), right.receive(len));
+            tokio::join!(right.send(len), left.receive(len));
+        }
+        tokio::join!(right.send(bulk), left.receive(bulk));
+    }
+    left.stream.shutdown().await.unwrap();
+    right.receive_rest().await.unwrap();
+    right.stream.shutdown().await.unwrap();
+    left.receive_rest().await.unwrap();
+    assert_eq!((left.sent, right.sent), (right.received, left.received));
+}
+
+#[tokio::test]
+async fn no_byte_is_lost_or_held_back_when_a_flow_changes_its_nature() {
+    for splice in [Splice::Auto, Splice::Never] {
+        for swapped in [false, true] {
+            let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+            let (a, b) = if swapped { (b, a) } else { (a, b) };
+            let relaying = tokio::spawn(Relay::new(a, b).splice(splice).run());
+            check_changes(End::new(left), End::new(right)).await;
+            let summary = relaying.await.unwrap().unwrap();
+            assert_eq!(summary.reason, RelayEnd::Eof);
+            assert_eq!(summary.a_to_b, summary.b_to_a);
+        }
+    }
+}
+
+#[tokio::test]
+async fn unix_sockets_are_spliced_too() {
+    let (left, a) = UnixStream::pair().unwrap();
+    let (right, b) = UnixStream::pair().unwrap();
+    let relaying = tokio::spawn(relay(a, b));
+    check_changes(End::new(left), End::new(right)).await;
+    relaying.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn initial_bytes_leave_before_what_is_spliced() {
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    let from_a = EvBuffer::from(bytes(0, 50_000));
+    let relaying = tokio::spawn(Relay::new(a, b).initial(from_a, EvBuffer::new()).run());
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    left.sent = 50_000;
+    tokio::join!(left.send(4_000_000), right.receive(4_050_000));
+    drop((left, right));
+    relaying.await.unwrap().unwrap();
+}
+
+/// The source ends while the sink has not begun to read: what is in the pipe then still arrives.
+#[tokio::test]
+async fn an_end_of_stream_does_not_overtake_what_is_in_the_pipe() {
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(relay(a, b));
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    tokio::join!(left.send(2_000_000), right.receive(2_000_000));
+    let send = async {
+        left.send(8_000_000).await;
+        left.stream.shutdown().await.unwrap();
+    };
+    let read = async {
+        // Slowly, so that all buffers on the way fill up.
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            right.receive(1000).await;
+        }
+        right.receive_rest().await.unwrap();
+        assert_eq!(right.received, 10_000_000);
+    };
+    tokio::join!(send, read);
+    drop((left, right));
+    relaying.await.unwrap().unwrap();
+}
+
+/// Small pieces use up the pipe's slots long before its bytes; that must not be taken for an empty socket.
+#[tokio::test]
+async fn a_pipe_full_of_small_pieces_is_not_an_empty_socket() {
+    let (left, a) = UnixStream::pair().unwrap();
+    let (right, b) = UnixStream::pair().unwrap();
+    let relaying = tokio::spawn(relay(a, b));
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    tokio::join!(left.send(3_000_000), right.receive(3_000_000));
+    let small = async {
+        for _ in 0..3000 {
+            left.send(7).await;
+        }
+        left.stream.shutdown().await.unwrap();
+    };
+    let read = async {
+        tokio::task::yield_now().await;
+        right.receive_rest().await.unwrap();
+        assert_eq!(right.received, 3_021_000);
+    };
+    tokio::join!(small, read);
+    drop((left, right));
+    relaying.await.unwrap().unwrap();
+}
+
+/// The source is reset while the sink stands still: what was taken is delivered, and the counts are exact.
+#[tokio::test]
+async fn a_reset_while_the_pipe_holds_bytes_is_told_with_exact_counts() {
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(Relay::new(a, b).on_error(OnError::Fin).run());
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    tokio::join!(left.send(2_000_000), right.receive(2_000_000));
+    // Until nothing goes on any more.
+    let data = bytes(left.sent, 64 << 20);
+    let stuck = tokio::time::timeout(Duration::from_millis(200), left.stream.write_all(&data));
+    stuck.await.expect_err("more than all buffers hold");
+    socket2::SockRef::from(&left.stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(left);
+
+    right.receive_rest().await.unwrap();
+    drop(right.stream);
+    let failed = relaying.await.unwrap().unwrap_err();
+    assert_eq!(failed.summary.a_to_b, right.received as u64);
+    assert!(right.received > 2_000_000);
+}
+
+/// A dropped relay takes the bytes in its pipe with it; no later flow may get them.
+#[tokio::test]
+async fn bytes_of_a_dropped_relay_never_show_up_in_another() {
+    for _ in 0..40 {
+        let ((mut left, a), (_right, b)) = (tcp_pair().await, tcp_pair().await);
+        let relaying = tokio::spawn(relay(a, b));
+        let sending = left.write_all(&[0xEE; 64 << 20]);
+        let _ = tokio::time::timeout(Duration::from_millis(5), sending).await;
+        relaying.abort();
+        assert!(relaying.await.unwrap_err().is_cancelled());
+    }
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = tokio::spawn(relay(a, b));
+    check_changes(End::new(left), End::new(right)).await;
+    relaying.await.unwrap().unwrap();
+}
