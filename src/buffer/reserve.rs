@@ -11,6 +11,9 @@ use crate::{
 /// The most new blocks of one reservation: what one vectored system call takes with ease.
 const BLOCKS_MAX: usize = 64;
 
+/// The most bytes of one reservation. More is not asked of the allocator, which might promise it block by block.
+const RESERVE_MAX: usize = (1_usize << 30).saturating_mul(BLOCKS_MAX);
+
 impl EvBuffer {
     /// Reserves room for at least `n` bytes at the back, in one or several slices.
     ///
@@ -77,10 +80,16 @@ impl EvBuffer {
             n,
             self.tail.charge(),
         )?)?];
-        Ok(Reservation::new(self, 0, fresh))
+        let mut room = Reservation::new(self, 0, fresh);
+        // The block may be larger.
+        room.capacity = n;
+        Ok(room)
     }
 
     fn fresh_blocks(&self, n: usize) -> Result<Vec<Owned>> {
+        if n > RESERVE_MAX {
+            return Err(BufferError::TooLarge);
+        }
         let each = n
             .div_ceil(BLOCKS_MAX)
             .max(size::sizes().block)

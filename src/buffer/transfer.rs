@@ -36,8 +36,9 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        self.check_growth(End::Back, n)?;
+        // Both freezes count before any limit.
         src.check_not_frozen(End::Front)?;
+        self.check_growth(End::Back, n)?;
         self.take_all(src);
         Ok(n)
     }
@@ -100,8 +101,9 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        self.check_growth(End::Front, n)?;
+        // Both freezes count before any limit.
         src.check_not_frozen(End::Front)?;
+        self.check_growth(End::Front, n)?;
         if n < size::sizes().copy_threshold
             && src.segments() == 1
             && self.prepend_short(src.first_in_memory())
@@ -138,8 +140,9 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        dst.check_growth(End::Back, n)?;
+        // Both freezes count before any limit.
         self.check_not_frozen(End::Front)?;
+        dst.check_growth(End::Back, n)?;
         if n == self.len() {
             dst.take_all(self);
             return Ok(n);

@@ -1,0 +1,96 @@
+//! How much comes in at most: by the call, by the limit of the buffer, by what can be had at all.
+
+use std::{
+    io::Read,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio_evbuffer::{BufferError, End, EvBuffer};
+
+/// A stream without end.
+struct Endless;
+
+impl Read for Endless {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        out.fill(b'.');
+        Ok(out.len())
+    }
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let n = out.remaining();
+        out.put_slice(&vec![b'.'; n]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The first read of a buffer goes into a new block, which may be larger than what was asked for.
+#[test]
+fn one_read_never_brings_more_than_its_maximum() {
+    for max in [1, 2, 63, 65, 511, 1000, 4097, 16_385, 70_000] {
+        for before in [0, 1, 63, 64, 100, 16_384] {
+            let data = vec![b'-'; before];
+            let mut buffer = EvBuffer::from(data.as_slice());
+            let read = buffer.read_from(&mut Endless, max).unwrap();
+            assert!((1..=max).contains(&read), "{read} of at most {max}");
+            assert_eq!(buffer.len(), before + read);
+
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(read) = buffer.poll_read_from(&mut cx, Pin::new(&mut Endless), max)
+            else {
+                panic!("an endless stream has something to give");
+            };
+            assert!((1..=max).contains(read.as_ref().unwrap()), "{read:?}");
+        }
+    }
+}
+
+#[test]
+fn a_read_stops_exactly_at_the_limit() {
+    let mut buffer = EvBuffer::new();
+    buffer.set_max_len(Some(100));
+    buffer.add(b"ten bytes.").unwrap();
+    let mut read = 0;
+    while read < 90 {
+        read += buffer.read_from(&mut Endless, usize::MAX).unwrap();
+    }
+    assert_eq!(buffer.len(), 100);
+    let error = buffer.read_from(&mut Endless, 1).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+}
+
+/// Freezes are looked at before limits, on either side of a move.
+#[test]
+fn a_frozen_source_is_told_before_a_full_destination() {
+    let mut source = EvBuffer::from(&b"source"[..]);
+    source.freeze(End::Front);
+    let mut full = EvBuffer::from(&b"full"[..]);
+    full.set_max_len(Some(4));
+    let frozen = Err(BufferError::Frozen(End::Front));
+    assert_eq!(full.add_buffer(&mut source), frozen);
+    assert_eq!(full.prepend_buffer(&mut source), frozen);
+    assert_eq!(source.remove_buffer(&mut full, 2), frozen);
+    assert!(source == b"source"[..] && full == b"full"[..]);
+}
+
+/// The allocator may promise any amount of memory as long as it is asked for in pieces.
+#[test]
+fn sizes_that_cannot_be_had_are_errors_and_change_nothing() {
+    let absurd = (0..16).map(|shift| usize::MAX >> shift);
+    for n in absurd.chain([isize::MAX as usize + 1, usize::MAX - 3]) {
+        let mut buffer = EvBuffer::from(&b"data"[..]);
+        let held = buffer.capacity();
+        assert_eq!(buffer.reserve(n).map(drop), Err(BufferError::TooLarge));
+        assert_eq!(buffer.expand(n), Err(BufferError::TooLarge));
+        assert_eq!(buffer.drain(0), Ok(0));
+        assert_eq!((buffer.len(), buffer.capacity()), (4, held));
+        assert!(EvBuffer::with_capacity(n).is_empty());
+    }
+}
