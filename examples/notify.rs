@@ -80,7 +80,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sums up all changes, from the moment the stream was made until the buffer is closed and empty.
+/// Sums up all changes, from the moment the stream was made until the buffer is closed.
 async fn keep_books(mut changes: Changes) -> (u64, u64) {
     let mut sums = (0, 0);
     while let Some(change) = changes.next().await {
