@@ -88,24 +88,22 @@ impl Flags {
 /// Made when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Ext {
-    max_len: Option<usize>,
-    place: Place,
     /// Bytes ever prepended and removed, since the buffer became part of a shared one.
     prepended: u64,
     removed: u64,
+    /// Which shared buffer marked this one, and when: no two marks have the same number.
+    token: u64,
+    /// Where in memory it lay then.
+    ///
+    /// A buffer that was moved out (`mem::take` through a guard) takes its marks along; that it no longer lies where it
+    /// was marked tells that they mean nothing any more.
+    address: usize,
+    /// The shared buffer has to look: something is parked, or the limit is another.
+    attention: bool,
+    max_len: Option<usize>,
     shown: Shown,
     /// Foreign memory to be released once the lock is open.
     parked: Vec<Bytes>,
-}
-
-/// Which shared buffer holds this one, and where in memory.
-///
-/// A buffer that was moved out (`mem::take` through a guard) takes its marks along; that it no longer lies where it was
-/// marked tells that they mean nothing any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    address: usize,
-    token: u64,
 }
 
 /// The range of bytes that a reader has been shown and has not yet consumed.
@@ -126,14 +124,15 @@ impl Shown {
 
 /// What a shared buffer asks of the one it holds.
 impl EvBuffer {
-    /// Marks this buffer as part of the shared one that `token` names. Of what was ever prepended and removed there, it
-    /// is given the totals; what is owed to an earlier owner is dropped.
+    /// Marks this buffer, in its place, as part of a shared one. Of what was ever prepended and removed there, it is given
+    /// the totals. `token` is a number that no other buffer was marked with.
     pub(crate) fn attach(&mut self, token: u64, prepended: u64, removed: u64) {
         let address = self.address();
         let ext = self.ext_mut();
-        ext.place = Place { address, token };
+        (ext.token, ext.address) = (token, address);
         (ext.prepended, ext.removed) = (prepended, removed);
         ext.shown = Shown::default();
+        ext.attention = true;
         self.flags.remove(Flags::OWNER);
         self.flags.insert(Flags::SHARED);
     }
@@ -144,14 +143,18 @@ impl EvBuffer {
         self.take_parked()
     }
 
-    /// Whether this is still the buffer that [`attach`](Self::attach) marked with `token`, in its place.
+    /// Whether this is still the buffer that was marked with `token`.
     #[inline]
     pub(crate) fn is_attached(&self, token: u64) -> bool {
-        let place = Place {
-            address: self.address(),
-            token,
-        };
-        self.ext.as_ref().is_some_and(|ext| ext.place == place)
+        self.ext.as_ref().is_some_and(|ext| ext.token == token)
+    }
+
+    /// Whether it is, and there is nothing about it but the contents that the shared buffer has to look at.
+    #[inline]
+    pub(crate) fn is_unremarkable(&self, token: u64) -> bool {
+        self.ext
+            .as_ref()
+            .is_some_and(|ext| ext.token == token && !ext.attention)
     }
 
     /// Bytes ever prepended, and bytes ever removed.
@@ -163,21 +166,26 @@ impl EvBuffer {
         }
     }
 
-    #[inline]
-    pub(crate) fn has_parked(&self) -> bool {
-        self.ext.as_ref().is_some_and(|ext| !ext.parked.is_empty())
-    }
-
     /// What was released under the lock and must be dropped after it.
     pub(crate) fn take_parked(&mut self) -> Vec<Bytes> {
-        self.ext
-            .as_mut()
-            .map_or_else(Vec::new, |ext| mem::take(&mut ext.parked))
+        match &mut self.ext {
+            Some(ext) => {
+                ext.attention = false;
+                mem::take(&mut ext.parked)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Has the shared buffer look, though the contents may be the same.
+    pub(crate) fn call_attention(&mut self) {
+        self.ext_mut().attention = true;
     }
 
     /// Has `bytes` released with whatever this buffer released under the lock.
     pub(crate) fn park(&mut self, bytes: Vec<Bytes>) {
         self.ext_mut().parked.extend(bytes);
+        self.call_attention();
     }
 
     pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {
@@ -252,9 +260,7 @@ impl EvBuffer {
     /// Whether the marks of a shared buffer mean anything here.
     pub(super) fn is_in_place(&self) -> bool {
         let address = self.address();
-        self.ext
-            .as_ref()
-            .is_some_and(|ext| ext.place.address == address)
+        self.ext.as_ref().is_some_and(|ext| ext.address == address)
     }
 
     /// Whether one of `marks`, set by the owner of a shared buffer, holds.
@@ -265,7 +271,9 @@ impl EvBuffer {
 
     pub(super) fn set_limit(&mut self, max: Option<usize>) {
         if max.is_some() || self.ext.is_some() {
-            self.ext_mut().max_len = max;
+            let ext = self.ext_mut();
+            ext.max_len = max;
+            ext.attention = true;
         }
         self.flags.set(Flags::LIMITED, max.is_some());
     }
@@ -278,6 +286,7 @@ impl EvBuffer {
     pub(super) fn release_foreign(&mut self, bytes: Bytes) {
         if self.owner_says(Flags::SHARED) {
             self.ext_mut().parked.push(bytes);
+            self.call_attention();
         }
     }
 

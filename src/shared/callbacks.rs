@@ -64,6 +64,12 @@ impl Call {
     }
 }
 
+/// A delivery of inline callbacks: the next call, and where it stands. Whoever has it goes on until there is none.
+pub(super) struct Delivery {
+    pub(super) call: Call,
+    pub(super) cursor: Cursor,
+}
+
 /// Where the delivery of inline callbacks stands.
 #[derive(Default)]
 pub(super) struct Cursor {
@@ -141,9 +147,16 @@ impl Callbacks {
         self.next_change(Kind::Deferred, last, now)
     }
 
-    /// Begins a delivery, unless another call is at it.
-    pub(super) fn begin_delivery(&mut self) -> bool {
-        !std::mem::replace(&mut self.delivering, true)
+    /// Begins a delivery, which no other call is at.
+    pub(super) fn begin_delivery(
+        &mut self,
+        gauge: &mut Gauge,
+        now: Totals,
+    ) -> Option<Box<Delivery>> {
+        self.delivering = true;
+        let mut cursor = Cursor::default();
+        let call = self.next_inline(&mut cursor, gauge, now)?;
+        Some(Box::new(Delivery { call, cursor }))
     }
 
     /// The next inline callback that has something to be told: crossings in order, then changes, both in the order of

@@ -7,13 +7,10 @@ use std::{
 
 use super::{
     Inner, SharedEvBuffer,
-    callbacks::{Call, Callback, Cursor},
+    callbacks::{Call, Callback, Cursor, Delivery},
     state::State,
 };
-use crate::{
-    deferred::{Deferred, DeferredQueue, Runner, Source, contain},
-    sync::LockGuard,
-};
+use crate::deferred::{Deferred, DeferredQueue, Runner, Source, contain};
 
 /// Removes its callback when it is dropped, had from [`SharedEvBuffer::on_change`] and the like.
 ///
@@ -104,40 +101,36 @@ impl SharedEvBuffer {
         state.rare_mut().queue.get_or_insert(queue);
     }
 
-    /// Calls the inline callbacks that have something to be told, unless another call is at it, which then does so.
-    pub(super) fn deliver(&self) {
-        let mut state = self.inner.state.lock();
-        if !state.rare_mut().callbacks.begin_delivery() {
-            return;
-        }
-        let mut cursor = Cursor::default();
-        while let Some(call) = state.next_inline(&mut cursor) {
-            drop(state);
-            self.call(call);
-            state = self.inner.state.lock();
+    /// Calls the inline callbacks that have something to be told, also what comes meanwhile.
+    pub(super) fn deliver(&self, delivery: Delivery) {
+        let Delivery {
+            mut call,
+            mut cursor,
+        } = delivery;
+        loop {
+            if !contain("an inline callback", || call.make(self))
+                && let Some(queue) = self.queue()
+            {
+                queue.count_panic();
+            }
+            let (removed, next) = {
+                let mut state = self.inner.state.lock();
+                (state.put_back(call), state.next_inline(&mut cursor))
+            };
+            discard(removed);
+            match next {
+                Some(next) => call = next,
+                None => return,
+            }
         }
     }
-
-    fn call(&self, mut call: Call) {
-        if !contain("an inline callback", || call.make(self))
-            && let Some(queue) = self.queue()
-        {
-            queue.count_panic();
-        }
-        self.put_back(call);
-    }
-
-    fn put_back(&self, call: Call) {
-        let removed = put_back(self.inner.state.lock(), call);
-        discard(removed);
-    }
-}
-
-fn put_back(mut state: LockGuard<'_, State>, call: Call) -> Option<Callback> {
-    state.rare_mut().callbacks.put_back(call.id, call.callback)
 }
 
 impl State {
+    fn put_back(&mut self, call: Call) -> Option<Callback> {
+        self.rare_mut().callbacks.put_back(call.id, call.callback)
+    }
+
     fn next_inline(&mut self, cursor: &mut Cursor) -> Option<Call> {
         let now = self.totals();
         let rare = self.rare_mut();
@@ -167,7 +160,8 @@ impl Deferred for Inner {
             let Some(mut call) = next else { return };
             last = call.id;
             runner.call(|| call.make(&buffer));
-            buffer.put_back(call);
+            let removed = buffer.inner.state.lock().put_back(call);
+            discard(removed);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     SharedEvBuffer,
-    state::{Aftermath, Reading, State},
+    state::{Reading, State},
 };
 use crate::{EvBuffer, sync::LockGuard};
 
@@ -49,59 +49,29 @@ use crate::{EvBuffer, sync::LockGuard};
 #[doc(alias = "evbuffer_unlock")]
 pub struct BufferGuard<'a> {
     buffer: &'a SharedEvBuffer,
-    /// `None` once it was released.
+    /// `None` only while it is dropped: who is told of the change is told after the lock.
     state: Option<LockGuard<'a, State>>,
     before: Reading,
-    /// The owner itself works here, whom its own marks do not hold up.
-    as_owner: bool,
 }
 
 impl<'a> BufferGuard<'a> {
     #[inline]
     pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
         let state = buffer.inner.state.lock();
-        let before = state.read();
         Self {
             buffer,
+            before: state.read(),
             state: Some(state),
-            before,
-            as_owner: false,
         }
     }
 
-    /// Lifts what the owner has frozen, until the guard is dropped.
-    pub(super) fn lifted(mut self) -> Self {
-        self.state_mut().lift_owner_marks();
-        self.as_owner = true;
-        self
-    }
-
-    /// Locks two buffers, in the order of their addresses, so that two opposite moves do not wait for each other.
-    pub(super) fn both(a: &'a SharedEvBuffer, b: &'a SharedEvBuffer) -> Option<(Self, Self)> {
-        match Arc::as_ptr(&a.inner).cmp(&Arc::as_ptr(&b.inner)) {
-            Ordering::Less => {
-                let first = Self::new(a);
-                Some((first, Self::new(b)))
-            }
-            Ordering::Greater => {
-                let first = Self::new(b);
-                Some((Self::new(a), first))
-            }
-            Ordering::Equal => None,
-        }
-    }
-
-    /// Unlocks, and leaves to the caller what is to be done after it.
-    pub(super) fn release(mut self) -> Aftermath {
-        self.unlock().unwrap_or_default()
-    }
-
-    fn unlock(&mut self) -> Option<Aftermath> {
-        let mut state = self.state.take()?;
-        if self.as_owner {
-            state.apply_owner_marks();
-        }
-        (!state.is_quiet()).then(|| state.settle(self.before, &self.buffer.inner))
+    /// There is, or may be, somebody to be told. Kept out of the way of the many changes that concern nobody.
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, mut state: LockGuard<'_, State>) {
+        let aftermath = state.settle(self.before, &self.buffer.inner.source);
+        drop(state);
+        aftermath.carry_out(self.buffer);
     }
 
     /// Puts `with` in the place of the buffer and returns what was there.
@@ -116,7 +86,7 @@ impl<'a> BufferGuard<'a> {
     pub(super) fn state(&self) -> &State {
         match &self.state {
             Some(state) => state,
-            None => unreachable!("only a guard that is gone was released"),
+            None => unreachable!("a guard that is used has the lock"),
         }
     }
 
@@ -124,7 +94,7 @@ impl<'a> BufferGuard<'a> {
     pub(super) fn state_mut(&mut self) -> &mut State {
         match &mut self.state {
             Some(state) => state,
-            None => unreachable!("only a guard that is gone was released"),
+            None => unreachable!("a guard that is used has the lock"),
         }
     }
 }
@@ -148,10 +118,39 @@ impl DerefMut for BufferGuard<'_> {
 impl Drop for BufferGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(aftermath) = self.unlock() {
-            aftermath.carry_out(self.buffer);
+        if let Some(state) = self.state.take()
+            && !state.is_quiet()
+        {
+            self.tell(state);
         }
     }
+}
+
+/// Calls `edit` with two buffers, locked in the order of their addresses, so that two opposite moves do not wait for each
+/// other. Both are unlocked before anybody is told. `None` if they are one.
+pub(super) fn edit_both<R>(
+    a: &SharedEvBuffer,
+    b: &SharedEvBuffer,
+    edit: impl FnOnce(&mut EvBuffer, &mut EvBuffer) -> R,
+) -> Option<R> {
+    let order = Arc::as_ptr(&a.inner).cmp(&Arc::as_ptr(&b.inner));
+    let (mut first, mut second) = match order {
+        Ordering::Less => (a.inner.state.lock(), b.inner.state.lock()),
+        Ordering::Greater => (b.inner.state.lock(), a.inner.state.lock()),
+        Ordering::Equal => return None,
+    };
+    let (in_a, in_b) = match order {
+        Ordering::Less => (&mut *first, &mut *second),
+        _ => (&mut *second, &mut *first),
+    };
+    let before = (in_a.read(), in_b.read());
+    let edited = edit(&mut in_a.buffer, &mut in_b.buffer);
+    let for_a = in_a.settle(before.0, &a.inner.source);
+    let for_b = in_b.settle(before.1, &b.inner.source);
+    drop((first, second));
+    for_a.carry_out(a);
+    for_b.carry_out(b);
+    Some(edited)
 }
 
 impl fmt::Debug for BufferGuard<'_> {

@@ -31,9 +31,10 @@ use crate::{
     buffer::{End, EolStyle, EvBuffer},
     deferred::{DeferredQueue, Source},
     error::{BufferError, Result},
-    sync::{Lock, next_token},
+    sync::Lock,
 };
 use callbacks::Callback;
+use guard::edit_both;
 use state::State;
 use wait::Until;
 use waiters::Interest;
@@ -95,7 +96,7 @@ impl Default for SharedEvBuffer {
 impl From<EvBuffer> for SharedEvBuffer {
     fn from(buffer: EvBuffer) -> Self {
         let inner = Arc::new(Inner {
-            state: Lock::new(State::new(buffer, next_token())),
+            state: Lock::new(State::new(buffer)),
             source: Source::new(),
         });
         // Marked where it will stay.
@@ -262,14 +263,7 @@ impl SharedEvBuffer {
     /// ```
     #[doc(alias = "evbuffer_remove_buffer")]
     pub fn move_to(&self, dst: &SharedEvBuffer, n: usize) -> Result<usize, BufferError> {
-        let Some((mut from, mut to)) = BufferGuard::both(self, dst) else {
-            return Ok(0);
-        };
-        let moved = from.remove_buffer(&mut to, n);
-        let (left, arrived) = (from.release(), to.release());
-        left.carry_out(self);
-        arrived.carry_out(dst);
-        moved
+        edit_both(self, dst, |from, to| from.remove_buffer(to, n)).unwrap_or(Ok(0))
     }
 
     /// Has `f` called after changes: soon, by the executor of a [`DeferredQueue`], with no lock held.
@@ -623,7 +617,9 @@ impl SharedEvBuffer {
 impl SharedEvBuffer {
     /// Locks the buffer for its owner, whom what it froze itself does not hold up.
     pub(crate) fn lock_as_owner(&self) -> BufferGuard<'_> {
-        self.lock().lifted()
+        let mut guard = self.lock();
+        guard.state_mut().lift_owner_marks();
+        guard
     }
 
     /// Freezes one end for all but the owner.

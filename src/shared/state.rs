@@ -5,8 +5,8 @@ use std::{mem, sync::Arc, task::Waker};
 use bytes::Bytes;
 
 use super::{
-    Change, Inner, SharedEvBuffer, Watermarks,
-    callbacks::Callbacks,
+    Change, SharedEvBuffer, Watermarks,
+    callbacks::{Callbacks, Delivery},
     totals::{Mark, Totals},
     waiters::{View, Waiters, Wakers},
     watermark::Gauge,
@@ -14,7 +14,8 @@ use super::{
 use crate::{
     EvBuffer,
     buffer::End,
-    deferred::{DeferredQueue, contain},
+    deferred::{DeferredQueue, Source, contain},
+    sync::next_token,
 };
 
 /// Someone of this crate who follows every change of a buffer that it owns.
@@ -39,7 +40,7 @@ pub(crate) struct Edit {
 
 pub(super) struct State {
     pub(super) buffer: EvBuffer,
-    /// Tells `buffer` from one that took its place.
+    /// What `buffer` was marked with, to tell it from one that took its place.
     token: u64,
     pub(super) owner: OwnerMarks,
     /// What few buffers need, made when it is first needed.
@@ -79,15 +80,15 @@ pub(super) struct Reading {
 pub(super) struct Aftermath {
     wakers: Wakers,
     queue: Option<DeferredQueue>,
-    deliver: bool,
+    delivery: Option<Box<Delivery>>,
     parked: Vec<Bytes>,
 }
 
 impl State {
-    pub(super) fn new(buffer: EvBuffer, token: u64) -> Self {
+    pub(super) fn new(buffer: EvBuffer) -> Self {
         Self {
             buffer,
-            token,
+            token: 0,
             owner: OwnerMarks::default(),
             rare: None,
         }
@@ -95,6 +96,7 @@ impl State {
 
     /// Marks the buffer, in its place, as part of this one.
     pub(super) fn attach(&mut self, prepended: u64, removed: u64) {
+        self.token = next_token();
         self.buffer.attach(self.token, prepended, removed);
         self.apply_owner_marks();
     }
@@ -172,7 +174,9 @@ impl State {
         self.buffer.set_closed(self.owner.closed);
     }
 
+    /// Lifts what the owner has frozen, until the guard is dropped.
     pub(super) fn lift_owner_marks(&mut self) {
+        self.buffer.call_attention();
         self.buffer.set_owner_frozen(End::Front, false);
         self.buffer.set_owner_frozen(End::Back, false);
     }
@@ -194,8 +198,7 @@ impl State {
     /// Whether there is nothing to be done after the guard.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        let untouched = self.buffer.is_attached(self.token) && !self.buffer.has_parked();
-        untouched
+        self.buffer.is_unremarkable(self.token)
             && match &self.rare {
                 None => true,
                 Some(rare) => rare.is_quiet(self.buffer.len()),
@@ -203,48 +206,34 @@ impl State {
     }
 
     /// Takes in what was changed since `before`.
-    pub(super) fn settle(&mut self, before: Reading, inner: &Inner) -> Aftermath {
+    pub(super) fn settle(&mut self, before: Reading, source: &Source) -> Aftermath {
         if !self.buffer.is_attached(self.token) {
             // Another buffer lies here: all that was there is gone, all that is there is new.
             let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
             self.attach(before.prepended, gone);
         }
+        self.apply_owner_marks();
         let mut aftermath = Aftermath {
             parked: self.buffer.take_parked(),
             ..Aftermath::default()
         };
-        self.note_change(before, inner, &mut aftermath);
-        aftermath
-    }
-
-    fn note_change(&mut self, before: Reading, inner: &Inner, aftermath: &mut Aftermath) {
-        let now = self.read();
-        let Some(rare) = &mut self.rare else { return };
-        rare.gauge.update(now.totals.len);
-        let change = now.totals.since(before.totals);
-        if rare.callbacks.has_any() {
-            aftermath.deliver = rare
-                .callbacks
-                .wants_delivery(change.is_some(), rare.gauge.has_news());
-            if change.is_some()
-                && rare.callbacks.has_deferred()
-                && let Some(queue) = &rare.queue
-                && !queue.merge(&inner.source)
-            {
-                aftermath.queue = Some(queue.clone());
+        let now = self.totals();
+        let change = now.since(before.totals);
+        if let Some(rare) = &mut self.rare {
+            rare.gauge.update(now.len);
+            if rare.callbacks.has_any() || rare.gauge.has_news() {
+                rare.tell_callbacks(change.is_some(), now, source, &mut aftermath);
             }
-        }
-        if rare.gauge.has_news() && !rare.callbacks.has_watermark() {
-            rare.gauge.forget_news();
-        }
-        if rare.waiters.is_waiting() {
-            self.wake_due(change.is_some(), aftermath);
+            if rare.waiters.is_waiting() {
+                self.wake_due(change.is_some(), &mut aftermath);
+            }
         }
         if change.is_some()
             && let Some(waker) = self.tell_watch(change)
         {
             aftermath.wakers.push(waker);
         }
+        aftermath
     }
 
     /// Tells the owner of a change, or that something but the contents is different.
@@ -265,6 +254,7 @@ impl State {
         }
         let len = self.buffer.len();
         self.rare_mut().gauge.set(marks, len);
+        self.buffer.call_attention();
         self.tell_watch(None)
     }
 
@@ -299,11 +289,35 @@ impl State {
 }
 
 impl Rare {
+    /// Has ordinary callbacks run soon, and inline ones after the lock.
+    fn tell_callbacks(
+        &mut self,
+        changed: bool,
+        now: Totals,
+        source: &Source,
+        aftermath: &mut Aftermath,
+    ) {
+        let crossed = self.gauge.has_news();
+        if crossed && !self.callbacks.has_watermark() {
+            self.gauge.forget_news();
+        }
+        if self.callbacks.wants_delivery(changed, crossed) {
+            aftermath.delivery = self.callbacks.begin_delivery(&mut self.gauge, now);
+        }
+        if changed
+            && self.callbacks.has_deferred()
+            && let Some(queue) = &self.queue
+            && !queue.merge(source)
+        {
+            aftermath.queue = Some(queue.clone());
+        }
+    }
+
     /// Whether a change to a length of `len` concerns nobody.
     #[inline]
     fn is_quiet(&self, len: usize) -> bool {
         self.gauge.is_quiet(len)
-            && !self.waiters.is_waiting()
+            && self.waiters.are_quiet(len)
             && !self.callbacks.has_any()
             && self.watch.is_none()
     }
@@ -318,8 +332,8 @@ impl Aftermath {
         if let Some(queue) = self.queue {
             queue.schedule(&buffer.inner);
         }
-        if self.deliver {
-            buffer.deliver();
+        if let Some(delivery) = self.delivery {
+            buffer.deliver(*delivery);
         }
         for bytes in self.parked {
             contain("the owner of released memory", || drop(bytes));

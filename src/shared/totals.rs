@@ -27,6 +27,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// What changed since `earlier`, if anything did.
+    #[inline]
     pub(super) fn since(self, earlier: Self) -> Option<Change> {
         (self != earlier).then(|| Change {
             before: earlier.len,

@@ -64,11 +64,35 @@ pub(super) struct Waiters {
     slots: Slab<Slot>,
     /// Slots with a waker.
     waiting: usize,
+    /// Where all of them wait for bytes: the least that wakes one. Else zero.
+    quiet_below: usize,
 }
+
+/// Slots that are kept though nobody waits, so that waiting again and again allocates nothing.
+const SLOTS_KEPT: usize = 8;
 
 impl Waiters {
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting > 0
+    }
+
+    /// Whether a change to a length of `len` wakes nobody.
+    #[inline]
+    pub(super) fn are_quiet(&self, len: usize) -> bool {
+        self.waiting == 0 || len < self.quiet_below
+    }
+
+    fn find_quiet_below(&mut self) {
+        self.quiet_below = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.waker.is_some())
+            .map(|(_, slot)| match slot.interest {
+                Interest::Len(n) => n,
+                _ => 0,
+            })
+            .min()
+            .unwrap_or(0);
     }
 
     /// Notes that the waiter of `key` waits for `interest`.
@@ -96,6 +120,13 @@ impl Waiters {
             }
         };
         slot.interest = interest;
+        let least = match interest {
+            Interest::Len(n) => n,
+            _ => 0,
+        };
+        if self.waiting == 0 || least < self.quiet_below {
+            self.quiet_below = least;
+        }
         if slot
             .waker
             .as_ref()
@@ -116,7 +147,7 @@ impl Waiters {
     pub(super) fn forget(&mut self, key: Key) -> Option<Waker> {
         let waker = self.slots.remove(key.0).waker;
         self.waiting -= usize::from(waker.is_some());
-        if self.slots.is_empty() {
+        if self.slots.is_empty() && self.slots.capacity() > SLOTS_KEPT {
             self.slots = Slab::new();
         }
         waker
@@ -134,6 +165,9 @@ impl Waiters {
                 due.push(waker);
                 self.waiting -= 1;
             }
+        }
+        if self.waiting > 0 {
+            self.find_quiet_below();
         }
     }
 }

@@ -225,7 +225,7 @@ enum Stage {
 ///
 /// It keeps how far the length has come and how far the listeners have been told; what lies between is what has to be
 /// told yet. So High and then Low that nobody has heard of are nothing, and one of each kind at most waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gauge {
     marks: Watermarks,
     stage: Stage,
@@ -234,6 +234,24 @@ pub(super) struct Gauge {
     at_high: usize,
     at_overflow: usize,
     at_low: usize,
+    /// Lengths from `quiet_from` to below `quiet_to` cross nothing.
+    quiet_from: usize,
+    quiet_to: usize,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            marks: Watermarks::NONE,
+            stage: Stage::Below,
+            told: Stage::Below,
+            at_high: 0,
+            at_overflow: 0,
+            at_low: 0,
+            quiet_from: 0,
+            quiet_to: usize::MAX,
+        }
+    }
 }
 
 impl Gauge {
@@ -249,19 +267,43 @@ impl Gauge {
     /// Whether a length of `len` crosses nothing.
     #[inline]
     pub(super) fn is_quiet(&self, len: usize) -> bool {
-        self.next_stage(len) == self.stage
+        self.quiet_from <= len && len < self.quiet_to
     }
 
     /// Takes in the length after a change.
     #[inline]
     pub(super) fn update(&mut self, len: usize) {
-        let next = self.next_stage(len);
-        if next != self.stage {
-            self.cross(next, len);
+        if !self.is_quiet(len) {
+            let next = self.next_stage(len);
+            if next != self.stage {
+                self.cross(next, len);
+            }
+            self.find_quiet();
         }
     }
 
-    #[inline]
+    fn find_quiet(&mut self) {
+        let Watermarks {
+            low,
+            high,
+            overflow,
+        } = self.marks;
+        self.quiet_from = match self.stage {
+            Stage::Below => 0,
+            _ => self.marks.resume().saturating_add(1),
+        };
+        let rising = match self.stage {
+            Stage::Below => high
+                .or(overflow)
+                .into_iter()
+                .chain(low_alone(low, high))
+                .min(),
+            Stage::Above | Stage::High => overflow,
+            Stage::Overflow => None,
+        };
+        self.quiet_to = rising.unwrap_or(usize::MAX);
+    }
+
     fn next_stage(&self, len: usize) -> Stage {
         let Watermarks {
             low,
@@ -315,6 +357,7 @@ impl Gauge {
         } else if self.stage == Stage::Overflow && marks.overflow.is_none() {
             self.stage = Stage::High;
         }
+        self.find_quiet();
         self.update(len);
     }
 
@@ -349,6 +392,14 @@ impl Gauge {
     /// Nobody listens: what was not told never will be.
     pub(super) fn forget_news(&mut self) {
         self.told = self.stage;
+    }
+}
+
+/// The first length above a low mark that stands alone.
+fn low_alone(low: Option<usize>, high: Option<usize>) -> Option<usize> {
+    match high {
+        Some(_) => None,
+        None => low?.checked_add(1),
     }
 }
 
