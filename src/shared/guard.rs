@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     SharedEvBuffer,
-    state::{Reading, State},
+    state::{Aftermath, Reading, State},
 };
 use crate::{EvBuffer, sync::LockGuard};
 
@@ -69,7 +69,8 @@ impl<'a> BufferGuard<'a> {
     #[cold]
     #[inline(never)]
     fn tell(&self, mut state: LockGuard<'_, State>) {
-        let aftermath = state.settle(self.before, &self.buffer.inner.source);
+        let mut aftermath = Aftermath::default();
+        state.settle(self.before, &self.buffer.inner.source, &mut aftermath);
         drop(state);
         aftermath.carry_out(self.buffer);
     }
@@ -145,8 +146,9 @@ pub(super) fn edit_both<R>(
     };
     let before = (in_a.read(), in_b.read());
     let edited = edit(&mut in_a.buffer, &mut in_b.buffer);
-    let for_a = in_a.settle(before.0, &a.inner.source);
-    let for_b = in_b.settle(before.1, &b.inner.source);
+    let (mut for_a, mut for_b) = (Aftermath::default(), Aftermath::default());
+    in_a.settle(before.0, &a.inner.source, &mut for_a);
+    in_b.settle(before.1, &b.inner.source, &mut for_b);
     drop((first, second));
     for_a.carry_out(a);
     for_b.carry_out(b);

@@ -35,7 +35,7 @@ use crate::{
 };
 use callbacks::Callback;
 use guard::edit_both;
-use state::State;
+use state::{Aftermath, State};
 use wait::Until;
 use waiters::Interest;
 
@@ -601,7 +601,8 @@ impl SharedEvBuffer {
     ///
     /// Readers take what is there and then see the end. Who waits gets [`Closed`], unless what it waits for is there.
     pub fn close(&self) {
-        let aftermath = self.inner.state.lock().close();
+        let mut aftermath = Aftermath::default();
+        self.inner.state.lock().close(&mut aftermath);
         aftermath.carry_out(self);
     }
 

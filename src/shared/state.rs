@@ -76,7 +76,6 @@ pub(super) struct Reading {
 
 /// What a change leaves to be done once the lock is open.
 #[derive(Default)]
-#[must_use]
 pub(super) struct Aftermath {
     wakers: Wakers,
     queue: Option<DeferredQueue>,
@@ -154,6 +153,15 @@ impl State {
         self.limit().saturating_sub(self.buffer.len())
     }
 
+    /// Whether `n` bytes more cross no mark, where none stands.
+    #[inline]
+    pub(super) fn stays_low(&self, n: usize) -> bool {
+        match &self.rare {
+            Some(rare) => rare.gauge.stays_low(self.buffer.len().saturating_add(n)),
+            None => true,
+        }
+    }
+
     pub(super) fn is_high(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.gauge.is_high())
     }
@@ -206,34 +214,38 @@ impl State {
     }
 
     /// Takes in what was changed since `before`.
-    pub(super) fn settle(&mut self, before: Reading, source: &Source) -> Aftermath {
-        if !self.buffer.is_attached(self.token) {
-            // Another buffer lies here: all that was there is gone, all that is there is new.
-            let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
-            self.attach(before.prepended, gone);
+    #[inline]
+    pub(super) fn settle(&mut self, before: Reading, source: &Source, aftermath: &mut Aftermath) {
+        if !self.buffer.is_unremarkable(self.token) {
+            aftermath.parked = self.look_closely(before);
         }
-        self.apply_owner_marks();
-        let mut aftermath = Aftermath {
-            parked: self.buffer.take_parked(),
-            ..Aftermath::default()
-        };
         let now = self.totals();
+        let Some(rare) = &mut self.rare else { return };
+        rare.gauge.update(now.len);
         let change = now.since(before.totals);
-        if let Some(rare) = &mut self.rare {
-            rare.gauge.update(now.len);
-            if rare.callbacks.has_any() || rare.gauge.has_news() {
-                rare.tell_callbacks(change.is_some(), now, source, &mut aftermath);
-            }
-            if rare.waiters.is_waiting() {
-                self.wake_due(change.is_some(), &mut aftermath);
-            }
+        if rare.callbacks.has_any() || rare.gauge.has_news() {
+            rare.tell_callbacks(change.is_some(), now, source, aftermath);
+        }
+        if rare.waiters.is_waiting() {
+            self.wake_due(change.is_some(), &mut aftermath.wakers);
         }
         if change.is_some()
             && let Some(waker) = self.tell_watch(change)
         {
             aftermath.wakers.push(waker);
         }
-        aftermath
+    }
+
+    /// It is not only the contents that may be others. Returns what was parked.
+    #[cold]
+    fn look_closely(&mut self, before: Reading) -> Vec<Bytes> {
+        if !self.buffer.is_attached(self.token) {
+            // Another buffer lies here: all that was there is gone, all that is there is new.
+            let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
+            self.attach(before.prepended, gone);
+        }
+        self.apply_owner_marks();
+        self.buffer.take_parked()
     }
 
     /// Tells the owner of a change, or that something but the contents is different.
@@ -258,7 +270,7 @@ impl State {
         self.tell_watch(None)
     }
 
-    fn wake_due(&mut self, changed: bool, aftermath: &mut Aftermath) {
+    fn wake_due(&mut self, changed: bool, due: &mut Wakers) {
         let view = View {
             changed,
             closed: self.owner.closed,
@@ -269,22 +281,20 @@ impl State {
             is_shown: self.buffer.shown() > 0,
         };
         if let Some(rare) = &mut self.rare {
-            rare.waiters.take_due(&view, &mut aftermath.wakers);
+            rare.waiters.take_due(&view, due);
         }
     }
 
     /// Nothing comes in any more.
-    pub(super) fn close(&mut self) -> Aftermath {
-        let mut aftermath = Aftermath::default();
+    pub(super) fn close(&mut self, aftermath: &mut Aftermath) {
         if mem::replace(&mut self.owner.closed, true) {
-            return aftermath;
+            return;
         }
         self.apply_owner_marks();
         if let Some(waker) = self.tell_watch(None) {
             aftermath.wakers.push(waker);
         }
-        self.wake_due(false, &mut aftermath);
-        aftermath
+        self.wake_due(false, &mut aftermath.wakers);
     }
 }
 
@@ -325,18 +335,24 @@ impl Rare {
 
 impl Aftermath {
     /// Does it. Foreign code runs here, so no lock may be held.
-    pub(super) fn carry_out(self, buffer: &SharedEvBuffer) {
-        for waker in self.wakers.into_iter() {
-            contain("a waker", || waker.wake());
-        }
-        if let Some(queue) = self.queue {
+    #[inline]
+    pub(super) fn carry_out(&mut self, buffer: &SharedEvBuffer) {
+        self.wakers.wake_all();
+        if let Some(queue) = self.queue.take() {
             queue.schedule(&buffer.inner);
         }
-        if let Some(delivery) = self.delivery {
+        if let Some(delivery) = self.delivery.take() {
             buffer.deliver(*delivery);
         }
-        for bytes in self.parked {
-            contain("the owner of released memory", || drop(bytes));
+        if !self.parked.is_empty() {
+            release(mem::take(&mut self.parked));
         }
+    }
+}
+
+#[cold]
+fn release(parked: Vec<Bytes>) {
+    for bytes in parked {
+        contain("the owner of released memory", || drop(bytes));
     }
 }

@@ -44,6 +44,7 @@ impl<'a> Waiter<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn buffer(&self) -> &SharedEvBuffer {
         match &self.buffer {
             Handle::Borrowed(buffer) => buffer,

@@ -270,6 +270,12 @@ impl Gauge {
         self.quiet_from <= len && len < self.quiet_to
     }
 
+    /// Whether nothing stands, and nothing is crossed on the way up to `len`.
+    #[inline]
+    pub(super) fn stays_low(&self, len: usize) -> bool {
+        self.stage == Stage::Below && len < self.quiet_to
+    }
+
     /// Takes in the length after a change.
     #[inline]
     pub(super) fn update(&mut self, len: usize) {

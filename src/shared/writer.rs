@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::Sink;
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, task::coop};
 
 use super::{BufferGuard, SharedEvBuffer, wait::Waiter, waiters::Interest};
 use crate::{BufferError, End};
@@ -61,6 +61,13 @@ impl Writer {
             waiter: Waiter::holding(buffer),
             closes,
         }
+    }
+
+    /// Adds `data` if that is allowed and crosses no mark, which is what mostly happens.
+    #[inline]
+    fn add_below_marks(&mut self, data: &[u8]) -> bool {
+        let mut guard = self.waiter.buffer().lock();
+        guard.state().stays_low(data.len()) && guard.add(data).is_ok()
     }
 
     /// Waits for room, then has `add` fill it.
@@ -122,7 +129,14 @@ impl AsyncWrite for Writer {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.get_mut().poll_room(cx, |guard, room| {
+        let this = self.get_mut();
+        let budget = ready!(coop::poll_proceed(cx));
+        if this.add_below_marks(data) {
+            budget.made_progress();
+            return Poll::Ready(Ok(data.len()));
+        }
+        drop(budget);
+        this.poll_room(cx, |guard, room| {
             let n = data.len().min(room);
             guard.add(&data[..n])?;
             Ok(n)
