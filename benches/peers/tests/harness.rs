@@ -31,6 +31,7 @@ const CORRUPT: Candidate = proxy("corrupt", Proxy::Corrupt);
 fn everybody() -> Vec<Candidate> {
     let own = [
         Proxy::Relay,
+        Proxy::RelayNoSplice,
         Proxy::CopyBidirectional,
         Proxy::Copy8,
         Proxy::Copy256,

@@ -12,6 +12,7 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
 };
+use tokio_evbuffer::{Relay, Splice};
 
 use super::{Flavour, splice};
 use crate::process;
@@ -20,6 +21,8 @@ use crate::process;
 pub enum Proxy {
     /// `tokio_evbuffer::relay`, as a proxy would use it.
     Relay,
+    /// The same, told not to splice.
+    RelayNoSplice,
     /// `tokio_evbuffer::copy_bidirectional`, in place of Tokio's.
     CopyBidirectional,
     /// `tokio::io::copy_bidirectional`, with its own size and with larger ones.
@@ -39,7 +42,10 @@ pub enum Proxy {
 
 impl Proxy {
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::Relay | Self::CopyBidirectional)
+        matches!(
+            self,
+            Self::Relay | Self::RelayNoSplice | Self::CopyBidirectional
+        )
     }
 }
 
@@ -63,6 +69,7 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
         // Each kind is a future of its own, so that none pays for the size of another.
         match proxy {
             Proxy::Relay => spawn(client, upstream, relay),
+            Proxy::RelayNoSplice => spawn(client, upstream, relay_no_splice),
             Proxy::CopyBidirectional => spawn(client, upstream, copy_bidirectional),
             Proxy::Copy8 => spawn(client, upstream, |a, b| copy(a, b, 8 * KIB)),
             Proxy::Copy64 => spawn(client, upstream, |a, b| copy(a, b, 64 * KIB)),
@@ -94,6 +101,14 @@ fn spawn<F>(
 
 async fn relay(a: TcpStream, b: TcpStream) -> io::Result<()> {
     Ok(tokio_evbuffer::relay(a, b).await.map(drop)?)
+}
+
+async fn relay_no_splice(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    Ok(Relay::new(a, b)
+        .splice(Splice::Never)
+        .run()
+        .await
+        .map(drop)?)
 }
 
 async fn copy_bidirectional(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {

@@ -128,7 +128,7 @@ async fn rounds(
 
 async fn once(plan: &Plan, candidate: &Candidate, row: usize, samples: &mut Samples) -> Result<()> {
     for (connections, cpu, throughput) in BULK {
-        let bytes = plan.amount(GIB, GIB / 16);
+        let bytes = plan.amount(GIB / 2, GIB / 16);
         let (cpu_per_gib, gib_per_second) = bulk_cost(plan, candidate, connections, bytes).await?;
         samples.add(row, cpu, cpu_per_gib);
         samples.add(row, throughput, gib_per_second);
