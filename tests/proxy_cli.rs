@@ -517,15 +517,17 @@ async fn a_half_closed_connection_ends_with_its_linger() {
 
 #[tokio::test]
 async fn the_demonstration_ends_well_by_itself() {
-    let output = run(&["--duration", "300ms"]).await;
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{stdout}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    for word in ["bulk", "requests", "GiB/s", "p99"] {
-        assert!(stdout.contains(word), "no {word} in: {stdout}");
+    for options in [
+        &["--duration=300ms"][..],
+        &["--duration=300ms", "--no-splice"],
+    ] {
+        let output = run(options).await;
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stdout}{stderr}");
+        for word in ["bulk", "requests", "GiB/s", "p99"] {
+            assert!(stdout.contains(word), "no {word} in: {stdout}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{process::exit, time::Duration};
 
 use clap::{Parser, error::ErrorKind};
+use tokio_evbuffer::Splice;
 
 use crate::{header::Version, lines::warn};
 
@@ -21,15 +22,17 @@ pub(crate) struct ProxyConfig {
     pub(crate) stats: Option<Duration>,
     pub(crate) max_connections: usize,
     pub(crate) buffer: usize,
+    pub(crate) splice: Splice,
     pub(crate) accept_proxy: bool,
     pub(crate) send_proxy: Option<Version>,
     pub(crate) until_eof: bool,
 }
 
-/// How long the demonstration takes, and whether it is to find a wrong byte.
+/// How long the demonstration takes, what its proxy may do, and whether it is to find a wrong byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DemoConfig {
     pub(crate) duration: Duration,
+    pub(crate) splice: Splice,
     pub(crate) corrupt: bool,
 }
 
@@ -78,6 +81,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", requires = "listen", default_value = "256KiB", value_parser = size)]
     buffer: usize,
 
+    /// Copy all bytes; never let the kernel move them from socket to socket. Also in the demonstration
+    #[arg(long)]
+    no_splice: bool,
+
     /// Expect a PROXY protocol header from each client, as a balancer sends it
     #[arg(long, requires = "listen")]
     accept_proxy: bool,
@@ -112,6 +119,10 @@ impl Args {
     }
 
     pub(crate) fn mode(self) -> Mode {
+        let splice = match self.no_splice {
+            true => Splice::Never,
+            false => Splice::Auto,
+        };
         match (self.listen, self.connect) {
             (Some(listen), Some(connect)) => Mode::Proxy(ProxyConfig {
                 listen,
@@ -123,12 +134,14 @@ impl Args {
                 stats: self.stats,
                 max_connections: self.max_connections,
                 buffer: self.buffer,
+                splice,
                 accept_proxy: self.accept_proxy,
                 send_proxy: self.send_proxy,
                 until_eof: self.until_eof,
             }),
             _ => Mode::Demo(DemoConfig {
                 duration: self.duration,
+                splice,
                 corrupt: self.corrupt,
             }),
         }

@@ -166,6 +166,7 @@ async fn serve(mut client: TcpStream, from: SocketAddr, entry: Entry, config: Ar
         .initial(received, EvBuffer::new())
         .buffer(config.buffer)
         .half_close(HalfClose::Linger(config.linger))
+        .splice(config.splice)
         .counters(entry.counters());
     if let Some(idle) = config.idle {
         relay = relay.idle_timeout(idle);

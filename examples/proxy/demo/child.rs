@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
+use tokio_evbuffer::Splice;
 
 /// Killed when it is dropped.
 pub(super) struct ProxyProcess {
@@ -27,7 +28,7 @@ pub(super) struct Memory {
 
 impl ProxyProcess {
     /// Starts this program as a proxy in front of `upstream` and waits until it accepts.
-    pub(super) async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
+    pub(super) async fn start(upstream: SocketAddr, splice: Splice) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
             .args([
@@ -37,6 +38,7 @@ impl ProxyProcess {
                 &upstream.to_string(),
             ])
             .args(["--until-eof", "--grace", "1s"])
+            .args((splice == Splice::Never).then_some("--no-splice"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

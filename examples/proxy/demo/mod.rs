@@ -63,9 +63,12 @@ async fn demonstrate(config: DemoConfig) -> anyhow::Result<()> {
     let upstream = Upstream::start(corrupt)
         .await
         .context("cannot start the upstream")?;
-    let proxy = timeout(PATIENCE, ProxyProcess::start(upstream.address()))
-        .await
-        .context("the proxy did not start in time")??;
+    let proxy = timeout(
+        PATIENCE,
+        ProxyProcess::start(upstream.address(), config.splice),
+    )
+    .await
+    .context("the proxy did not start in time")??;
     say(format_args!(
         "clients -> proxy {} -> upstream {}, every byte checked",
         proxy.address(),
