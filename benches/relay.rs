@@ -25,21 +25,30 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
+use tokio_evbuffer::{Relay, Splice};
 
 /// What relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Candidate {
     Relay,
+    Copying,
     Copy,
     Tokio8,
     Tokio256,
 }
 
 impl Candidate {
-    const ALL: [Self; 4] = [Self::Relay, Self::Copy, Self::Tokio8, Self::Tokio256];
+    const ALL: [Self; 5] = [
+        Self::Relay,
+        Self::Copying,
+        Self::Copy,
+        Self::Tokio8,
+        Self::Tokio256,
+    ];
 
-    const NAMES: [&str; 4] = [
+    const NAMES: [&str; 5] = [
         "relay",
+        "relay, splice off",
         "copy_bidirectional",
         "tokio copy 8 KiB",
         "tokio copy 256 KiB",
@@ -57,6 +66,10 @@ impl Candidate {
         let _ = match self {
             Self::Relay => {
                 let _ = tokio_evbuffer::relay(a, b).await;
+                return;
+            }
+            Self::Copying => {
+                let _ = Relay::new(a, b).splice(Splice::Never).run().await;
                 return;
             }
             Self::Copy => tokio_evbuffer::copy_bidirectional(&mut a, &mut b).await,

@@ -78,6 +78,11 @@ pub(crate) fn poll_drain<S: AsyncWrite + Unpin>(
 }
 
 /// What came of an attempt to move bytes into a pipe.
+// Without splicing every attempt is refused.
+#[cfg_attr(
+    not(all(feature = "net", any(target_os = "linux", target_os = "android"))),
+    allow(dead_code)
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spliced {
     /// So many; none at the end of stream.
