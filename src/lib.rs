@@ -7,6 +7,7 @@
 extern crate self as tokio_evbuffer;
 
 pub mod buffer;
+pub mod bufferevent;
 pub mod deferred;
 mod error;
 pub mod relay;
@@ -17,6 +18,10 @@ mod transport;
 
 pub use buffer::{
     COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, FileSegment, Reservation, SlicesMut,
+};
+pub use bufferevent::{
+    BufferEvent, Builder, Callbacks, CloseReason, Direction, Event, IntoInnerError, Metrics, Parts,
+    PauseReason, PauseReasons, ReadHalf, Side, Summary, Transport, WriteHalf,
 };
 pub use deferred::{DeferredQueue, Drained, NoRuntime, QueueClosed, QueueMetrics};
 pub use error::{BufferError, Result};

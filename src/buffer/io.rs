@@ -169,7 +169,6 @@ impl EvBuffer {
     }
 
     /// The same, to be loaded elsewhere. The buffer has the bytes as soon as any copy of it was loaded.
-    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
     pub(crate) fn first_unloaded(&self) -> Option<&crate::segment::FilePiece> {
         match self.body.front() {
             Some(Segment::File(piece)) if piece.loaded().is_none() => Some(piece),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    SharedEvBuffer,
+    SharedEvBuffer, Watermarks,
     state::{Aftermath, Reading, State},
 };
 use crate::{EvBuffer, sync::LockGuard};
@@ -97,6 +97,36 @@ impl<'a> BufferGuard<'a> {
             Some(state) => state,
             None => unreachable!("a guard that is used has the lock"),
         }
+    }
+}
+
+/// For the stream that a buffer belongs to.
+impl BufferGuard<'_> {
+    pub(crate) fn marks(&self) -> Watermarks {
+        self.state().watermarks()
+    }
+
+    /// How many bytes may come in before what fills the buffer has to wait.
+    pub(crate) fn room(&self) -> usize {
+        self.state().room()
+    }
+
+    pub(crate) fn is_high(&self) -> bool {
+        self.state().is_high()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().owner.closed
+    }
+
+    /// Bytes ever appended.
+    pub(crate) fn appended(&self) -> u64 {
+        self.state().appended()
+    }
+
+    /// Bytes ever removed.
+    pub(crate) fn removed(&self) -> u64 {
+        self.state().totals().removed
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Change {
 /// The bytes ever added are `removed + len`. Totals wrap, and differences of them are right all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    pub(super) removed: u64,
+    pub(crate) removed: u64,
     pub(super) len: usize,
 }
 
@@ -51,7 +51,7 @@ pub struct Mark {
 
 impl Mark {
     /// Whether what was appended after the mark is all that is left of `len` bytes.
-    pub(super) fn is_reached(self, appended: u64, len: usize) -> bool {
+    pub(crate) fn is_reached(self, appended: u64, len: usize) -> bool {
         len as u64 <= appended.wrapping_sub(self.appended)
     }
 }

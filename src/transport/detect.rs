@@ -1,6 +1,6 @@
 //! Finds the socket in a stream whose type is only known to the caller.
 
-use std::{any::TypeId, fmt, time::Duration};
+use std::{any::TypeId, fmt, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -40,6 +40,15 @@ impl<S> Finder<S> {
 
     pub(crate) fn is_tcp(&self, stream: &S) -> bool {
         matches!(self.socket(stream), Some(Socket::Tcp(_)))
+    }
+
+    /// The address of the other end of a TCP socket.
+    pub(crate) fn peer(&self, stream: &S) -> Option<SocketAddr> {
+        match self.socket(stream)? {
+            Socket::Tcp(tcp) => tcp.peer_addr().ok(),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        }
     }
 
     /// Makes a TCP socket reset its connection when it is closed. Of any other stream nothing is asked.

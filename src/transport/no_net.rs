@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     marker::PhantomData,
+    net::SocketAddr,
     task::{Context, Poll},
 };
 
@@ -48,6 +49,10 @@ impl<S> Finder<S> {
 
     pub(crate) fn is_tcp(&self, _: &S) -> bool {
         false
+    }
+
+    pub(crate) fn peer(&self, _: &S) -> Option<SocketAddr> {
+        None
     }
 
     pub(crate) fn reset_on_close(&self, _: &S) {}

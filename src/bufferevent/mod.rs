@@ -1,0 +1,354 @@
+//! A stream that is pumped through two buffers: [`BufferEvent`], its callbacks, and waiting for it.
+
+#[cfg_attr(not(feature = "net"), allow(unused_imports))]
+mod builder;
+mod callbacks;
+mod clock;
+#[cfg(feature = "net")]
+mod connect;
+mod deadlines;
+mod event;
+mod faces;
+mod inner;
+mod pair;
+mod parts;
+mod signal;
+mod task;
+mod wait;
+mod waiters;
+mod wire;
+
+use std::{fmt, future::poll_fn, io, sync::Arc, time::Duration};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use builder::Builder;
+pub use callbacks::Callbacks;
+pub use event::{CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons, Side, Summary};
+pub use faces::{ReadHalf, WriteHalf};
+pub use parts::{IntoInnerError, Parts};
+
+use crate::{
+    shared::{SharedEvBuffer, Watermarks},
+    sync::Ordering,
+};
+use faces::Faces;
+use inner::{Hears, Inner, Wish, Written, same};
+use wait::Waiter;
+
+/// A stream that a [`BufferEvent`] can own.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// A stream that is pumped through two buffers: a handle, cheap to clone, on the task that owns the stream.
+///
+/// What the peer sends appears in [`input`](Self::input), what is added to [`output`](Self::output) goes to the peer.
+#[doc(alias = "bufferevent")]
+pub struct BufferEvent {
+    inner: Arc<Inner>,
+    faces: Option<Box<Faces>>,
+}
+
+impl BufferEvent {
+    /// Spawns a task that owns `stream`, with the default settings of [`Builder`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    #[doc(alias = "bufferevent_socket_new")]
+    #[track_caller]
+    pub fn new(stream: impl Transport) -> Self {
+        Self::builder().spawn(stream)
+    }
+
+    /// Returns a builder with the default settings.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Makes two that are joined in memory: what is added to the output of one appears in the input of the other.
+    ///
+    /// Segments move from one to the other, nothing is copied. The marks hold as for a socket. When one of them goes away, the
+    /// other sees the end of the stream, and then a broken pipe if it goes on writing.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (a, b) = BufferEvent::pair();
+    /// a.output().add(b"to b")?;
+    /// b.input().readable(4).await?;
+    /// assert_eq!(b.input().take_bytes(4)?, "to b");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "bufferevent_pair_new")]
+    #[track_caller]
+    pub fn pair() -> (BufferEvent, BufferEvent) {
+        let (near, far) = pair::ends();
+        let span = || tracing::debug_span!("bufferevent", id = crate::sync::next_token());
+        (
+            Self::builder().run(near, span()),
+            Self::builder().run(far, span()),
+        )
+    }
+
+    /// Returns the buffer of what was read. To add to it is for the stream only: its back is frozen.
+    #[doc(alias = "bufferevent_get_input")]
+    #[doc(alias = "bufferevent_read")]
+    #[doc(alias = "bufferevent_read_buffer")]
+    #[must_use]
+    pub fn input(&self) -> &SharedEvBuffer {
+        &self.inner.input
+    }
+
+    /// Returns the buffer of what will be written. To take from it is for the stream only: its front is frozen.
+    ///
+    /// Its length is exactly what the stream has not taken yet. Adding needs no flush: what has gathered is written
+    /// as soon as the task gets its turn.
+    #[doc(alias = "bufferevent_get_output")]
+    #[doc(alias = "bufferevent_write")]
+    #[doc(alias = "bufferevent_write_buffer")]
+    #[must_use]
+    pub fn output(&self) -> &SharedEvBuffer {
+        &self.inner.output
+    }
+
+    /// Returns whether a direction is switched on. Both are at first; an end of stream, an error or a timeout of a direction
+    /// switches it off.
+    #[doc(alias = "bufferevent_get_enabled")]
+    #[must_use]
+    pub fn is_enabled(&self, direction: Direction) -> bool {
+        self.inner.is_enabled(direction)
+    }
+
+    /// Switches a direction on. One that has ended stays off.
+    #[doc(alias = "bufferevent_enable")]
+    pub fn enable(&self, direction: Direction) {
+        self.inner.set_enabled(direction, true);
+    }
+
+    /// Switches a direction off: nothing is read, or nothing is written. What is being read or written now may still
+    /// come through. A connection that is being closed is written to all the same.
+    #[doc(alias = "bufferevent_disable")]
+    pub fn disable(&self, direction: Direction) {
+        self.inner.set_enabled(direction, false);
+    }
+
+    /// Returns why a direction moves no bytes now: nothing, if it does or would.
+    ///
+    /// For writing, [`HighWatermark`](PauseReason::HighWatermark) means that those who add should wait, and
+    /// [`Peer`](PauseReason::Peer) that the stream takes no more.
+    #[must_use]
+    pub fn paused(&self, direction: Direction) -> PauseReasons {
+        let reasons = PauseReasons::default().with(PauseReason::User, !self.is_enabled(direction));
+        let (buffer, peer) = match direction {
+            Direction::Read => (self.input(), false),
+            Direction::Write => {
+                let written = self.inner.written.load(Ordering::Relaxed);
+                (self.output(), written & Written::WAITS != 0)
+            }
+        };
+        reasons
+            .with(PauseReason::HighWatermark, buffer.is_high())
+            .with(PauseReason::Peer, peer)
+    }
+
+    /// Sets the marks of one of the buffers, and acts on them at once. See [`SharedEvBuffer::set_watermarks`].
+    #[doc(alias = "bufferevent_setwatermark")]
+    pub fn set_watermarks(&self, side: Side, marks: Watermarks) {
+        match side {
+            Side::Input => self.input().set_watermarks(marks),
+            Side::Output => self.output().set_watermarks(marks),
+        }
+    }
+
+    /// Sets the read and the write timeout; `None` is none.
+    #[doc(alias = "bufferevent_set_timeouts")]
+    pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
+        self.inner.order(|orders| {
+            orders.read_timeout = read;
+            orders.write_timeout = write;
+        });
+    }
+
+    /// Replaces all four callbacks. May be called at any time, also within one of them.
+    ///
+    /// One whose condition holds already is run soon: for bytes in the input, for a write that nobody was told of, for
+    /// events that nobody was told of.
+    #[doc(alias = "bufferevent_setcb")]
+    #[doc(alias = "bufferevent_getcb")]
+    pub fn set_callbacks(&self, callbacks: Callbacks) {
+        self.inner.set_callbacks(callbacks);
+    }
+
+    /// Has the read or the write callback run, whatever the marks say: soon after, not within this call.
+    #[doc(alias = "bufferevent_trigger")]
+    #[doc(alias = "BEV_TRIG_IGNORE_WATERMARKS")]
+    pub fn trigger(&self, direction: Direction) {
+        match direction {
+            Direction::Read => self.inner.call(Hears::READ_ANYWAY | Hears::READ),
+            Direction::Write => self.inner.call(Hears::WRITE),
+        }
+    }
+
+    /// Tells of `event` as if it had happened: to the event callback, soon after, and to
+    /// [`next_event`](Self::next_event).
+    #[doc(alias = "bufferevent_trigger_event")]
+    pub fn trigger_event(&self, event: Event) {
+        self.inner.tell(event);
+    }
+
+    /// Waits until all that is in the output now has been handed to the kernel, and a stream with a buffer of its own has
+    /// been flushed.
+    ///
+    /// # Errors
+    ///
+    /// The error of the write that failed; `BrokenPipe` if the connection has ended otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing: the bytes are written all the same.
+    #[doc(alias = "bufferevent_flush")]
+    pub async fn flush(&self) -> io::Result<()> {
+        let mark = self.output().mark();
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_flushed(cx, mark)).await
+    }
+
+    /// Ends the output: writes what is in it, then tells the peer that nothing more will come. Reading goes on.
+    ///
+    /// Nothing can be added from the first poll on.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it was polled the output ends, whether the future is dropped or not; another call waits for the same.
+    #[doc(alias = "BEV_FINISHED")]
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.output().close();
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_shutdown(cx)).await
+    }
+
+    /// Closes the connection: writes what is in the output, ends it, and waits for the peer to do the same.
+    ///
+    /// What the peer still sends is read and let go; the input ends with what is there. Where nothing is written for as
+    /// long as `linger`, the connection is closed all the same, and the summary says so.
+    ///
+    /// # Errors
+    ///
+    /// The error by which reading or writing had failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is dropping the handle. If it was polled, the connection goes on closing.
+    #[doc(alias = "bufferevent_free")]
+    pub async fn close(self) -> io::Result<Summary> {
+        self.output().close();
+        self.inner.wish(Wish::Close);
+        let summary = self.closed().await;
+        match &summary.reason {
+            CloseReason::Error(error) => Err(same(error)),
+            _ => Ok(summary),
+        }
+    }
+
+    /// Closes the connection now. What was not written is counted in [`Summary::unsent`].
+    #[doc(alias = "bufferevent_free")]
+    pub fn abort(&self) {
+        self.inner.wish(Wish::Abort);
+    }
+
+    /// Waits until the connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn closed(&self) -> Summary {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_closed(cx)).await
+    }
+
+    /// Waits for the next event; `None` after [`Event::Closed`].
+    ///
+    /// There is one queue for all handles, from which each event goes to one caller; the event callback is told as
+    /// well. Of events that nobody asks for the latest 64 are kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next_event(&self) -> Option<Event> {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_event(cx)).await
+    }
+
+    /// Returns the bytes and system calls so far.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.inner.counters.read()
+    }
+
+    /// Lets the connection live on without a handle until it has ended. Its callbacks keep it going.
+    pub fn detach(self) {
+        self.inner.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Splits it into two handles, one to read by and one to write by.
+    #[must_use]
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        (ReadHalf(self.clone()), WriteHalf(self))
+    }
+
+    /// The first handle.
+    fn first(inner: Arc<Inner>) -> Self {
+        Self { inner, faces: None }
+    }
+
+    /// One more handle, if there still is one.
+    fn revive(inner: &Arc<Inner>) -> Option<Self> {
+        let more = |n: u64| (n > 0).then_some(n + 1);
+        let before = inner
+            .handles
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        before.ok().map(|_| Self::first(Arc::clone(inner)))
+    }
+}
+
+impl Clone for BufferEvent {
+    fn clone(&self) -> Self {
+        self.inner.handles.fetch_add(1, Ordering::AcqRel);
+        Self::first(Arc::clone(&self.inner))
+    }
+}
+
+/// What is queued is flushed in the background, up to `linger`, when the last handle goes.
+impl Drop for BufferEvent {
+    fn drop(&mut self) {
+        if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.wish(Wish::Drop);
+            self.inner.forget_callbacks();
+        }
+    }
+}
+
+impl fmt::Debug for BufferEvent {
+    /// Takes no lock: it may be printed under a guard.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferEvent")
+            .field("at", &Arc::as_ptr(&self.inner))
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}

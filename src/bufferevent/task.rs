@@ -1,0 +1,517 @@
+//! The task that owns the stream: moves bytes between it and the two buffers, and does as it is told.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::task::coop;
+use tracing::Span;
+
+use super::{
+    CloseReason, Event,
+    clock::Clock,
+    deadlines::{Due, Limits, Standing},
+    inner::{Counters, Hears, Inner, Orders, Wish, Written},
+    signal::Wanted,
+    wire::Wire,
+};
+use crate::{BufferError, End, EvBuffer, deferred::contain, sync::Ordering, transport::ReadSizer};
+
+/// Reads and writes in one poll, before other tasks have their turn.
+const ROUNDS_PER_POLL: u32 = 16;
+
+/// Bytes read or written in one poll, before other tasks have their turn.
+const BYTES_PER_POLL: usize = 1 << 20;
+
+/// What does not change while a connection lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) max_single_read: usize,
+    pub(super) max_single_write: usize,
+    /// Those for reading and writing are set later.
+    pub(super) limits: Limits,
+}
+
+/// One connection at work.
+pub(super) struct Task<W> {
+    /// `None` once it was given away, or has ended.
+    wire: Option<W>,
+    inner: Ends,
+    settings: Settings,
+    orders: Orders,
+    sizer: ReadSizer,
+    /// Bytes that the input takes at least.
+    room: usize,
+    reading: bool,
+    writing: Writing,
+    /// Nobody wants what is read.
+    discards: bool,
+    clock: Option<Box<Clock>>,
+    span: Span,
+}
+
+/// How far writing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// There will be nothing more to write; the stream is to be ended.
+    Ending,
+    Ended,
+    Failed,
+}
+
+/// Tells the handles that it is over, whatever ends the task.
+pub(super) struct Ends(Arc<Inner>);
+
+impl Ends {
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        Self(Arc::clone(inner))
+    }
+
+    #[cfg(feature = "net")]
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It is told of the first end only. To be dropped before is the end of the runtime.
+        self.0.finish(match std::thread::panicking() {
+            true => CloseReason::Error(Arc::new(io::Error::other("the stream panicked"))),
+            false => CloseReason::RuntimeShutdown,
+        });
+    }
+}
+
+/// What came of one attempt to read or write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moved {
+    Bytes(usize),
+    /// Something else happened: worth another look.
+    Again,
+    /// There was nothing to do.
+    Nothing,
+    /// The stream will wake us.
+    Waits,
+}
+
+impl<W: Wire> Future for Task<W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let span = this.span.clone();
+        let _entered = span.enter();
+        this.inner.0.signal.register(cx.waker());
+        let reason = ready!(this.turn(cx));
+        this.end(reason);
+        Poll::Ready(())
+    }
+}
+
+impl<W: Wire> Task<W> {
+    pub(super) fn new(wire: W, inner: Ends, settings: Settings, span: Span) -> Self {
+        let orders = inner.0.control.lock().orders;
+        Self {
+            wire: Some(wire),
+            inner,
+            settings,
+            orders,
+            sizer: ReadSizer::default(),
+            room: 0,
+            reading: true,
+            writing: Writing::Open,
+            discards: false,
+            clock: None,
+            span,
+        }
+    }
+
+    /// Does what can be done now. Ready when the connection is over.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.obey();
+        if self.orders.wish == Wish::Abort {
+            return Poll::Ready(CloseReason::Aborted);
+        }
+        if self.orders.takers > 0 && self.orders.wish == Wish::Live {
+            return Poll::Ready(CloseReason::Detached);
+        }
+        // Streams that are not Tokio's own may be ready for ever and know of no budget.
+        let budget = ready!(coop::poll_proceed(cx));
+        let (mut read, mut written) = (0, 0);
+        let (mut fill, mut drain) = (Moved::Again, Moved::Again);
+        let mut rounds = 0;
+        while !(fill.is_stuck() && drain.is_stuck()) {
+            if rounds == ROUNDS_PER_POLL || read.max(written) >= BYTES_PER_POLL {
+                budget.made_progress();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            rounds += 1;
+            if drain != Moved::Waits {
+                drain = self.drain(cx);
+                written += drain.bytes();
+            }
+            if fill != Moved::Waits {
+                fill = self.fill(cx);
+                read += fill.bytes();
+            }
+        }
+        if read + written > 0 {
+            budget.made_progress();
+        }
+        self.note_waiting(drain == Moved::Waits);
+        self.end_writing(cx);
+        if let Some(reason) = self.finished() {
+            return Poll::Ready(reason);
+        }
+        let standing = Standing {
+            read: read > 0,
+            written: written > 0,
+            ..Standing::default()
+        };
+        self.poll_clock(cx, standing)
+    }
+
+    /// Takes in what the handles have ordered.
+    fn obey(&mut self) {
+        let inner = &self.inner.0;
+        if !inner.signal.take_orders() {
+            return;
+        }
+        self.orders = inner.control.lock().orders;
+        self.settings.limits.read = self.orders.read_timeout;
+        self.settings.limits.write = self.orders.write_timeout;
+        if self.orders.wish >= Wish::Close {
+            inner.output.close();
+            inner.input.close();
+            self.discards = true;
+            if self.writing == Writing::Open {
+                self.writing = Writing::Ending;
+            }
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        let open = matches!(self.writing, Writing::Open | Writing::Ending);
+        open && (self.orders.write_enabled || self.orders.wish >= Wish::Close)
+    }
+
+    fn may_read(&self) -> bool {
+        self.reading && (self.orders.read_enabled || self.discards)
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>) -> Moved {
+        if !self.may_read() {
+            return Moved::Nothing;
+        }
+        let want = self.sizer.offer().min(self.settings.max_single_read);
+        if self.inner.0.signal.take_marks() || self.room < want {
+            self.look_for_room();
+        }
+        let offered = want.min(self.room);
+        if offered == 0 {
+            return Moved::Nothing;
+        }
+        let Some(wire) = &mut self.wire else {
+            return Moved::Nothing;
+        };
+        let mut chain = EvBuffer::new();
+        match wire.poll_fill(cx, &mut chain, offered) {
+            Poll::Pending => Moved::Waits,
+            Poll::Ready(Ok(0)) => self.end_reading(None),
+            Poll::Ready(Ok(n)) => {
+                self.sizer.record(offered, n);
+                let counters = &self.inner.0.counters;
+                Counters::count(&counters.bytes_in, &counters.reads, n);
+                self.link(chain);
+                Moved::Bytes(n)
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
+            Poll::Ready(Err(error)) => self.end_reading(Some(error)),
+        }
+    }
+
+    /// Asks the input how much it takes, and has it tell when it takes more than nothing.
+    fn look_for_room(&mut self) {
+        if self.discards {
+            self.room = usize::MAX;
+            return;
+        }
+        let inner = &self.inner.0;
+        let guard = inner.input.lock_as_owner();
+        self.room = match guard.is_frozen(End::Back) {
+            true => 0,
+            false => guard.room(),
+        };
+        if self.room == 0 {
+            inner.signal.want(Wanted::ROOM);
+        }
+    }
+
+    /// Links what was read into the input.
+    fn link(&mut self, mut chain: EvBuffer) {
+        if self.discards {
+            return;
+        }
+        let inner = &self.inner.0;
+        let n = chain.len();
+        let mut guard = inner.input.lock_as_owner();
+        let linked = guard.add_buffer(&mut chain);
+        let (len, low) = (guard.len(), guard.marks().low());
+        self.room = guard.room();
+        drop(guard);
+        match linked {
+            Ok(_) => {
+                tracing::trace!(n, len, "read");
+                if len >= low.unwrap_or(0) {
+                    inner.call(Hears::READ);
+                }
+            }
+            // The user wants no more of it.
+            Err(BufferError::Closed) => self.discards = true,
+            Err(error) => {
+                self.end_reading(Some(error.into()));
+            }
+        }
+    }
+
+    fn end_reading(&mut self, error: Option<io::Error>) -> Moved {
+        self.reading = false;
+        self.inner.0.reading_ended(error.map(Arc::new));
+        Moved::Again
+    }
+
+    fn drain(&mut self, cx: &mut Context<'_>) -> Moved {
+        // What is wanted is not there yet.
+        if !self.may_write() || self.inner.0.signal.wants(Wanted::OUTPUT) {
+            return Moved::Nothing;
+        }
+        let max = self.settings.max_single_write;
+        let mut flight = EvBuffer::new();
+        let Some(removed) = self.share(&mut flight, max) else {
+            return Moved::Again;
+        };
+        let Some(wire) = &mut self.wire else {
+            return Moved::Nothing;
+        };
+        let moved = match wire.poll_drain(cx, &mut flight, max) {
+            Poll::Pending => Moved::Waits,
+            Poll::Ready(Ok(n)) => {
+                self.sent(n, removed);
+                Moved::Bytes(n)
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
+            Poll::Ready(Err(error)) => self.fail_writing(error),
+        };
+        contain("the owner of released memory", || drop(flight));
+        moved
+    }
+
+    /// Shares the front of the output, which stays there until it is sent. How much had been removed from there
+    /// before; `None` if there is nothing to send.
+    fn share(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
+        let inner = &self.inner.0;
+        let mut guard = inner.output.lock_as_owner();
+        if guard.share_front(flight, max) > 0 {
+            return Some(guard.removed());
+        }
+        inner.signal.want(Wanted::OUTPUT);
+        guard.shrink_to_fit();
+        if guard.is_closed() && self.writing == Writing::Open {
+            self.writing = Writing::Ending;
+        }
+        None
+    }
+
+    /// Removes the `n` bytes that were sent. Of the output `removed` had been removed when they were shared.
+    fn sent(&mut self, n: usize, removed: u64) {
+        let inner = &self.inner.0;
+        if self.wire.as_ref().is_some_and(Wire::needs_flush) {
+            inner.written.fetch_or(Written::UNFLUSHED, Ordering::AcqRel);
+        }
+        let mut guard = inner.output.lock_as_owner();
+        // Whoever put another buffer there meanwhile has removed some or all of them.
+        let gone = guard.removed().wrapping_sub(removed);
+        guard.discard((n as u64).saturating_sub(gone) as usize);
+        let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
+        if len == 0 {
+            inner.signal.want(Wanted::OUTPUT);
+            guard.shrink_to_fit();
+            if guard.is_closed() && self.writing == Writing::Open {
+                self.writing = Writing::Ending;
+            }
+        }
+        drop(guard);
+        Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
+        tracing::trace!(n, len, "written");
+        if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED == 0 {
+            inner.wake_flushed(|mark| mark.is_reached(appended, len));
+        }
+        if len <= low.unwrap_or(0) {
+            inner.call(Hears::WRITE);
+        }
+    }
+
+    fn fail_writing(&mut self, error: io::Error) -> Moved {
+        self.writing = Writing::Failed;
+        self.inner.0.writing_ended(Some(Arc::new(error)));
+        Moved::Again
+    }
+
+    /// Lets the handles see whether a write waits.
+    fn note_waiting(&self, waits: bool) {
+        let written = &self.inner.0.written;
+        if (written.load(Ordering::Relaxed) & Written::WAITS != 0) != waits {
+            written.fetch_xor(Written::WAITS, Ordering::Relaxed);
+        }
+    }
+
+    /// Flushes once nothing is left to write, and ends the stream if it is time.
+    fn end_writing(&mut self, cx: &mut Context<'_>) {
+        let inner = &self.inner.0;
+        if !self.may_write() || !inner.signal.wants(Wanted::OUTPUT) {
+            return;
+        }
+        let Some(wire) = &mut self.wire else { return };
+        if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
+            match again(wire.poll_flush(cx), cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => {
+                    self.fail_writing(error);
+                    return;
+                }
+                Poll::Ready(Ok(())) => {
+                    inner
+                        .written
+                        .fetch_and(!Written::UNFLUSHED, Ordering::AcqRel);
+                    let guard = inner.output.lock();
+                    let (len, appended) = (guard.len(), guard.appended());
+                    drop(guard);
+                    inner.wake_flushed(|mark| mark.is_reached(appended, len));
+                }
+            }
+        }
+        if self.writing != Writing::Ending {
+            return;
+        }
+        match again(wire.poll_shutdown(cx), cx) {
+            Poll::Pending => {}
+            // The peer was quicker to end all of it.
+            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
+                self.fail_writing(error);
+            }
+            Poll::Ready(_) => {
+                self.writing = Writing::Ended;
+                inner.writing_ended(None);
+            }
+        }
+    }
+
+    /// Why it is over, if it is.
+    fn finished(&self) -> Option<CloseReason> {
+        let wish = self.orders.wish;
+        let over = match self.writing {
+            Writing::Open | Writing::Ending => false,
+            Writing::Ended => !self.reading || wish == Wish::Drop,
+            Writing::Failed => !self.reading || wish >= Wish::Close,
+        };
+        if !over {
+            return None;
+        }
+        let error = self.inner.0.control.lock().error();
+        Some(match error {
+            Some(error) => CloseReason::Error(error),
+            None if wish == Wish::Drop => CloseReason::Dropped,
+            None => CloseReason::Finished,
+        })
+    }
+
+    /// Waits for what is due next, and tells of it.
+    fn poll_clock(&mut self, cx: &mut Context<'_>, mut at: Standing) -> Poll<CloseReason> {
+        at.closing = self.orders.wish >= Wish::Close;
+        if !self.settings.limits.any(at.closing) {
+            return Poll::Pending;
+        }
+        loop {
+            at.reading = self.may_read() && (self.room > 0 || self.discards);
+            at.writing = self.may_write() && !self.inner.0.signal.wants(Wanted::OUTPUT);
+            at.high = self.settings.limits.stall.is_some() && self.is_output_high();
+            let clock = self.clock.get_or_insert_default();
+            let due = ready!(clock.poll(cx, &self.settings.limits, at));
+            (at.read, at.written) = (false, false);
+            match due {
+                Due::Read => self.time_out(Event::ReadTimeout),
+                Due::Write => self.time_out(Event::WriteTimeout),
+                Due::Idle => self.inner.0.tell(Event::IdleTimeout),
+                Due::Stall => self.inner.0.tell(Event::Stalled),
+                Due::Linger => return Poll::Ready(CloseReason::LingerExpired),
+            }
+        }
+    }
+
+    /// Whether the output is too long; if not, it will tell when it is.
+    fn is_output_high(&self) -> bool {
+        let inner = &self.inner.0;
+        let guard = inner.output.lock();
+        let high = guard.is_high();
+        if !high {
+            inner.signal.want(Wanted::HIGH);
+        }
+        high
+    }
+
+    /// Switches off the direction in which nothing has moved.
+    fn time_out(&mut self, event: Event) {
+        let mut control = self.inner.0.control.lock();
+        match event {
+            Event::ReadTimeout => control.orders.read_enabled = false,
+            _ => control.orders.write_enabled = false,
+        }
+        self.orders.read_enabled = control.orders.read_enabled;
+        self.orders.write_enabled = control.orders.write_enabled;
+        drop(control);
+        self.inner.0.tell(event);
+    }
+
+    /// Lets go of the stream, or hands it over, and then says so.
+    fn end(&mut self, reason: CloseReason) {
+        let inner = &self.inner.0;
+        let Some(wire) = self.wire.take() else { return };
+        if matches!(reason, CloseReason::Detached) {
+            inner.give(wire.into_any());
+        } else {
+            contain("the drop of a stream", || drop(wire));
+        }
+        inner.finish(reason);
+    }
+}
+
+impl Moved {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bytes(n) => n,
+            _ => 0,
+        }
+    }
+
+    fn is_stuck(self) -> bool {
+        matches!(self, Self::Nothing | Self::Waits)
+    }
+}
+
+/// Turns an interrupted operation into one that will be polled again.
+fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match polled {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        polled => polled,
+    }
+}
