@@ -15,7 +15,7 @@ mod support;
 use std::{env, io, net::SocketAddr};
 
 use support::{
-    Flavour, Result, check,
+    Flavour, Result, check, pin,
     process::{self, Process},
     rounds,
 };
@@ -112,7 +112,7 @@ const SMOKE: Scale = Scale {
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
-    process::pin_to_one_cpu()?;
+    pin::pin_to_one_cpu()?;
     process::allow_many_files();
     if args.first().is_some_and(|arg| arg == "--relay-for") {
         return child(&args[1..]);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod pin;
 pub(crate) mod process;
 pub(crate) mod rounds;
 

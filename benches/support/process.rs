@@ -104,22 +104,6 @@ fn figures() -> Result<String> {
     Err("the figures of a process are known on Linux only".into())
 }
 
-/// Everything on one CPU: the wake-up of a second one costs more than what is measured.
-#[cfg(target_os = "linux")]
-pub(crate) fn pin_to_one_cpu() -> Result<()> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
-    let mut one = CpuSet::new();
-    one.set(last.ok_or("no CPU to run on")?);
-    Ok(sched_setaffinity(None, &one)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn pin_to_one_cpu() -> Result<()> {
-    Ok(())
-}
-
 /// Two descriptors a connection, in both processes.
 pub(crate) fn allow_many_files() {
     #[cfg(unix)]

@@ -4,6 +4,7 @@
 //! process, so that CPU time and memory are the candidate's alone. [`measure`] lets them run in turn, in rounds, and
 //! takes medians; [`buffer`] does the same for buffer operations inside this process; [`report`] writes it all down.
 
+#[path = "../../support/buffer/mod.rs"]
 pub mod buffer;
 pub mod candidates;
 pub mod cli;

@@ -8,6 +8,7 @@ use super::{Plan, Samples, in_turn, tell};
 use crate::{
     buffer::{BUFFERS, LIBEVENT, OURS, Run, Workload, heap_of_100_bytes, workloads},
     report::{Column, Id, Row, Table},
+    sys,
 };
 
 /// The last rows of the table.
@@ -95,7 +96,7 @@ fn mean(table: &Table) -> Row {
 
 fn heap() -> Row {
     let mut cells = vec![None; BUFFERS.len()];
-    for (buffer, bytes) in heap_of_100_bytes() {
+    for (buffer, bytes) in heap_of_100_bytes(sys::heap_bytes) {
         cells[column_of(buffer)] = Some(bytes);
     }
     Row {

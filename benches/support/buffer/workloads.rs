@@ -16,7 +16,6 @@ use super::{
 };
 #[cfg(libevent)]
 use crate::libevent::Evbuffer;
-use crate::sys;
 
 /// A workload and the buffers that can do it.
 pub struct Workload {
@@ -57,15 +56,15 @@ pub fn workloads() -> Vec<Workload> {
         spread("create + drop, empty", on!(Queue, create, BytesMut, Ring)),
         contiguous(
             "append 16 B, to 64 KiB, then drain",
-            on!(Queue, append_16, BytesMut),
+            on!(Queue, append_16, BytesMut, Ring),
         ),
         contiguous(
             "append 64 B, to 64 KiB, then drain",
-            on!(Queue, append_64, BytesMut),
+            on!(Queue, append_64, BytesMut, Ring),
         ),
         contiguous(
             "append 4096 B to a fresh buffer",
-            on!(Queue, append_fresh, BytesMut),
+            on!(Queue, append_fresh, BytesMut, Ring),
         ),
         contiguous("FIFO 1 KiB, add + remove", on!(Queue, fifo, BytesMut, Ring)),
         contiguous(
@@ -74,7 +73,7 @@ pub fn workloads() -> Vec<Workload> {
         ),
         contiguous(
             "frames of 1460 B, 44 in, 44 out",
-            on!(Queue, frames, BytesMut),
+            on!(Queue, frames, BytesMut, Ring),
         ),
         spread(
             "prepend 8 B to 1 KiB, room in front",
@@ -115,32 +114,36 @@ pub fn workloads() -> Vec<Workload> {
         spread("peek at 64 KiB in 16 pieces", on!(Move, peek, Chain)),
         spread(
             "message of 64 B: create, add, remove, drop",
-            on!(Queue, message, BytesMut),
+            on!(Queue, message, BytesMut, Ring),
         ),
     ]
 }
 
 /// Bytes of heap that a buffer holds for 100 bytes, by its name. What it holds itself, where it is, is not counted.
-pub fn heap_of_100_bytes() -> Vec<(&'static str, f64)> {
+/// `heap_bytes` says how many are in use.
+pub fn heap_of_100_bytes(heap_bytes: fn() -> u64) -> Vec<(&'static str, f64)> {
     vec![
         #[cfg(libevent)]
-        (<Evbuffer as Queue>::NAME, held::<Evbuffer>()),
-        (<EvBuffer as Queue>::NAME, held::<EvBuffer>()),
-        (<BytesMut as Queue>::NAME, held::<BytesMut>()),
-        (<VecDeque<u8> as Queue>::NAME, held::<VecDeque<u8>>()),
+        (<Evbuffer as Queue>::NAME, held::<Evbuffer>(heap_bytes)),
+        (<EvBuffer as Queue>::NAME, held::<EvBuffer>(heap_bytes)),
+        (<BytesMut as Queue>::NAME, held::<BytesMut>(heap_bytes)),
+        (
+            <VecDeque<u8> as Queue>::NAME,
+            held::<VecDeque<u8>>(heap_bytes),
+        ),
     ]
 }
 
-fn held<Q: Queue>() -> f64 {
+fn held<Q: Queue>(heap_bytes: fn() -> u64) -> f64 {
     const COUNT: usize = 4_000;
     let mut buffers: Vec<Q> = Vec::with_capacity(COUNT);
-    let before = sys::heap_bytes();
+    let before = heap_bytes();
     for _ in 0..COUNT {
         let mut buffer = Q::default();
         buffer.add(&[7; 100]);
         buffers.push(buffer);
     }
-    let after = sys::heap_bytes();
+    let after = heap_bytes();
     black_box(&buffers);
     after.saturating_sub(before) as f64 / COUNT as f64
 }
