@@ -81,8 +81,8 @@ impl Flat {
 
     pub fn remove_buffer(&mut self, dst: &mut Self, n: usize) -> Result<usize> {
         let n = n.min(self.len());
-        dst.check_growth(End::Back, n)?;
         self.removable(n)?;
+        dst.check_growth(End::Back, n)?;
         if n > 0 {
             dst.files |= self.files;
         }
@@ -92,8 +92,8 @@ impl Flat {
 
     pub fn prepend_buffer(&mut self, src: &mut Self) -> Result<usize> {
         let n = src.len();
-        self.check_growth(End::Front, n)?;
         src.removable(n)?;
+        self.check_growth(End::Front, n)?;
         if n > 0 {
             self.files |= src.files;
         }
