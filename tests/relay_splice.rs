@@ -7,8 +7,11 @@ use std::{io, sync::LazyLock, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
+    task::JoinHandle,
 };
-use tokio_evbuffer::{EvBuffer, OnError, Relay, RelayEnd, RelayStream, Splice, relay};
+use tokio_evbuffer::{
+    EvBuffer, OnError, Relay, RelayEnd, RelayError, RelayStream, RelaySummary, Splice, relay,
+};
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -162,6 +165,59 @@ async fn an_end_of_stream_does_not_overtake_what_is_in_the_pipe() {
         assert_eq!(right.received, 10_000_000);
     };
     tokio::join!(send, read);
+    drop((left, right));
+    relaying.await.unwrap().unwrap();
+}
+
+/// A relay whose sink stands still while its pipe holds bytes, and is not full.
+///
+/// The sockets behind it have small buffers, so that the pipe must take most of what is sent.
+async fn stalled() -> (
+    End<TcpStream>,
+    End<TcpStream>,
+    JoinHandle<Result<RelaySummary, RelayError>>,
+) {
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    socket2::SockRef::from(&b)
+        .set_send_buffer_size(16 << 10)
+        .unwrap();
+    socket2::SockRef::from(&right)
+        .set_recv_buffer_size(16 << 10)
+        .unwrap();
+    let relaying = tokio::spawn(Relay::new(a, b).buffer(1 << 20).run());
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    tokio::join!(left.send(3_000_000), right.receive(3_000_000));
+    left.send(600_000).await;
+    settle().await;
+    (left, right, relaying)
+}
+
+/// Lets the relay do all that it can. What it does after that is right, too, only less telling.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+#[tokio::test]
+async fn an_end_of_stream_waits_until_the_pipe_is_empty() {
+    let (mut left, mut right, relaying) = stalled().await;
+    left.stream.shutdown().await.unwrap();
+    settle().await;
+    right.receive_rest().await.unwrap();
+    assert_eq!(right.received, 3_600_000);
+    drop((left, right));
+    relaying.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_flow_that_turns_small_while_the_pipe_holds_bytes_keeps_its_order() {
+    let (mut left, mut right, relaying) = stalled().await;
+    for _ in 0..6 {
+        // The relay looks at its source again when the sink has taken something.
+        left.send(1000).await;
+        right.receive(50_000).await;
+        settle().await;
+    }
+    right.receive(306_000).await;
     drop((left, right));
     relaying.await.unwrap().unwrap();
 }
