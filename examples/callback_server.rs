@@ -1,0 +1,145 @@
+//! The same echo server with callbacks only, as one would write it with libevent.
+//!
+//! Compare `bufferevent_setcb`, `bufferevent_setwatermark` and `bufferevent_enable`: no task of ours waits for anything.
+//!
+//! ```sh
+//! cargo run --release --example callback_server                               # a demonstration that ends by itself
+//! cargo run --release --example callback_server -- --listen 127.0.0.1:7000    # the real thing, until ctrl-c
+//! ```
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::{BufferEvent, Crossing, Direction, EolStyle, Event, Side, Watermarks};
+
+/// Answers each line with the same line backwards.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on; without it a demonstration runs on loopback.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Some(addr) = Args::parse().listen else {
+        return demonstrate().await;
+    };
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
+    println!("listening on {}", listener.local_addr()?);
+    tokio::select! {
+        () = accept(listener) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+/// Times that a slow client made us stop reading from it.
+static PAUSES: AtomicUsize = AtomicUsize::new(0);
+
+async fn accept(listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => serve(stream),
+            Err(error) => {
+                // Out of descriptors, as a rule: connections that end will free some.
+                eprintln!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn serve(stream: TcpStream) {
+    let marks = Watermarks::new(16 * 1024, 64 * 1024).expect("low is below high");
+    BufferEvent::builder()
+        .write_watermarks(marks)
+        .idle_timeout(Duration::from_secs(60))
+        .on_read(answer)
+        .on_watermark(|connection, side, crossing| match (side, crossing) {
+            // Runs inline, in whoever crossed the mark: the answers pile up, so no more questions for now.
+            (Side::Output, Crossing::High { .. }) => {
+                PAUSES.fetch_add(1, Relaxed);
+                connection.disable(Direction::Read);
+            }
+            (Side::Output, Crossing::Low { .. }) => connection.enable(Direction::Read),
+            _ => {}
+        })
+        .on_event(|connection, event| match event {
+            Event::Eof => shut_down(connection.clone()),
+            Event::Closed => {}
+            other => {
+                eprintln!("{other:?}");
+                connection.abort();
+            }
+        })
+        .spawn(stream)
+        // Nobody holds a handle: it lives until the connection has ended.
+        .detach();
+}
+
+/// One run for all that has arrived since the last one.
+fn answer(connection: &BufferEvent) {
+    let mut input = connection.input().lock();
+    let mut output = connection.output().lock();
+    while let Ok(Some(line)) = input.readln(EolStyle::Crlf) {
+        let backwards: Vec<u8> = line.iter().rev().chain(b"\n").copied().collect();
+        if output.add(&backwards).is_err() {
+            // The other direction has ended; there is nobody to answer.
+            return;
+        }
+    }
+}
+
+/// Sends what is left, then FIN. A callback does not wait; a task may.
+fn shut_down(connection: BufferEvent) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.close().await {
+            eprintln!("cannot close in order: {error}");
+        }
+    });
+}
+
+/// A client that asks a great deal before it reads its first answer.
+async fn demonstrate() -> Result<()> {
+    const LINES: usize = 100_000;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let server = tokio::spawn(accept(listener));
+
+    let (mut read, mut write) = TcpStream::connect(addr).await?.into_split();
+    let sender = tokio::spawn(async move {
+        let questions: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
+        write.write_all(questions.as_bytes()).await?;
+        write.shutdown().await
+    });
+    let mut answers = String::new();
+    read.read_to_string(&mut answers).await?;
+    sender.await??;
+    server.abort();
+
+    let right = answers
+        .lines()
+        .enumerate()
+        .all(|(i, answer)| answer.chars().rev().collect::<String>() == format!("line {i}"));
+    ensure!(
+        right && answers.lines().count() == LINES,
+        "an answer is wrong or missing"
+    );
+    println!(
+        "{LINES} lines answered rightly; reading was paused {} times",
+        PAUSES.load(Relaxed)
+    );
+    Ok(())
+}

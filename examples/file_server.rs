@@ -1,0 +1,205 @@
+//! A small HTTP file server. The kernel sends the files: their bytes never come into this process.
+//!
+//! ```sh
+//! cargo run --release --example file_server     # a demonstration that ends by itself
+//! cargo run --release --example file_server -- --listen 127.0.0.1:8080 --root .
+//! ```
+
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::{BufferEvent, EolStyle, FileSegment, WaitError};
+
+/// The longest line of a request.
+const LINE_MAX: usize = 8 * 1024;
+
+/// Serves the files below a folder.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDR", requires = "root")]
+    listen: Option<SocketAddr>,
+    /// The folder; nothing outside of it is served. Without it a demonstration runs on loopback.
+    #[arg(long, value_name = "DIR", requires = "listen")]
+    root: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Args {
+        listen: Some(addr),
+        root: Some(root),
+    } = Args::parse()
+    else {
+        return demonstrate().await;
+    };
+    let root = root
+        .canonicalize()
+        .with_context(|| format!("cannot serve {}", root.display()))?;
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
+    println!("listening on {}", listener.local_addr()?);
+    tokio::select! {
+        () = accept(listener, root) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+async fn accept(listener: TcpListener, root: PathBuf) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let root = root.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve(stream, &root).await {
+                        eprintln!("{peer}: {error:#}");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, as a rule: connections that end will free some.
+                eprintln!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Answers one request after the other until the client has no more.
+async fn serve(stream: TcpStream, root: &Path) -> Result<()> {
+    let connection = BufferEvent::builder()
+        .idle_timeout(Duration::from_secs(30))
+        .spawn(stream);
+    while let Some(request) = next_line(&connection).await? {
+        while next_line(&connection)
+            .await?
+            .is_some_and(|header| !header.is_empty())
+        {}
+        answer(&connection, root, &request)?;
+        // A client that does not read its answers gets no more of them.
+        connection.flush().await?;
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// The next line, or nothing if the client has ended its side before one.
+async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
+    let input = connection.input();
+    loop {
+        if let Some(line) = input.readln(EolStyle::Crlf)? {
+            return Ok(Some(
+                String::from_utf8(line.into()).context("a request that is not text")?,
+            ));
+        }
+        let seen = input.len();
+        ensure!(
+            seen < LINE_MAX,
+            "a line of a request is longer than {LINE_MAX} bytes"
+        );
+        match input.readable(seen + 1).await {
+            Ok(()) => {}
+            Err(WaitError::Closed) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn answer(connection: &BufferEvent, root: &Path, request: &str) -> Result<()> {
+    let target = request
+        .strip_prefix("GET ")
+        .and_then(|rest| rest.split(' ').next());
+    let Some(target) = target else {
+        return refuse(connection, "405 Method Not Allowed");
+    };
+    match find(root, target) {
+        Ok(file) => {
+            // Under one guard, so that the head and the file go out with one another.
+            let mut output = connection.output().lock();
+            output.add(
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).as_bytes(),
+            )?;
+            Ok(output.add_file(file)?)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => refuse(connection, "404 Not Found"),
+        Err(_) => refuse(connection, "403 Forbidden"),
+    }
+}
+
+fn refuse(connection: &BufferEvent, status: &str) -> Result<()> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    Ok(connection.output().add(head.as_bytes())?)
+}
+
+/// Opens what `target` names, if that lies below `root` once all links and dots are followed.
+fn find(root: &Path, target: &str) -> std::io::Result<FileSegment> {
+    let path = root.join(target.trim_start_matches('/')).canonicalize()?;
+    if !path.starts_with(root) || !path.is_file() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    FileSegment::open(path)
+}
+
+/// One client that asks for a large file, for one that is not there, and for one outside of the folder.
+async fn demonstrate() -> Result<()> {
+    const SIZE: usize = 64 << 20;
+
+    let outside = tempfile::tempdir()?;
+    let root = outside.path().canonicalize()?.join("root");
+    std::fs::create_dir(&root)?;
+    let data: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+    std::fs::write(root.join("large"), &data)?;
+    std::fs::write(outside.path().join("secret"), "not for you")?;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    tokio::spawn(accept(listener, root));
+
+    let ok = get(addr, "/large").await?;
+    ensure!(
+        ok.0 == "HTTP/1.1 200 OK" && ok.1 == data,
+        "the file did not arrive as it is"
+    );
+    println!("/large: {SIZE} bytes arrived as they are");
+    for (target, status) in [
+        ("/nothing", "404 Not Found"),
+        ("/../secret", "403 Forbidden"),
+    ] {
+        let (head, body) = get(addr, target).await?;
+        ensure!(
+            head.ends_with(status) && body.is_empty(),
+            "{target}: {head}"
+        );
+        println!("{target}: {status}");
+    }
+    Ok(())
+}
+
+/// The status line and the body that a server gives for `target`.
+async fn get(addr: SocketAddr, target: &str) -> Result<(String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream
+        .write_all(format!("GET {target} HTTP/1.1\r\nHost: here\r\n\r\n").as_bytes())
+        .await?;
+    stream.shutdown().await?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await?;
+    let end = response
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .context("no head")?;
+    let body = response.split_off(end + 4);
+    let head = String::from_utf8(response)?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body))
+}

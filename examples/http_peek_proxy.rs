@@ -1,0 +1,219 @@
+//! A TLS front for HTTP servers: looks at the `Host` of the first request, then joins the two streams.
+//!
+//! The head of the request is read through a [`BufferEvent`] and left in its buffer; `into_inner` gives stream and bytes
+//! back, and [`Relay::initial`] sends the bytes on before all others. From then on nothing looks at the traffic.
+//!
+//! ```sh
+//! cargo run --release --example http_peek_proxy     # a demonstration that ends by itself
+//! cargo run --release --example http_peek_proxy -- --listen 127.0.0.1:8443 --route localhost=127.0.0.1:8080
+//! ```
+//!
+//! The certificate, for `localhost`, is made at the start.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, RelaySummary, WaitError};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName},
+    server::TlsStream,
+};
+
+/// The longest head of a request that is looked for a `Host`.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Relays each TLS connection to the server that serves its host.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on; without it a demonstration runs on loopback.
+    #[arg(long, value_name = "ADDR", requires = "route")]
+    listen: Option<SocketAddr>,
+    /// The server of one host; may be given many times.
+    #[arg(long, value_name = "HOST=ADDR", value_parser = parse_route)]
+    route: Vec<(String, SocketAddr)>,
+}
+
+fn parse_route(route: &str) -> Result<(String, SocketAddr)> {
+    let (host, addr) = route.split_once('=').context("expected HOST=ADDR")?;
+    Ok((host.to_owned(), addr.parse()?))
+}
+
+type Routes = Arc<HashMap<String, SocketAddr>>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let Some(addr) = args.listen else {
+        return demonstrate().await;
+    };
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
+    println!("listening on {}", listener.local_addr()?);
+    let (acceptor, _) = certificate()?;
+    tokio::select! {
+        () = accept(listener, acceptor, Arc::new(args.route.into_iter().collect())) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+/// A certificate for `localhost`: the server's side of it, and that of a client which trusts it.
+fn certificate() -> Result<(TlsAcceptor, TlsConnector)> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = made
+        .signing_key
+        .serialize_der()
+        .try_into()
+        .map_err(anyhow::Error::msg)?;
+    let server = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone())?;
+    let client = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok((Arc::new(server).into(), Arc::new(client).into()))
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, as a rule: connections that end will free some.
+                eprintln!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (acceptor, routes) = (acceptor.clone(), routes.clone());
+        tokio::spawn(async move {
+            match serve(stream, acceptor, routes).await {
+                Ok(done) => println!("{peer}: {} bytes in, {} out", done.a_to_b, done.b_to_a),
+                Err(error) => eprintln!("{peer}: {error:#}"),
+            }
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Result<RelaySummary> {
+    stream.set_nodelay(true)?;
+    let client = BufferEvent::builder()
+        .idle_timeout(Duration::from_secs(10))
+        .spawn(acceptor.accept(stream).await.context("no TLS handshake")?);
+
+    let host = peek_host(&client).await?;
+    let addr = routes
+        .get(&host)
+        .with_context(|| format!("no route to {host}"))?;
+    let upstream = TcpStream::connect(addr)
+        .await
+        .with_context(|| format!("cannot reach {addr}"))?;
+
+    let parts = client
+        .into_inner::<TlsStream<TcpStream>>()
+        .await
+        .map_err(|error| anyhow::anyhow!("the client has gone: {error:?}"))?;
+    Ok(Relay::new(parts.stream, upstream)
+        .initial(parts.input, EvBuffer::new())
+        .run()
+        .await?)
+}
+
+/// Waits for the head of the first request and returns its `Host`. Nothing is taken from the input.
+async fn peek_host(client: &BufferEvent) -> Result<String> {
+    let input = client.input();
+    loop {
+        let seen = {
+            let mut input = input.lock();
+            if let Some(end) = input.search(b"\r\n\r\n", ..) {
+                let head = input.pullup(end + 2).context("no memory for the head")?;
+                return host_of(head);
+            }
+            input.len()
+        };
+        ensure!(
+            seen < HEAD_MAX,
+            "the head of the request is longer than {HEAD_MAX} bytes"
+        );
+        match input.readable(seen + 1).await {
+            Ok(()) => {}
+            Err(WaitError::Closed) => bail!("the client left before its request was complete"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn host_of(head: &[u8]) -> Result<String> {
+    let head = std::str::from_utf8(head).context("the head of the request is not text")?;
+    let host = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("host"))
+        .map(|(_, value)| value.trim())
+        .context("the request names no host")?;
+    Ok(host.to_owned())
+}
+
+/// Two servers, and a client of each, through one front.
+async fn demonstrate() -> Result<()> {
+    const HOSTS: [&str; 2] = ["one.example", "two.example"];
+
+    let mut routes = HashMap::new();
+    for host in HOSTS {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        routes.insert(host.to_owned(), listener.local_addr()?);
+        tokio::spawn(respond(listener, host));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let (acceptor, connector) = certificate()?;
+    tokio::spawn(accept(listener, acceptor, Arc::new(routes)));
+
+    for host in HOSTS {
+        let stream = TcpStream::connect(addr).await?;
+        let mut stream = connector
+            .connect(ServerName::try_from("localhost")?, stream)
+            .await?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await?;
+        stream.shutdown().await?;
+        let body = response
+            .split_once("\r\n\r\n")
+            .context("the response has no body")?
+            .1;
+        ensure!(
+            body == format!("this is {host}\n{request}"),
+            "wrong response: {response}"
+        );
+        println!("{host} answered, and had received the request as it was sent");
+    }
+    Ok(())
+}
+
+/// A server that answers with its name and the request.
+async fn respond(listener: TcpListener, name: &str) -> Result<()> {
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            ensure!(
+                stream.read_buf(&mut request).await? > 0,
+                "the request is not complete"
+            );
+        }
+        let body = format!("this is {name}\n{}", String::from_utf8_lossy(&request));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+    }
+}

@@ -1,0 +1,137 @@
+//! An echo server for lines, written the way one would think of first: read a line, add the answer, no flush.
+//!
+//! The task of the [`BufferEvent`] writes all that has gathered with few system calls, so this is also the fast way.
+//!
+//! ```sh
+//! cargo run --release --example line_server                               # a demonstration that ends by itself
+//! cargo run --release --example line_server -- --listen 127.0.0.1:7000    # the real thing, until ctrl-c
+//! ```
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_evbuffer::{BufferEvent, EolStyle, WaitError};
+
+/// The longest line that is answered; a longer one ends the connection.
+const LINE_MAX: usize = 64 * 1024;
+
+/// Answers each line with the same line in capitals.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on; without it a demonstration runs on loopback.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Some(addr) = Args::parse().listen else {
+        return demonstrate().await;
+    };
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
+    println!("listening on {}", listener.local_addr()?);
+    tokio::select! {
+        () = accept(listener) => Ok(()),
+        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
+    }
+}
+
+async fn accept(listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(async move {
+                    if let Err(error) = serve(stream).await {
+                        eprintln!("{peer}: {error:#}");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, as a rule: connections that end will free some.
+                eprintln!("cannot accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let connection = BufferEvent::builder()
+        .idle_timeout(Duration::from_secs(60))
+        .spawn(stream);
+    let (input, output) = (connection.input(), connection.output());
+    loop {
+        while let Some(line) = input.readln(EolStyle::Crlf)? {
+            let mut answer = line.to_ascii_uppercase();
+            answer.push(b'\n');
+            output.add(&answer)?;
+        }
+        // Not woken for what has been looked at already.
+        let seen = input.len();
+        ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
+        match input.readable(seen + 1).await {
+            Ok(()) => {}
+            Err(WaitError::Closed) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let summary = connection.close().await?;
+    println!(
+        "{} bytes in, {} out, {:?}",
+        summary.bytes_in, summary.bytes_out, summary.reason
+    );
+    Ok(())
+}
+
+/// A few clients, each of which sends many lines at once and checks every answer.
+async fn demonstrate() -> Result<()> {
+    const CLIENTS: usize = 4;
+    const LINES: usize = 1000;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let server = tokio::spawn(accept(listener));
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        clients.spawn(async move {
+            let (read, mut write) = TcpStream::connect(addr).await?.into_split();
+            let sender = tokio::spawn(async move {
+                for line in 0..LINES {
+                    write
+                        .write_all(format!("client {client} says {line}\r\n").as_bytes())
+                        .await?;
+                }
+                write.shutdown().await
+            });
+            let mut answers = BufReader::new(read).lines();
+            for line in 0..LINES {
+                let answer = answers.next_line().await?.context("an answer is missing")?;
+                ensure!(
+                    answer == format!("CLIENT {client} SAYS {line}"),
+                    "wrong answer: {answer}"
+                );
+            }
+            ensure!(
+                answers.next_line().await?.is_none(),
+                "there is an answer too many"
+            );
+            sender.await??;
+            Ok(())
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    server.abort();
+    println!("{CLIENTS} clients had {LINES} lines each answered rightly");
+    Ok(())
+}
