@@ -4,11 +4,16 @@
 
 use std::{error::Error, io};
 
+use tokio::{
+    io::{AsyncBufRead, AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_evbuffer::{
-    BufferError, BufferGuard, CallbackHandle, Change, Changed, Changes, Chunks, Closed, Crossing,
-    DeferredQueue, Drained, EvBuffer, FileSegment, InvalidWatermarks, Mark, NoRuntime, QueueClosed,
-    Reader, Relay, RelayCounters, RelayError, RelaySummary, Reservation, SharedEvBuffer, SlicesMut,
-    WaitError, Watermarks, Writer,
+    BufferError, BufferEvent, BufferGuard, Builder, CallbackHandle, Change, Changed, Changes,
+    Chunks, CloseReason, Closed, Crossing, DeferredQueue, Direction, Drained, EvBuffer, Event,
+    FileSegment, IntoInnerError, InvalidWatermarks, Mark, NoRuntime, PauseReasons, QueueClosed,
+    ReadHalf, Reader, Relay, RelayCounters, RelayError, RelaySummary, Reservation, SharedEvBuffer,
+    Side, SlicesMut, Summary, WaitError, Watermarks, WriteHalf, Writer,
 };
 
 /// Compiles only if each of the types has all of the traits.
@@ -60,6 +65,34 @@ fn a_guard_stays_on_its_thread() {
 }
 
 #[test]
+fn bufferevents_are_used_from_any_thread() {
+    assert_has!(BufferEvent => Clone + Send + Sync + Unpin + 'static);
+    assert_has!(BufferEvent, ReadHalf => AsyncRead + AsyncBufRead);
+    assert_has!(BufferEvent, WriteHalf => AsyncWrite);
+    assert_has!(ReadHalf, WriteHalf => Send + Unpin + 'static);
+    assert_has!(Builder => Send + 'static);
+    assert_has!(Event, Summary, CloseReason => Clone + Send + Sync + 'static);
+    assert_has!(Direction, Side, PauseReasons => Copy + Send + Sync + 'static);
+}
+
+#[test]
+fn what_a_bufferevent_promises_moves_between_threads() {
+    fn check<T: Send>(_: T) {}
+    fn all(events: [BufferEvent; 3], stream: TcpStream) {
+        let [a, b, c] = events;
+        check(c.flush());
+        check(c.shutdown());
+        check(c.next_event());
+        check(c.closed());
+        check(a.close());
+        check(b.into_inner::<TcpStream>());
+        check(BufferEvent::new(stream));
+    }
+    // Compiled is checked; there is nothing to run.
+    let _ = all;
+}
+
+#[test]
 fn a_relay_moves_where_its_streams_do() {
     fn check<T: Send>(_: T) {}
     let (a, b) = (tokio::io::duplex(1).0, tokio::io::duplex(1).0);
@@ -72,5 +105,5 @@ fn a_relay_moves_where_its_streams_do() {
 fn errors_are_values_and_become_io_errors() {
     assert_has!(BufferError => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
     assert_has!(Closed, WaitError, InvalidWatermarks, NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
-    assert_has!(RelayError => Error + Send + Sync + Into<io::Error> + 'static);
+    assert_has!(RelayError, IntoInnerError => Error + Send + Sync + Into<io::Error> + 'static);
 }
