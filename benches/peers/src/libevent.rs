@@ -10,6 +10,7 @@ use std::{
     net::SocketAddr,
     os::fd::IntoRawFd,
     ptr::{self, NonNull},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Result, bail};
@@ -55,9 +56,25 @@ struct IoVec {
     len: usize,
 }
 
+/// What a callback learns of a change.
+#[repr(C)]
+struct CallbackInfo {
+    before: usize,
+    added: usize,
+    removed: usize,
+}
+
+#[repr(C)]
+struct RawBase {
+    _opaque: [u8; 0],
+}
+
 /// `EVBUFFER_PTR_SET`
 const SET: c_int = 0;
+/// `EVLOOP_NONBLOCK`
+const DO_NOT_WAIT: c_int = 2;
 
+type Callback = unsafe extern "C" fn(*mut Raw, *const CallbackInfo, *mut c_void);
 type Cleanup = unsafe extern "C" fn(*const c_void, usize, *mut c_void);
 
 unsafe extern "C" {
@@ -113,13 +130,18 @@ unsafe extern "C" {
     ) -> c_int;
     fn evbuffer_freeze(buf: *mut Raw, at_front: c_int) -> c_int;
     fn evbuffer_unfreeze(buf: *mut Raw, at_front: c_int) -> c_int;
+    fn evbuffer_add_cb(buf: *mut Raw, callback: Callback, arg: *mut c_void) -> *mut c_void;
+    fn evbuffer_defer_callbacks(buf: *mut Raw, base: *mut RawBase) -> c_int;
+    fn event_base_new() -> *mut RawBase;
+    fn event_base_free(base: *mut RawBase);
+    fn event_base_loop(base: *mut RawBase, flags: c_int) -> c_int;
 
     fn peers_libevent_proxy(listen_fd: c_int, upstream_ip: u32, upstream_port: u16) -> c_int;
     fn peers_libevent_lines(listen_fd: c_int) -> c_int;
 }
 
-// SAFETY of every block below: `self.0` is a live evbuffer that this value alone owns and that has no callbacks, so no
-// call can re-enter; pointers that go with a length are those of a slice that outlives the call.
+// SAFETY of every block below: `self.0` is a live evbuffer that this value alone owns, and no callback that it may have
+// touches it, so no call can re-enter; pointers that go with a length are those of a slice that outlives the call.
 
 impl Default for Evbuffer {
     fn default() -> Self {
@@ -374,6 +396,78 @@ impl Drop for Evbuffer {
     fn drop(&mut self) {
         // SAFETY: the value is the only owner and is used no more.
         unsafe { evbuffer_free(self.0.as_ptr()) }
+    }
+}
+
+/// An evbuffer with a callback that counts what is added.
+#[derive(Debug)]
+pub struct Observed {
+    // Fields are dropped in this order: the buffer before what its callback uses.
+    buffer: Evbuffer,
+    counted: Box<AtomicU64>,
+    base: Option<Base>,
+}
+
+#[derive(Debug)]
+struct Base(NonNull<RawBase>);
+
+impl Observed {
+    /// The callback runs within each change.
+    pub fn inline() -> Self {
+        unsafe extern "C" fn count(_: *mut Raw, info: *const CallbackInfo, counted: *mut c_void) {
+            // SAFETY: libevent lends the info, and the counter outlives the buffer.
+            let (info, counted) = unsafe { (&*info, &*counted.cast::<AtomicU64>()) };
+            counted.fetch_add(info.added as u64, Ordering::Relaxed);
+        }
+        let (buffer, counted) = (Evbuffer::new(), Box::new(AtomicU64::new(0)));
+        let arg = ptr::from_ref(&*counted).cast_mut().cast();
+        // SAFETY: the counter lives in a box that is dropped after the buffer.
+        let entry = unsafe { evbuffer_add_cb(buffer.0.as_ptr(), count, arg) };
+        assert!(!entry.is_null(), "out of memory");
+        Self {
+            buffer,
+            counted,
+            base: None,
+        }
+    }
+
+    /// The callback runs in an event loop, for all changes since it last ran.
+    pub fn deferred() -> Self {
+        // SAFETY: takes nothing; null means that it cannot be had.
+        let base = Base(NonNull::new(unsafe { event_base_new() }).expect("an event loop"));
+        let observed = Self::inline();
+        // SAFETY: both live, and the base is dropped after the buffer.
+        unsafe { evbuffer_defer_callbacks(observed.buffer.0.as_ptr(), base.0.as_ptr()) };
+        Self {
+            base: Some(base),
+            ..observed
+        }
+    }
+
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Evbuffer {
+        &mut self.buffer
+    }
+
+    /// Lets the event loop run what is waiting.
+    #[inline]
+    pub fn run(&mut self) {
+        if let Some(base) = &self.base {
+            // SAFETY: the base lives; its only callback counts.
+            unsafe { event_base_loop(base.0.as_ptr(), DO_NOT_WAIT) };
+        }
+    }
+
+    /// Bytes that the callback was told of.
+    pub fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        // SAFETY: the value is the only owner and is used no more.
+        unsafe { event_base_free(self.0.as_ptr()) }
     }
 }
 

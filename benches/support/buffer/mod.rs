@@ -1,5 +1,7 @@
 //! Buffer operations, side by side: each workload is written once and run on every buffer that has the operations.
 
+mod callbacks;
+mod clock;
 mod rivals;
 mod workloads;
 

@@ -1,17 +1,13 @@
 //! What buffers are asked to do. The time of what has to be prepared is not counted.
 
-use std::{
-    collections::VecDeque,
-    hint::black_box,
-    io::IoSlice,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, hint::black_box, io::IoSlice, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio_evbuffer::EvBuffer;
 
 use super::{
-    Run,
+    Run, callbacks,
+    clock::cpu_time,
     rivals::{Copyout, Foreign, Link, Move, Prepend, Pullup, Queue, Reserve, Search},
 };
 #[cfg(libevent)]
@@ -52,7 +48,7 @@ pub fn workloads() -> Vec<Workload> {
         contiguous: true,
         runs,
     };
-    vec![
+    let mut all = vec![
         spread("create + drop, empty", on!(Queue, create, BytesMut, Ring)),
         contiguous(
             "append 16 B, to 64 KiB, then drain",
@@ -116,7 +112,9 @@ pub fn workloads() -> Vec<Workload> {
             "message of 64 B: create, add, remove, drop",
             on!(Queue, message, BytesMut, Ring),
         ),
-    ]
+    ];
+    all.extend(callbacks::workloads());
+    all
 }
 
 /// Bytes of heap that a buffer holds for 100 bytes, by its name. What it holds itself, where it is, is not counted.
@@ -151,12 +149,13 @@ fn held<Q: Queue>(heap_bytes: fn() -> u64) -> f64 {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-fn time(n: u64, mut once: impl FnMut()) -> Duration {
-    let began = Instant::now();
+/// The CPU time of `n` times `once`.
+pub(super) fn time(n: u64, mut once: impl FnMut()) -> Duration {
+    let began = cpu_time();
     for _ in 0..n {
         once();
     }
-    began.elapsed()
+    cpu_time() - began
 }
 
 fn create<Q: Queue>(n: u64) -> Duration {

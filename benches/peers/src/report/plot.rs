@@ -13,6 +13,7 @@ use super::{Id, Report, Row, Table};
 use crate::{
     buffer::{BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT, OURS},
     measure::{
+        buffer::HEAP,
         idle::{FRESH, USED},
         proxy::{CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE},
         server::{DEEP, SINGLE},
@@ -158,11 +159,8 @@ fn ratios(table: &Table, file: &Path) -> Result<()> {
         let part = (ratio.clamp(LEAST, MOST) / LEAST).ln() / (MOST / LEAST).ln();
         LEFT + (part * f64::from(RIGHT - LEFT)) as i32
     };
-    let rows: Vec<_> = table
-        .rows
-        .iter()
-        .filter(|row| table.get(&row.name, LIBEVENT).is_some())
-        .collect();
+    let is_time = |row: &&Row| row.name != HEAP && table.get(&row.name, LIBEVENT).is_some();
+    let rows: Vec<_> = table.rows.iter().filter(is_time).collect();
     let bottom = TOP + ROW * rows.len() as i32;
     let area = canvas(file, bottom + 16)?;
     heading(
