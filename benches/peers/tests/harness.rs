@@ -117,6 +117,10 @@ async fn a_changed_byte_fails_every_kind_of_load() {
 #[tokio::test]
 async fn every_server_sends_each_line_back() {
     let kinds = [
+        Server::Batch,
+        Server::Callback,
+        Server::Plain,
+        Server::Stream,
         Server::BufStream,
         Server::FramedSend,
         Server::FramedForward,

@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
 };
+use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use super::Flavour;
@@ -17,6 +18,14 @@ use crate::process;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Server {
+    /// `BufferEvent`: all lines that are there, under one guard of input and one of output.
+    Batch,
+    /// `BufferEvent`: the same in its read callback.
+    Callback,
+    /// `BufferEvent`: `readln` and `add` for each line, without a guard and without a flush.
+    Plain,
+    /// `BufferEvent` as `AsyncBufRead` and `AsyncWrite`, without a flush.
+    Stream,
     /// `BufStream`, a flush for each line.
     BufStream,
     /// `Framed`, a `send` for each line.
@@ -31,7 +40,10 @@ pub enum Server {
 
 impl Server {
     pub(super) fn is_ours(self) -> bool {
-        false
+        matches!(
+            self,
+            Self::Batch | Self::Callback | Self::Plain | Self::Stream
+        )
     }
 }
 
@@ -52,6 +64,10 @@ async fn serve(server: Server) -> Result<()> {
         let client = listener.accept().await?.0;
         client.set_nodelay(true)?;
         match server {
+            Server::Batch => drop(tokio::spawn(batch(client))),
+            Server::Callback => callback(client),
+            Server::Plain => drop(tokio::spawn(plain(client))),
+            Server::Stream => drop(tokio::spawn(stream(client))),
             Server::BufStream => drop(tokio::spawn(buf_stream(client))),
             Server::FramedSend => drop(tokio::spawn(framed_send(client))),
             Server::FramedForward => drop(tokio::spawn(framed_forward(client))),
@@ -59,6 +75,59 @@ async fn serve(server: Server) -> Result<()> {
             Server::Libevent => unreachable!("does not run on Tokio"),
         }
     }
+}
+
+async fn batch(client: TcpStream) -> io::Result<()> {
+    let event = BufferEvent::new(client);
+    while event.input().wait_for(has_line).await.is_ok() {
+        send_lines_back(&event)?;
+    }
+    Ok(())
+}
+
+fn callback(client: TcpStream) {
+    BufferEvent::builder()
+        .on_read(|event| {
+            if send_lines_back(event).is_err() {
+                event.abort();
+            }
+        })
+        .spawn(client)
+        .detach();
+}
+
+fn send_lines_back(event: &BufferEvent) -> io::Result<()> {
+    let (mut input, mut output) = (event.input().lock(), event.output().lock());
+    while let Some(line) = input.readln(EolStyle::Lf)? {
+        output.add(&line)?;
+        output.add(b"\n")?;
+    }
+    Ok(())
+}
+
+async fn plain(client: TcpStream) -> io::Result<()> {
+    let event = BufferEvent::new(client);
+    while event.input().wait_for(has_line).await.is_ok() {
+        while let Some(line) = event.input().readln(EolStyle::Lf)? {
+            event.output().add(&line)?;
+            event.output().add(b"\n")?;
+        }
+    }
+    Ok(())
+}
+
+async fn stream(client: TcpStream) -> io::Result<()> {
+    let mut event = BufferEvent::new(client);
+    let mut line = Vec::new();
+    while event.read_until(b'\n', &mut line).await? > 0 {
+        event.write_all(&line).await?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn has_line(input: &EvBuffer) -> bool {
+    input.search_eol(0, EolStyle::Lf).is_some()
 }
 
 async fn buf_stream(client: TcpStream) -> io::Result<()> {

@@ -4,13 +4,21 @@ use anyhow::Result;
 
 use super::{Plan, Samples, cost_of, in_turn, note_failure, tell};
 use crate::{
-    candidates::{Candidate, Flavour, Program, Server, server},
+    candidates::{Candidate, Flavour, Program, Server, names, server},
     load::lines,
     report::{Column, Id, Table},
 };
 
 /// Everybody, in the order of the table.
 pub const CANDIDATES: &[Candidate] = &[
+    server(names::BATCH, Server::Batch),
+    Candidate {
+        name: names::BATCH_CURRENT_THREAD,
+        program: Program::Server(Server::Batch, Flavour::CurrentThread),
+    },
+    server(names::CALLBACK, Server::Callback),
+    server(names::PLAIN, Server::Plain),
+    server(names::STREAM, Server::Stream),
     server("BufStream, a flush per line", Server::BufStream),
     server("Framed, send", Server::FramedSend),
     server("Framed, forward", Server::FramedForward),

@@ -3,11 +3,15 @@
 use super::{Id, Report};
 use crate::{
     buffer::OURS,
-    candidates::names::{RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE},
+    candidates::names::{
+        BATCH, BATCH_CURRENT_THREAD, CALLBACK, PLAIN, RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE,
+        STREAM,
+    },
     measure::{
         buffer::MEAN,
         idle::{FRESH, USED},
         proxy::{CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, P99, SYSTEM_CALLS},
+        server::{DEEP, SINGLE},
     },
 };
 
@@ -22,6 +26,8 @@ pub(super) struct Target {
 type Bound = (&'static str, &'static str, f64);
 
 const LIMIT: &str = "bare splice 1 MiB (the limit)";
+const LIBEVENT: &str = "libevent bufferevent";
+const BY_HAND: &str = "BytesMut by hand";
 const BYTES_PER_PAIR: f64 = 2_048.0;
 
 /// By table and column.
@@ -34,7 +40,7 @@ const BOUNDS: &[(Id, &str, &[Bound])] = &[
             (RELAY, "haproxy, splice forced", 0.93),
             (RELAY, "nginx stream", 0.70),
             (RELAY, "haproxy", 0.70),
-            (RELAY, "libevent bufferevent", 0.30),
+            (RELAY, LIBEVENT, 0.30),
             (RELAY_NO_SPLICE, "tokio copy 256 KiB", 1.0),
         ],
     ),
@@ -46,7 +52,7 @@ const BOUNDS: &[(Id, &str, &[Bound])] = &[
             (RELAY, "haproxy, splice forced", 0.93),
             (RELAY, "nginx stream", 0.45),
             (RELAY, "haproxy", 0.45),
-            (RELAY, "libevent bufferevent", 0.30),
+            (RELAY, LIBEVENT, 0.30),
             (RELAY_NO_SPLICE, "tokio copy 256 KiB", 1.0),
         ],
     ),
@@ -69,6 +75,33 @@ const BOUNDS: &[(Id, &str, &[Bound])] = &[
         &[
             (RELAY, "tokio copy 8 KiB", 1.0),
             (RELAY, "nginx stream", 1.0),
+        ],
+    ),
+    (
+        Id::Server,
+        DEEP,
+        &[
+            (BATCH, BY_HAND, 1.10),
+            (CALLBACK, BY_HAND, 1.15),
+            (STREAM, BY_HAND, 1.30),
+            (PLAIN, BY_HAND, 1.40),
+            (BATCH, LIBEVENT, 0.75),
+            (CALLBACK, LIBEVENT, 0.75),
+            (STREAM, LIBEVENT, 0.75),
+            (PLAIN, LIBEVENT, 0.75),
+        ],
+    ),
+    (
+        Id::Server,
+        SINGLE,
+        &[
+            (
+                BATCH_CURRENT_THREAD,
+                "BytesMut by hand, current-thread",
+                1.15,
+            ),
+            (BATCH, BY_HAND, 1.35),
+            (BATCH, LIBEVENT, 0.75),
         ],
     ),
     (Id::Proxy, SYSTEM_CALLS, &[(RELAY, "tokio copy 8 KiB", 1.0)]),
