@@ -379,6 +379,7 @@ async fn waiting_counts_against_the_budget_of_the_task() {
 #[tokio::test]
 async fn a_task_is_woken_across_threads() {
     let buffer = SharedEvBuffer::new();
+    let mut changes = buffer.changes();
     let producer = buffer.clone();
     let thread = std::thread::spawn(move || {
         for _ in 0..1000 {
@@ -387,7 +388,6 @@ async fn a_task_is_woken_across_threads() {
         producer.close();
     });
     let mut sum = 0;
-    let mut changes = buffer.changes();
     while let Some(change) = changes.next().await {
         sum += change.added;
     }

@@ -17,7 +17,8 @@ use super::{
     queue::{Batch, Core, Job},
 };
 
-fn queue() -> DeferredQueue {
+/// A queue whose executor is yet to run.
+pub(crate) fn queue() -> DeferredQueue {
     DeferredQueue {
         anchor: Arc::new(Anchor::new()),
     }
@@ -169,4 +170,13 @@ fn two_queues_never_run_one_source_at_once() {
         block_on(run_to_end(core));
         assert_eq!(counter.seen.load(Ordering::Relaxed), 2);
     });
+}
+
+/// Runs what `queue` has to do, once.
+pub(crate) fn run_once(queue: &DeferredQueue) {
+    let core = Arc::clone(queue.core());
+    block_on(poll_fn(|cx| {
+        let _ = core.poll_batch(cx);
+        Poll::Ready(())
+    }));
 }

@@ -6,7 +6,7 @@
 mod contain;
 mod executor;
 #[cfg(all(test, loom))]
-mod loom;
+pub(crate) mod loom;
 mod queue;
 mod registry;
 mod source;

@@ -4,6 +4,8 @@ mod callbacks;
 mod deliver;
 mod error;
 mod guard;
+#[cfg(all(test, loom))]
+mod loom;
 mod reader;
 mod state;
 mod totals;

@@ -1,0 +1,189 @@
+//! Models of all interleavings of guard, waiters and inline delivery: no wake-up is lost, nothing is told twice.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+use super::{Closed, SharedEvBuffer, WaitError, Watermarks};
+use crate::deferred::loom::{queue, run_once};
+
+/// Two preemptions find what there is to be found, in bounded time.
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(f);
+}
+
+#[test]
+fn readable_never_misses_the_byte_that_makes_it_true() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let producer = thread::spawn({
+            let buffer = buffer.clone();
+            move || {
+                buffer.add(b"1").unwrap();
+                buffer.add(b"2").unwrap();
+            }
+        });
+        block_on(buffer.readable(2)).unwrap();
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn changed_never_misses_a_change_made_after_the_call() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let changed = buffer.changed();
+        let producer = thread::spawn({
+            let buffer = buffer.clone();
+            move || buffer.add(b"x").unwrap()
+        });
+        assert_eq!(block_on(changed).unwrap().added, 1);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn two_waiters_are_both_woken() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let other = thread::spawn({
+            let buffer = buffer.clone();
+            move || block_on(buffer.readable(1))
+        });
+        buffer.add(b"x").unwrap();
+        block_on(buffer.readable(1)).unwrap();
+        other.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn closing_wakes_whoever_waits() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let closer = thread::spawn({
+            let buffer = buffer.clone();
+            move || buffer.close()
+        });
+        assert_eq!(block_on(buffer.readable(1)), Err(WaitError::Closed));
+        assert_eq!(block_on(buffer.changed()), Err(Closed));
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_waiter_dropped_while_it_is_woken_takes_nobody_elses_wake_up() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let producer = thread::spawn({
+            let buffer = buffer.clone();
+            move || buffer.add(b"x").unwrap()
+        });
+        {
+            let mut given_up = pin!(buffer.readable(1));
+            block_on(std::future::poll_fn(|cx: &mut Context<'_>| {
+                let _ = given_up.as_mut().poll(cx);
+                Poll::Ready(())
+            }));
+        }
+        block_on(buffer.readable(1)).unwrap();
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_writer_at_the_high_mark_goes_on_when_a_reader_has_made_room() {
+    use tokio::io::AsyncWriteExt;
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        buffer.set_watermarks(Watermarks::with_high(1).unwrap());
+        let mut writer = buffer.writer();
+        let reader = thread::spawn({
+            let buffer = buffer.clone();
+            move || {
+                block_on(buffer.readable(1)).unwrap();
+                buffer.drain(1).unwrap();
+            }
+        });
+        block_on(writer.write_all(b"12")).unwrap();
+        reader.join().unwrap();
+        assert_eq!(buffer.len(), 1);
+    });
+}
+
+/// Whoever delivers, each byte is told once, and before both calls have returned.
+#[test]
+fn inline_callbacks_are_told_every_byte_once_and_never_nest() {
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        let told = Arc::new(AtomicU64::new(0));
+        let running = Arc::new(AtomicBool::new(false));
+        let (sum, alone) = (Arc::clone(&told), Arc::clone(&running));
+        buffer
+            .on_change_inline(move |_, change| {
+                assert!(!alone.swap(true, Ordering::Relaxed), "nested");
+                sum.fetch_add(change.added, Ordering::Relaxed);
+                alone.store(false, Ordering::Relaxed);
+            })
+            .detach();
+        let other = thread::spawn({
+            let buffer = buffer.clone();
+            move || buffer.add(b"12").unwrap()
+        });
+        buffer.add(b"3").unwrap();
+        other.join().unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), 3);
+    });
+}
+
+/// A change that finds the run queued is left to it: the run must not have looked already.
+#[test]
+fn a_merged_change_is_seen_by_the_run_it_was_merged_into() {
+    model(|| {
+        let queue = queue();
+        let buffer = SharedEvBuffer::new();
+        buffer.defer_to(queue.clone());
+        let told = Arc::new(AtomicU64::new(0));
+        let sum = Arc::clone(&told);
+        buffer
+            .on_change(move |_, change| {
+                sum.fetch_add(change.added, Ordering::Relaxed);
+            })
+            .detach();
+        buffer.add(b"1").unwrap();
+        let other = thread::spawn({
+            let buffer = buffer.clone();
+            move || buffer.add(b"2").unwrap()
+        });
+        run_once(&queue);
+        other.join().unwrap();
+        run_once(&queue);
+        assert_eq!(told.load(Ordering::Relaxed), 2);
+    });
+}
+
+#[test]
+fn opposite_moves_do_not_wait_for_each_other() {
+    model(|| {
+        let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+        a.add(b"a").unwrap();
+        b.add(b"b").unwrap();
+        let other = thread::spawn({
+            let (a, b) = (a.clone(), b.clone());
+            move || b.move_to(&a, 1).unwrap()
+        });
+        let moved = a.move_to(&b, 1).unwrap();
+        assert_eq!(other.join().unwrap() + moved, 2);
+        assert_eq!(a.len() + b.len(), 2);
+    });
+}
