@@ -88,6 +88,8 @@ where
                 turn.moved = read + written > 0;
                 if turn.moved {
                     budget.made_progress();
+                }
+                if turn.moved || !self.direction.is_open() {
                     self.direction.rest();
                 }
                 self.settle(cx)?;
@@ -105,64 +107,84 @@ where
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let direction = &mut *self.direction;
-        let End { stream, finder } = &mut self.from;
-        match direction.offer(self.high) {
+        match self.direction.offer(self.high) {
             None => Ok(Moved::Nothing),
-            Some(Offer::Chain(offered)) => {
-                let chain = &mut direction.chain;
-                let moved =
-                    Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
-                if let Moved::Bytes(n) = moved {
-                    direction.filled(offered, n);
-                }
-                Ok(moved)
-            }
-            Some(Offer::Pipe(limit)) => {
-                let pipe = &mut direction.pipe;
-                match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
-                    Poll::Ready(Ok(Spliced::Bytes(n))) => {
-                        direction.spliced(limit, n);
-                        Ok(Moved::Bytes(n))
-                    }
-                    Poll::Ready(Ok(Spliced::Full)) => Ok(Moved::Nothing),
-                    Poll::Ready(Ok(Spliced::Refused)) => {
-                        direction.mode.refused();
-                        Ok(Moved::Again)
-                    }
-                    Poll::Ready(Err(error)) => Moved::from(Poll::Ready(Err(error))),
-                    Poll::Pending => Ok(Moved::Waits),
-                }
-            }
+            Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
+            Some(Offer::Pipe(limit)) => self.fill_pipe(cx, limit),
         }
     }
 
-    fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let direction = &mut *self.direction;
-        let End { stream, finder } = &mut self.to;
-        let moved = if !direction.chain.is_empty() {
-            let chain = &mut direction.chain;
-            transport::poll_drain(cx, *stream, *finder, chain, BYTES_PER_POLL)
-        } else if let Some(pipe) = direction.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
-            match transport::poll_splice_out(cx, &**stream, *finder, pipe) {
-                Poll::Ready(Ok(None)) => {
-                    pipe.rescue(&mut direction.chain)?;
-                    direction.mode.refused();
-                    return Ok(Moved::Again);
-                }
-                Poll::Ready(Ok(Some(0))) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(Some(n))) => Poll::Ready(Ok(n)),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            }
-        } else {
-            return Ok(Moved::Nothing);
-        };
-        let moved = Moved::from(moved)?;
+    fn fill_chain(&mut self, cx: &mut Context<'_>, offered: usize) -> io::Result<Moved> {
+        let End { stream, finder } = &mut self.from;
+        let chain = &mut self.direction.chain;
+        let moved = Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
         if let Moved::Bytes(n) = moved {
-            direction.drained(n);
+            self.direction.filled(offered, n);
         }
         Ok(moved)
+    }
+
+    fn fill_pipe(&mut self, cx: &mut Context<'_>, limit: usize) -> io::Result<Moved> {
+        let End { stream, finder } = &mut self.from;
+        let pipe = &mut self.direction.pipe;
+        let moved = match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
+            Poll::Ready(Ok(Spliced::Bytes(n))) => Moved::Bytes(n),
+            Poll::Ready(Ok(Spliced::Full)) => Moved::Nothing,
+            Poll::Ready(Ok(Spliced::Refused)) => {
+                self.direction.mode.refused();
+                Moved::Again
+            }
+            Poll::Ready(Err(error)) => Moved::from(Poll::Ready(Err(error)))?,
+            Poll::Pending => Moved::Waits,
+        };
+        if let Moved::Bytes(n) = moved {
+            self.direction.spliced(limit, n);
+        }
+        Ok(moved)
+    }
+
+    fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let moved = if !self.direction.chain.is_empty() {
+            self.drain_chain(cx)?
+        } else if self.direction.held() > 0 {
+            self.drain_pipe(cx)?
+        } else {
+            Moved::Nothing
+        };
+        if let Moved::Bytes(n) = moved {
+            self.direction.drained(n);
+        }
+        Ok(moved)
+    }
+
+    fn drain_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let End { stream, finder } = &mut self.to;
+        let chain = &mut self.direction.chain;
+        Moved::from(transport::poll_drain(
+            cx,
+            *stream,
+            *finder,
+            chain,
+            BYTES_PER_POLL,
+        ))
+    }
+
+    fn drain_pipe(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let End { stream, finder } = &mut self.to;
+        let Some(pipe) = &mut self.direction.pipe else {
+            return Ok(Moved::Nothing);
+        };
+        let spliced = match transport::poll_splice_out(cx, &**stream, *finder, pipe) {
+            Poll::Ready(Ok(Some(n))) => Poll::Ready(Ok(n)),
+            Poll::Ready(Ok(None)) => {
+                pipe.rescue(&mut self.direction.chain)?;
+                self.direction.mode.refused();
+                return Ok(Moved::Again);
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        Moved::from(spliced)
     }
 
     /// Flushes what was written before there was nothing to do, and ends the stream if it is time.

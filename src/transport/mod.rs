@@ -110,6 +110,10 @@ pub(crate) fn poll_splice_in<S>(
 }
 
 /// Moves what `pipe`, which is not empty, holds to `stream`; `None` if that cannot be spliced to.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::WriteZero`] where the stream takes nothing.
 pub(crate) fn poll_splice_out<S>(
     cx: &mut Context<'_>,
     stream: &S,
@@ -117,7 +121,10 @@ pub(crate) fn poll_splice_out<S>(
     pipe: &mut Pipe,
 ) -> Poll<io::Result<Option<usize>>> {
     match finder.socket(stream) {
-        Some(socket) => socket.poll_splice_out(cx, pipe),
+        Some(socket) => match socket.poll_splice_out(cx, pipe) {
+            Poll::Ready(Ok(Some(0))) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            spliced => spliced,
+        },
         None => Poll::Ready(Ok(None)),
     }
 }
