@@ -1,0 +1,373 @@
+//! How much memory a buffer takes, how often it asks for it, and what it does not copy; counted by the allocator.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    pin::Pin,
+    task::{Context, Waker},
+};
+
+use bytes::Bytes;
+use tokio_evbuffer::{COPY_THRESHOLD, End, EolStyle, EvBuffer};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Counts for each thread, since tests run side by side.
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[allow(unsafe_code)]
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.set(LIVE.get().wrapping_add(layout.size()));
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// What `f` returns, and how many bytes of heap that holds.
+fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    let made = f();
+    (made, LIVE.get().wrapping_sub(before))
+}
+
+/// How often `f` asks for memory.
+fn allocations<T>(f: impl FnOnce() -> T) -> usize {
+    let before = ALLOCATIONS.get();
+    f();
+    ALLOCATIONS.get() - before
+}
+
+fn pattern(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i % 251) as u8).collect()
+}
+
+#[test]
+fn an_empty_buffer_allocates_nothing() {
+    let asked = allocations(|| {
+        let mut buffer = EvBuffer::new();
+        buffer.add(b"").unwrap();
+        buffer.add_reference(Bytes::new()).unwrap();
+        buffer.drain(1).unwrap();
+        buffer.freeze(End::Back);
+        buffer.set_max_len(None);
+        assert_eq!(buffer.readln(EolStyle::Any), Ok(None));
+        assert_eq!(buffer.pullup(0), Some(&b""[..]));
+        buffer.shrink_to_fit();
+        assert_eq!(buffer.capacity(), 0);
+    });
+    assert_eq!(asked, 0);
+}
+
+#[test]
+fn a_hundred_bytes_take_at_most_256() {
+    let (buffer, held) = held_by(|| EvBuffer::from(&[7; 100][..]));
+    assert!(held <= 256, "{held}");
+    assert!(buffer.capacity() <= 256);
+}
+
+#[test]
+fn a_million_single_bytes_take_at_most_4_times_their_length() {
+    let (buffer, held) = held_by(|| {
+        let mut buffer = EvBuffer::new();
+        for i in 0..MIB {
+            buffer.add(&[i as u8]).unwrap();
+        }
+        buffer
+    });
+    assert!(held <= 4 * MIB, "{held}");
+    assert!(buffer.capacity() <= 4 * MIB);
+}
+
+#[test]
+fn single_bytes_put_in_front_take_at_most_4_times_their_length() {
+    let (buffer, held) = held_by(|| {
+        let mut buffer = EvBuffer::new();
+        for i in 0..100 * KIB {
+            buffer.prepend(&[i as u8]).unwrap();
+        }
+        buffer
+    });
+    assert!(held <= 400 * KIB, "{held}");
+    assert_eq!(buffer.len(), 100 * KIB);
+}
+
+#[test]
+fn a_million_moves_of_one_byte_take_at_most_4_times_their_length() {
+    let (moved, held) = held_by(|| {
+        let mut src = EvBuffer::new();
+        let mut dst = EvBuffer::new();
+        for i in 0..MIB {
+            if src.is_empty() {
+                src.add(&[i as u8; 16 * KIB]).unwrap();
+            }
+            assert_eq!(src.remove_buffer(&mut dst, 1), Ok(1));
+        }
+        dst
+    });
+    assert!(held <= 4 * MIB, "{held}");
+    assert_eq!(moved.len(), MIB);
+}
+
+#[test]
+fn ten_thousand_whole_buffers_of_one_byte_take_at_most_4_times_their_length() {
+    let (moved, held) = held_by(|| {
+        let mut dst = EvBuffer::new();
+        for i in 0..10_000 {
+            dst.add_buffer(&mut EvBuffer::from(&[i as u8][..])).unwrap();
+        }
+        dst
+    });
+    assert!(held <= 40_000, "{held}");
+    assert_eq!(moved.len(), 10_000);
+}
+
+#[test]
+fn what_is_left_of_much_does_not_hold_it() {
+    // The last bytes of each of many blocks.
+    let (mut kept, held) = held_by(|| {
+        let mut kept = EvBuffer::new();
+        for _ in 0..64 {
+            let mut block = EvBuffer::from(&[7; 16 * KIB][..]);
+            block.drain(16 * KIB - COPY_THRESHOLD).unwrap();
+            kept.add_buffer(&mut block).unwrap();
+        }
+        kept
+    });
+    assert!(held <= 64 * KIB, "{held}");
+    assert_eq!(kept.clear(), Ok(64 * COPY_THRESHOLD));
+}
+
+#[test]
+fn a_drained_buffer_keeps_16_kib_at_most_and_shrinks_to_nothing() {
+    for piece in [1, 100, 5_000, 16 * KIB, 100_000] {
+        let (mut buffer, held) = held_by(|| {
+            let mut buffer = EvBuffer::new();
+            for _ in 0..MIB / piece {
+                buffer.add(&vec![7; piece]).unwrap();
+            }
+            buffer.clear().unwrap();
+            buffer
+        });
+        assert!(held <= 16 * KIB, "{held} after pieces of {piece}");
+        let ((), released) = held_by(|| buffer.shrink_to_fit());
+        assert_eq!(held.wrapping_add(released), 0);
+    }
+}
+
+#[test]
+fn a_queue_in_motion_settles_and_asks_for_no_more_memory() {
+    let mut buffer = EvBuffer::new();
+    let (data, mut out) = (pattern(KIB), [0; KIB]);
+    let mut turn = |times| {
+        for _ in 0..times {
+            buffer.add(&data).unwrap();
+            buffer.remove(&mut out).unwrap();
+        }
+    };
+    turn(100);
+    assert_eq!(allocations(|| turn(10_000)), 0);
+}
+
+#[test]
+fn appending_asks_for_memory_in_proportion_to_the_bytes_and_links_almost_never() {
+    let data = [7; 100];
+    let asked = allocations(|| {
+        let mut buffer = EvBuffer::new();
+        for _ in 0..100_000 {
+            buffer.add(&data).unwrap();
+        }
+        buffer
+    });
+    // One for each block of 16 KiB, a few for smaller ones and for the list.
+    assert!(asked <= 10_000_000 / (16 * KIB) + 32, "{asked}");
+
+    let bytes = Bytes::from(pattern(KIB));
+    let asked = allocations(|| {
+        let mut buffer = EvBuffer::new();
+        for _ in 0..100_000 {
+            buffer.add_reference(bytes.clone()).unwrap();
+        }
+        buffer
+    });
+    assert!(asked <= 32, "{asked}: the list doubles");
+}
+
+#[test]
+fn what_was_expanded_takes_the_bytes_without_an_allocation_and_in_one_piece() {
+    for n in [1, 100, 4096, 16 * KIB, 100_000] {
+        let mut buffer = EvBuffer::from(&b"some"[..]);
+        buffer.add_reference("reference").unwrap();
+        let segments = buffer.segments();
+        buffer.expand(n).unwrap();
+        let data = pattern(n);
+        assert_eq!(allocations(|| buffer.add(&data).unwrap()), 0, "{n}");
+        assert!(buffer.segments() <= segments + 1);
+        let last = buffer.chunks().last().unwrap();
+        assert!(last.ends_with(&data));
+    }
+}
+
+#[test]
+fn a_byte_behind_a_large_reference_takes_a_small_block() {
+    let mut buffer = EvBuffer::from(vec![7; 8 * MIB]);
+    let ((), held) = held_by(|| {
+        for _ in 0..100 {
+            buffer.add(b"x").unwrap();
+            buffer.add_reference(&b"static"[..]).unwrap();
+        }
+    });
+    assert!(held <= 32 * KIB, "{held}");
+}
+
+#[test]
+fn a_reservation_that_is_dropped_gives_its_memory_back() {
+    for n in [1, 5_000, MIB] {
+        let mut buffer = EvBuffer::from(&[7; 50][..]);
+        let capacity = buffer.capacity();
+        let ((), held) = held_by(|| {
+            let mut room = buffer.reserve(n).unwrap();
+            room.put(&[8; 100]);
+        });
+        assert_eq!((held, buffer.capacity()), (0, capacity));
+        assert_eq!(buffer, [7; 50][..]);
+    }
+}
+
+#[test]
+fn waiting_for_a_stream_holds_no_memory() {
+    let (mut near, _far) = tokio::io::duplex(64);
+    let mut buffer = EvBuffer::new();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let poll = buffer.poll_read_from(cx, Pin::new(&mut near), 16 * KIB);
+    assert!(poll.is_pending());
+    assert_eq!(buffer.capacity(), 0);
+}
+
+/// The places of the pieces in memory.
+fn places(buffer: &EvBuffer) -> Vec<*const u8> {
+    buffer.chunks().map(<[u8]>::as_ptr).collect()
+}
+
+#[test]
+fn whole_segments_change_hands_without_a_copy() {
+    let mut src = EvBuffer::new();
+    for _ in 0..64 {
+        src.add(&pattern(16 * KIB)).unwrap();
+    }
+    let before = places(&src);
+    let mut dst = EvBuffer::new();
+    let (moved, held) = held_by(|| dst.add_buffer(&mut src));
+    assert_eq!((moved, places(&dst)), (Ok(MIB), before));
+    assert!(held < 8 * KIB, "{held}");
+
+    let before = places(&dst);
+    let mut third = EvBuffer::new();
+    assert_eq!(dst.remove_buffer(&mut third, MIB / 2), Ok(MIB / 2));
+    assert_eq!([places(&third), places(&dst)].concat(), before);
+    assert_eq!(dst.prepend_buffer(&mut third), Ok(MIB / 2));
+    assert_eq!(places(&dst), before);
+}
+
+#[test]
+fn parts_of_segments_are_shared_from_the_copy_threshold_on() {
+    for (n, is_copied) in [(COPY_THRESHOLD - 1, true), (COPY_THRESHOLD, false)] {
+        for mut src in [
+            EvBuffer::from(pattern(4 * KIB)),
+            EvBuffer::from(&pattern(4 * KIB)[..]),
+        ] {
+            let place = places(&src)[0];
+            let mut dst = EvBuffer::new();
+            assert_eq!(src.remove_buffer(&mut dst, n), Ok(n));
+            assert_eq!(places(&dst)[0] != place, is_copied, "{n}");
+        }
+    }
+}
+
+#[test]
+fn multicast_shares_what_it_shows() {
+    let mut src = EvBuffer::from(&pattern(10_000)[..]);
+    src.add_reference(pattern(5_000)).unwrap();
+    let before = places(&src);
+    let mut copies: [EvBuffer; 10] = Default::default();
+    let ((), held) = held_by(|| {
+        for copy in &mut copies {
+            assert_eq!(copy.add_buffer_reference(&mut src), Ok(15_000));
+        }
+    });
+    assert!(copies.iter().all(|copy| places(copy) == before));
+    assert!(held < 10 * COPY_THRESHOLD, "{held}");
+}
+
+#[test]
+fn bytes_that_are_taken_out_lie_where_they_lay() {
+    for mut buffer in [
+        EvBuffer::from(pattern(4 * KIB)),
+        EvBuffer::from(&pattern(4 * KIB)[..]),
+    ] {
+        let place = places(&buffer)[0];
+        let taken = buffer.take_bytes(1_000).unwrap();
+        assert_eq!(taken.as_ptr(), place);
+        let rest = buffer.take_bytes(usize::MAX).unwrap();
+        assert_eq!(rest.as_ptr(), place.wrapping_add(1_000));
+        assert_eq!([taken, rest].concat(), pattern(4 * KIB));
+    }
+}
+
+#[test]
+fn looking_again_over_a_border_costs_nothing_again() {
+    let mut buffer = EvBuffer::new();
+    for _ in 0..8 {
+        buffer.add_reference(pattern(KIB)).unwrap();
+    }
+    assert!(buffer.pullup(5_000).is_some());
+    let asked = allocations(|| {
+        for n in 0..5_000 {
+            assert!(buffer.pullup(n).is_some());
+        }
+    });
+    assert_eq!(asked, 0);
+}
+
+#[test]
+fn looking_further_and_further_copies_a_bounded_number_of_times() {
+    let mut buffer = EvBuffer::new();
+    for _ in 0..10_000 {
+        buffer.add_reference(&b"0123456789"[..]).unwrap();
+    }
+    let asked = allocations(|| {
+        for n in (0..16 * KIB).step_by(10) {
+            assert!(buffer.pullup(n).is_some());
+        }
+    });
+    assert!(asked <= 32, "{asked}: the block that is filled doubles");
+}
+
+#[test]
+fn a_line_that_comes_in_pieces_is_not_copied_before_it_is_whole() {
+    let mut buffer = EvBuffer::new();
+    let asked = allocations(|| {
+        for _ in 0..1_000 {
+            buffer.add(b"piece ").unwrap();
+            assert_eq!(buffer.readln(EolStyle::Crlf), Ok(None));
+        }
+    });
+    assert!(asked <= 16, "{asked}");
+}
