@@ -232,7 +232,8 @@ impl EvBuffer {
             left -= piece_len;
         }
         self.held += first.charge();
-        if self.body.is_empty() && self.tail.is_empty() && self.tail.spare() < first.spare() {
+        let is_last = self.body.is_empty() && self.tail.is_empty();
+        if is_last && self.tail.spare() < first.spare() && first.forget_past() {
             self.replace_tail(first);
             self.held -= self.tail.charge();
         } else {

@@ -51,21 +51,28 @@ impl EvBuffer {
         {
             return src.discard(n);
         }
-        if !src.tail.is_empty() {
-            // What `src` removed or drafted behind its data is not for our eyes.
-            src.tail.forget_spare();
-        }
         self.seal_tail();
         self.append_body(src);
         if !src.tail.is_empty() {
-            let tail = mem::take(&mut src.tail);
-            src.held -= tail.charge();
-            self.replace_tail(tail);
+            self.take_tail(src);
         }
         self.len += n;
         src.note_removed(n);
         self.compact_if_wasteful();
         self.debug_check();
+    }
+
+    /// Moves the tail of `src`, which is not empty, behind our body. It becomes ours, unless we could then see what `src`
+    /// removed from it.
+    fn take_tail(&mut self, src: &mut EvBuffer) {
+        let mut tail = mem::take(&mut src.tail);
+        src.held -= tail.charge();
+        if tail.forget_past() {
+            self.replace_tail(tail);
+        } else {
+            self.held += tail.charge();
+            self.body.push_back(Segment::Owned(tail));
+        }
     }
 
     /// Moves the body of `src` behind ours; the longer list stays in place.

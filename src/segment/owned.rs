@@ -135,7 +135,7 @@ impl Owned {
     /// Moves an empty range to the end of its block, so that all of it is misalign.
     pub(crate) fn align_to_end(&mut self) {
         debug_assert!(self.is_empty() && self.is_unique());
-        (self.start, self.end, self.init) = (self.cap, self.cap, self.cap);
+        (self.start, self.end, self.init) = (self.cap, self.cap, 0);
     }
 
     /// Forgets the first `n` bytes.
@@ -187,9 +187,12 @@ impl Owned {
         true
     }
 
-    /// Hides from a new holder what the old one left behind the data.
-    pub(crate) fn forget_spare(&mut self) {
+    /// Hides from a new holder what the old one left behind the data. False if there may be something before them,
+    /// too: then the spare must not be used, since an empty range begins anew at the start of its block.
+    #[must_use]
+    pub(crate) fn forget_past(&mut self) -> bool {
         self.init = self.end;
+        self.start == 0
     }
 
     /// The first `n` bytes once more, without a copy, for somebody who only reads them. `n` is not zero.
