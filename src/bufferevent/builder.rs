@@ -8,7 +8,6 @@ use tracing::Span;
 use super::connect;
 use super::{
     BufferEvent, Callbacks, Event, Side, Transport,
-    deadlines::Limits,
     inner::Inner,
     task::{Ends, Settings, Task},
     wire::{Stream, Wire},
@@ -25,12 +24,6 @@ const READ_HIGH: usize = 256 * 1024;
 
 /// The high mark of the output unless set otherwise, in bytes.
 const WRITE_HIGH: usize = 64 * 1024;
-
-/// The most bytes in one read or write unless set otherwise.
-const MAX_SINGLE: usize = 256 * 1024;
-
-/// For how long a connection that is being closed may stand still unless set otherwise.
-const LINGER: Duration = Duration::from_secs(30);
 
 /// Makes a [`BufferEvent`] with other settings than the defaults, had from [`BufferEvent::builder`].
 ///
@@ -91,14 +84,7 @@ impl Builder {
             read_marks: high(READ_HIGH),
             write_marks: high(WRITE_HIGH),
             connect_timeout: None,
-            settings: Settings {
-                max_single_read: MAX_SINGLE,
-                max_single_write: MAX_SINGLE,
-                limits: Limits {
-                    linger: LINGER,
-                    ..Limits::default()
-                },
-            },
+            settings: Settings::DEFAULT,
             name: None,
             queue: None,
             callbacks: Callbacks::new(),
@@ -278,8 +264,7 @@ impl Builder {
         let (input, output) = (SharedEvBuffer::new(), SharedEvBuffer::new());
         input.set_watermarks(self.read_marks);
         output.set_watermarks(self.write_marks);
-        let limits = &self.settings.limits;
-        let timeouts = (limits.read, limits.write);
+        let timeouts = self.settings.limits.timeouts();
         let inner = Arc::new(Inner::new((input, output), queue, timeouts, stream_type));
         let bev = BufferEvent::first(inner);
         bev.inner.set_callbacks(self.callbacks);

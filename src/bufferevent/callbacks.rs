@@ -253,11 +253,6 @@ impl Deferred for Inner {
             self.due.fetch_and(!Hears::READ_ANYWAY, Ordering::AcqRel) & Hears::READ_ANYWAY != 0;
         if self.take_due(Hears::READ) && (anyway || self.is_read_due()) {
             self.call_slot(runner, |slots| &mut slots.read, |f| f(&bev));
-            let mut input = self.input.lock();
-            if input.is_empty() {
-                // What is idle holds nothing.
-                input.shrink_to_fit();
-            }
         }
         if self.take_due(Hears::WRITE) {
             self.call_slot(runner, |slots| &mut slots.write, |f| f(&bev));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::inner::Timeouts;
+
 /// For how long something may stand still; `None` for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -124,6 +126,14 @@ impl Deadlines {
 }
 
 impl Limits {
+    /// The part that may be changed later.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            read: self.read,
+            write: self.write,
+        }
+    }
+
     /// Whether any of them counts for a connection that is being closed or not. If not, nobody needs the time.
     pub(super) fn any(&self, closing: bool) -> bool {
         closing

@@ -84,11 +84,16 @@ pub(super) struct Counters {
 pub(super) struct Orders {
     pub(super) read_enabled: bool,
     pub(super) write_enabled: bool,
-    pub(super) read_timeout: Option<Duration>,
-    pub(super) write_timeout: Option<Duration>,
     pub(super) wish: Wish,
     /// How many wait for the stream itself.
     pub(super) takers: u32,
+}
+
+/// For reading and for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timeouts {
+    pub(super) read: Option<Duration>,
+    pub(super) write: Option<Duration>,
 }
 
 /// How the handles want it to end; a later one prevails over those before it.
@@ -116,6 +121,7 @@ pub(super) enum Writing {
 /// Under the lock.
 pub(super) struct Control {
     pub(super) orders: Orders,
+    pub(super) timeouts: Timeouts,
     pub(super) slots: Option<Box<Slots>>,
     pub(super) waiters: Waiters,
     news: Option<Box<News>>,
@@ -144,7 +150,7 @@ impl Inner {
     pub(super) fn new(
         (input, output): (SharedEvBuffer, SharedEvBuffer),
         queue: DeferredQueue,
-        (read_timeout, write_timeout): (Option<Duration>, Option<Duration>),
+        timeouts: Timeouts,
         stream_type: TypeId,
     ) -> Self {
         input.set_owner_frozen(End::Back, true);
@@ -161,11 +167,10 @@ impl Inner {
                 orders: Orders {
                     read_enabled: true,
                     write_enabled: true,
-                    read_timeout,
-                    write_timeout,
                     wish: Wish::Live,
                     takers: 0,
                 },
+                timeouts,
                 slots: None,
                 waiters: Waiters::default(),
                 news: None,

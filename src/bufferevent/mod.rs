@@ -33,7 +33,7 @@ use crate::{
     sync::Ordering,
 };
 use faces::Faces;
-use inner::{Hears, Inner, Wish, Written, same};
+use inner::{Hears, Inner, Timeouts, Wish, Written, same};
 use wait::Waiter;
 
 /// A stream that a [`BufferEvent`] can own.
@@ -174,10 +174,8 @@ impl BufferEvent {
     /// Sets the read and the write timeout; `None` is none.
     #[doc(alias = "bufferevent_set_timeouts")]
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
-        self.inner.order(|orders| {
-            orders.read_timeout = read;
-            orders.write_timeout = write;
-        });
+        self.inner.control.lock().timeouts = Timeouts { read, write };
+        self.inner.signal.order();
     }
 
     /// Replaces all four callbacks. May be called at any time, also within one of them.

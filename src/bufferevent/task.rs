@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::task::coop;
@@ -27,13 +28,26 @@ const ROUNDS_PER_POLL: u32 = 16;
 /// Bytes read or written in one poll, before other tasks have their turn.
 const BYTES_PER_POLL: usize = 1 << 20;
 
-/// What does not change while a connection lives.
-#[derive(Clone, Copy, Debug)]
+/// The most bytes in one read or write, and for how long a connection may stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) max_single_read: usize,
     pub(super) max_single_write: usize,
-    /// Those for reading and writing are set later.
     pub(super) limits: Limits,
+}
+
+impl Settings {
+    pub(super) const DEFAULT: Self = Self {
+        max_single_read: 256 * 1024,
+        max_single_write: 256 * 1024,
+        limits: Limits {
+            read: None,
+            write: None,
+            idle: None,
+            stall: None,
+            linger: Duration::from_secs(30),
+        },
+    };
 }
 
 /// One connection at work.
@@ -41,7 +55,8 @@ pub(super) struct Task<W> {
     /// `None` once it was given away, or has ended.
     wire: Option<W>,
     inner: Ends,
-    settings: Settings,
+    /// `None` for the default.
+    settings: Option<Box<Settings>>,
     orders: Orders,
     sizer: ReadSizer,
     /// Bytes that the input takes at least.
@@ -51,7 +66,8 @@ pub(super) struct Task<W> {
     /// Nobody wants what is read.
     discards: bool,
     clock: Option<Box<Clock>>,
-    span: Span,
+    /// `None` if nobody listens.
+    span: Option<Box<Span>>,
 }
 
 /// How far writing has come.
@@ -105,8 +121,8 @@ impl<W: Wire> Future for Task<W> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let span = this.span.clone();
-        let _entered = span.enter();
+        let span = this.span.as_deref().cloned();
+        let _entered = span.map(Span::entered);
         this.inner.0.signal.register(cx.waker());
         let reason = ready!(this.turn(cx));
         this.end(reason);
@@ -120,7 +136,7 @@ impl<W: Wire> Task<W> {
         Self {
             wire: Some(wire),
             inner,
-            settings,
+            settings: (settings != Settings::DEFAULT).then(|| Box::new(settings)),
             orders,
             sizer: ReadSizer::default(),
             room: 0,
@@ -128,7 +144,7 @@ impl<W: Wire> Task<W> {
             writing: Writing::Open,
             discards: false,
             clock: None,
-            span,
+            span: (!span.is_disabled()).then(|| Box::new(span)),
         }
     }
 
@@ -184,9 +200,17 @@ impl<W: Wire> Task<W> {
         if !inner.signal.take_orders() {
             return;
         }
-        self.orders = inner.control.lock().orders;
-        self.settings.limits.read = self.orders.read_timeout;
-        self.settings.limits.write = self.orders.write_timeout;
+        let control = inner.control.lock();
+        self.orders = control.orders;
+        let timeouts = control.timeouts;
+        drop(control);
+        if timeouts != self.settings().limits.timeouts() {
+            let mut settings = *self.settings();
+            settings.limits.read = timeouts.read;
+            settings.limits.write = timeouts.write;
+            self.settings = Some(Box::new(settings));
+        }
+        let inner = &self.inner.0;
         if self.orders.wish >= Wish::Close {
             inner.output.close();
             inner.input.close();
@@ -195,6 +219,10 @@ impl<W: Wire> Task<W> {
                 self.writing = Writing::Ending;
             }
         }
+    }
+
+    fn settings(&self) -> &Settings {
+        self.settings.as_deref().unwrap_or(&Settings::DEFAULT)
     }
 
     fn may_write(&self) -> bool {
@@ -210,7 +238,7 @@ impl<W: Wire> Task<W> {
         if !self.may_read() {
             return Moved::Nothing;
         }
-        let want = self.sizer.offer().min(self.settings.max_single_read);
+        let want = self.sizer.offer().min(self.settings().max_single_read);
         if self.inner.0.signal.take_marks() || self.room < want {
             self.look_for_room();
         }
@@ -292,7 +320,7 @@ impl<W: Wire> Task<W> {
         if !self.may_write() || self.inner.0.signal.wants(Wanted::OUTPUT) {
             return Moved::Nothing;
         }
-        let max = self.settings.max_single_write;
+        let max = self.settings().max_single_write;
         let mut flight = EvBuffer::new();
         let Some(removed) = self.share(&mut flight, max) else {
             return Moved::Again;
@@ -342,7 +370,6 @@ impl<W: Wire> Task<W> {
         let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
         if len == 0 {
             inner.signal.want(Wanted::OUTPUT);
-            guard.shrink_to_fit();
             if guard.is_closed() && self.writing == Writing::Open {
                 self.writing = Writing::Ending;
             }
@@ -435,15 +462,16 @@ impl<W: Wire> Task<W> {
     /// Waits for what is due next, and tells of it.
     fn poll_clock(&mut self, cx: &mut Context<'_>, mut at: Standing) -> Poll<CloseReason> {
         at.closing = self.orders.wish >= Wish::Close;
-        if !self.settings.limits.any(at.closing) {
+        if !self.settings().limits.any(at.closing) {
             return Poll::Pending;
         }
         loop {
             at.reading = self.may_read() && (self.room > 0 || self.discards);
             at.writing = self.may_write() && !self.inner.0.signal.wants(Wanted::OUTPUT);
-            at.high = self.settings.limits.stall.is_some() && self.is_output_high();
+            at.high = self.settings().limits.stall.is_some() && self.is_output_high();
+            let limits = self.settings().limits;
             let clock = self.clock.get_or_insert_default();
-            let due = ready!(clock.poll(cx, &self.settings.limits, at));
+            let due = ready!(clock.poll(cx, &limits, at));
             (at.read, at.written) = (false, false);
             match due {
                 Due::Read => self.time_out(Event::ReadTimeout),

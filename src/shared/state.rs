@@ -229,10 +229,16 @@ impl State {
         if rare.waiters.is_waiting() {
             self.wake_due(change.is_some(), &mut aftermath.wakers);
         }
-        if change.is_some()
-            && let Some(waker) = self.tell_watch(change)
-        {
+        if change.is_none() {
+            return;
+        }
+        if let Some(waker) = self.tell_watch(change) {
             aftermath.wakers.push(waker);
+        }
+        let is_watched = self.rare.as_ref().is_some_and(|rare| rare.watch.is_some());
+        if is_watched && now.len == 0 {
+            // What comes next comes in segments of its own: a connection that is idle holds none.
+            self.buffer.shrink_to_fit();
         }
     }
 

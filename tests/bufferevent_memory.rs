@@ -1,0 +1,123 @@
+//! An idle BufferEvent is small and holds no segment, before and after it has carried bytes.
+
+#![cfg(feature = "net")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    io::{Read, Write},
+    net::TcpListener,
+    sync::atomic::{AtomicIsize, Ordering::Relaxed},
+};
+
+use tokio::net::TcpStream;
+use tokio_evbuffer::{BufferEvent, Callbacks, EolStyle};
+
+/// Counts the bytes of memory in use.
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+#[allow(unsafe_code)]
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CONNECTIONS: usize = 1000;
+
+/// The most bytes of heap for an idle one, its task and Tokio's registration included.
+const BYTES_EACH: isize = 2048;
+
+type Peer = std::net::TcpStream;
+
+/// Sends one line through each, and lets all fall asleep.
+async fn exchange(all: &mut [(BufferEvent, Peer)], by_callback: bool) {
+    let mut line = [b'x'; 3001];
+    line[3000] = b'\n';
+    for (bev, peer) in all {
+        let sent = bev.metrics().bytes_out + 3001;
+        peer.write_all(&line).unwrap();
+        if !by_callback {
+            bev.input().readable(3001).await.unwrap();
+            echo(bev);
+        }
+        while bev.metrics().bytes_out < sent {
+            tokio::task::yield_now().await;
+        }
+        let mut answer = [0; 3001];
+        peer.read_exact(&mut answer).unwrap();
+    }
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn echo(bev: &BufferEvent) {
+    while let Some(line) = bev.input().readln(EolStyle::Lf).unwrap() {
+        let mut output = bev.output().lock();
+        output.add(&line).unwrap();
+        output.add(b"\n").unwrap();
+    }
+}
+
+fn spawn_all(n: usize) -> Vec<(BufferEvent, Peer)> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = |_| {
+        let peer = Peer::connect(listener.local_addr().unwrap()).unwrap();
+        let near = listener.accept().unwrap().0;
+        near.set_nonblocking(true).unwrap();
+        (BufferEvent::new(TcpStream::from_std(near).unwrap()), peer)
+    };
+    (0..n).map(one).collect()
+}
+
+/// How much more is in use than `before`, per connection.
+fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
+    let own = list.capacity() * size_of::<(BufferEvent, Peer)>();
+    (LIVE.load(Relaxed) - before - own as isize) / CONNECTIONS as isize
+}
+
+// One test only, since the count is that of the process.
+#[tokio::test]
+async fn an_idle_one_is_small_and_holds_no_segment() {
+    // For what is allocated once in a process or thread.
+    let mut first = spawn_all(4);
+    exchange(&mut first, false).await;
+
+    let before = LIVE.load(Relaxed);
+    let mut all = spawn_all(CONNECTIONS);
+    tokio::task::yield_now().await;
+    let fresh = each(before, &all);
+    assert!(fresh <= BYTES_EACH, "{fresh} bytes each when new");
+
+    exchange(&mut all, false).await;
+    let used = each(before, &all);
+    assert!(used <= BYTES_EACH, "{used} bytes each after traffic");
+    assert_no_segment(&all);
+
+    for (bev, _) in &all {
+        bev.set_callbacks(Callbacks::new().on_read(echo));
+    }
+    exchange(&mut all, true).await;
+    assert_no_segment(&all);
+}
+
+fn assert_no_segment(all: &[(BufferEvent, Peer)]) {
+    for (bev, _) in all {
+        let held = bev.input().lock().capacity() + bev.output().lock().capacity();
+        assert_eq!(held, 0);
+    }
+}
