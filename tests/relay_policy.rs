@@ -1,9 +1,14 @@
 //! When a relay ends by itself: half-close, linger and idle timeout, on a paused clock.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::{Instant, sleep},
 };
 use tokio_evbuffer::{HalfClose, Relay, RelayEnd, RelaySummary, copy_bidirectional, relay};
@@ -283,4 +288,59 @@ fn an_open_relay_needs_no_timers() {
         relaying.abort();
         assert!(relaying.await.unwrap_err().is_cancelled());
     });
+}
+
+/// Gives one byte at a time, so that a few dozen are too many for one turn.
+struct OneByteAtATime(DuplexStream);
+
+impl AsyncRead for OneByteAtATime {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut one))?;
+        out.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for OneByteAtATime {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Bytes that moved in a poll which ended for want of a turn count, too.
+#[tokio::test(start_paused = true)]
+async fn bytes_restart_the_idle_time_also_when_others_had_to_have_their_turn() {
+    for n in 1..=40 {
+        let (mut left, near_left) = duplex(1000);
+        let (right, near_right) = duplex(1000);
+        let start = Instant::now();
+        let relay = Relay::new(OneByteAtATime(near_left), near_right).idle_timeout(5 * SECOND);
+        let send = async {
+            sleep(3 * SECOND).await;
+            left.write_all(&vec![1; n]).await.unwrap();
+        };
+        let (summary, ()) = tokio::join!(relay.run(), send);
+        let summary = summary.unwrap();
+        assert_eq!(summary.reason, RelayEnd::Idle);
+        assert_eq!((summary.a_to_b, start.elapsed().as_secs()), (n as u64, 8));
+        drop(right);
+    }
 }

@@ -1,6 +1,7 @@
 //! Ends a relay that stands still: the one file here that asks for the time.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,6 +18,8 @@ use super::{RelayEnd, policy::Deadlines, pump::Turn};
 pub(super) struct Clock {
     pub(super) deadlines: Deadlines,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Something has moved since the deadlines were looked at.
+    moved: bool,
 }
 
 impl Clock {
@@ -24,6 +27,7 @@ impl Clock {
         Self {
             deadlines,
             sleep: None,
+            moved: false,
         }
     }
 
@@ -31,20 +35,20 @@ impl Clock {
     ///
     /// The timer is not moved when bytes move, only when it has fired too early.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<RelayEnd> {
+        self.moved |= turn.moved;
         // While there is more to do, or nobody could look for want of budget, the relay does not wait.
         if !self.deadlines.any() || turn.more || !coop::has_budget_remaining() {
             return Poll::Pending;
         }
-        let mut moved = turn.moved;
         loop {
             let now = Instant::now();
+            let moved = mem::take(&mut self.moved);
             let Some((at, end)) = self.deadlines.waiting(now, moved) else {
                 return Poll::Pending;
             };
             if at <= now {
                 return Poll::Ready(end);
             }
-            moved = false;
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
             if sleep.deadline() > at || sleep.is_elapsed() {
                 sleep.as_mut().reset(at);
