@@ -165,6 +165,9 @@ impl<W: Wire> Task<W> {
         while !(fill.is_stuck() && drain.is_stuck()) {
             if rounds == ROUNDS_PER_POLL || read.max(written) >= BYTES_PER_POLL {
                 budget.made_progress();
+                if let Some(clock) = &mut self.clock {
+                    clock.note(read > 0, written > 0);
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
