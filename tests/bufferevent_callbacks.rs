@@ -1,0 +1,324 @@
+//! The callbacks of a `BufferEvent`: what is told, in which order, and what is not.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio_evbuffer::{
+    BufferEvent, Callbacks, Crossing, DeferredQueue, Direction, Event, Side, Watermarks,
+};
+
+/// What callbacks have told, in order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note(&self, text: impl Into<String>) {
+        self.0.lock().unwrap().push(text.into());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Waits for so many notes.
+    async fn reaches(&self, n: usize) {
+        while self.len() < n {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Callbacks that note that they were called.
+    fn callbacks(&self) -> Callbacks {
+        let (on_read, on_write, on_event) = (self.clone(), self.clone(), self.clone());
+        Callbacks::new()
+            .on_read(move |bev| on_read.note(format!("read {}", bev.input().len())))
+            .on_write(move |bev| on_write.note(format!("write {}", bev.output().len())))
+            .on_event(move |_, event| on_event.note(format!("{event:?}")))
+    }
+}
+
+/// Lets everything happen that can happen without anybody from outside.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    DeferredQueue::current().drained().await;
+}
+
+#[tokio::test]
+async fn one_run_tells_what_was_read_and_written_before_the_end() {
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    let log = Log::default();
+    far.write_all(b"abc").await.unwrap();
+    bev.output().add(b"answer").unwrap();
+    far.shutdown().await.unwrap();
+    // Only the queue is held up, so that all of it falls into one run.
+    bev.set_callbacks(log.callbacks());
+    settle().await;
+    assert_eq!(log.take(), ["read 3", "write 0", "Eof"]);
+}
+
+#[tokio::test]
+async fn callbacks_are_told_what_holds_when_they_are_set() {
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    far.write_all(b"early").await.unwrap();
+    bev.input().readable(5).await.unwrap();
+    drop(far);
+    while bev.input().is_closed().then_some(()).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let log = Log::default();
+    bev.set_callbacks(log.callbacks());
+    settle().await;
+    assert_eq!(log.take(), ["read 5", "Eof"]);
+}
+
+#[tokio::test]
+async fn reading_is_told_from_the_low_mark_on_and_the_rest_before_the_end() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let bev = BufferEvent::new(near);
+    bev.set_watermarks(Side::Input, Watermarks::new(5, 10).unwrap());
+    bev.set_callbacks(log.callbacks());
+    far.write_all(b"1234").await.unwrap();
+    settle().await;
+    assert_eq!(log.len(), 0, "below the mark");
+    far.write_all(b"5").await.unwrap();
+    log.reaches(1).await;
+    bev.input().drain(3).unwrap();
+    settle().await;
+    assert_eq!(log.take(), ["read 5"]);
+    far.shutdown().await.unwrap();
+    log.reaches(2).await;
+    assert_eq!(log.take(), ["read 2", "Eof"]);
+}
+
+#[tokio::test]
+async fn defect_d20_an_input_left_at_its_high_mark_is_told_once() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::with_high(4).unwrap())
+        .spawn(near);
+    bev.set_callbacks(log.callbacks());
+    far.write_all(b"123456789").await.unwrap();
+    log.reaches(1).await;
+    settle().await;
+    let told = log.take();
+    assert_eq!(told.last().map(String::as_str), Some("read 4"), "{told:?}");
+    settle().await;
+    assert_eq!(log.len(), 0);
+    bev.input().drain(4).unwrap();
+    log.reaches(1).await;
+    assert_eq!(bev.input().len(), 4);
+}
+
+#[tokio::test]
+async fn writing_is_told_when_the_output_has_fallen_to_its_low_mark() {
+    let (near, mut far) = duplex(10);
+    let log = Log::default();
+    let bev = BufferEvent::new(near);
+    bev.set_watermarks(Side::Output, Watermarks::new(5, 100).unwrap());
+    bev.set_callbacks(log.callbacks());
+    bev.output().add(&[1; 24]).unwrap();
+    settle().await;
+    assert_eq!(log.len(), 0, "14 are left");
+    far.read_exact(&mut [0; 10]).await.unwrap();
+    log.reaches(1).await;
+    assert_eq!(log.take(), ["write 4"]);
+}
+
+#[tokio::test]
+async fn trigger_does_not_look_at_the_marks_and_is_deferred() {
+    let (near, _far) = duplex(10);
+    let log = Log::default();
+    let bev = BufferEvent::new(near);
+    bev.set_callbacks(log.callbacks());
+    bev.trigger(Direction::Read);
+    bev.trigger(Direction::Write);
+    bev.trigger_event(Event::Stalled);
+    assert_eq!(log.len(), 0, "not within the call");
+    settle().await;
+    assert_eq!(log.take(), ["read 0", "write 0", "Stalled"]);
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_is_called_again() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let note = log.clone();
+    let _bev = BufferEvent::builder()
+        .on_read(move |bev| {
+            let n = bev.input().drain(usize::MAX).unwrap();
+            note.note(format!("read {n}"));
+            assert!(n > 1, "as the test wants it");
+        })
+        .spawn(near);
+    far.write_all(b"1").await.unwrap();
+    log.reaches(1).await;
+    far.write_all(b"22").await.unwrap();
+    log.reaches(2).await;
+    assert_eq!(log.take(), ["read 1", "read 2"]);
+    assert_eq!(DeferredQueue::current().metrics().panicked, 1);
+}
+
+#[tokio::test]
+async fn callbacks_may_be_replaced_from_within_one() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let note = log.clone();
+    let bev = BufferEvent::builder()
+        .on_read(move |bev| {
+            note.note("first");
+            bev.input().drain(usize::MAX).unwrap();
+            let note = note.clone();
+            bev.set_callbacks(Callbacks::new().on_read(move |_| note.note("second")));
+        })
+        .spawn(near);
+    far.write_all(b"1").await.unwrap();
+    log.reaches(1).await;
+    far.write_all(b"2").await.unwrap();
+    log.reaches(2).await;
+    assert_eq!(log.take(), ["first", "second"]);
+    drop(bev);
+}
+
+#[tokio::test]
+async fn a_callback_may_abort() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let events = log.clone();
+    let bev = BufferEvent::builder()
+        .on_read(BufferEvent::abort)
+        .on_event(move |_, event| events.note(format!("{event:?}")))
+        .spawn(near);
+    far.write_all(b"1").await.unwrap();
+    bev.closed().await;
+    settle().await;
+    assert_eq!(log.take(), ["Closed"]);
+}
+
+#[tokio::test]
+async fn no_callback_runs_after_the_last_handle_was_dropped() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let bev = BufferEvent::new(near);
+    bev.set_callbacks(log.callbacks());
+    bev.output().add(b"written all the same").unwrap();
+    bev.trigger(Direction::Read);
+    drop(bev);
+    far.write_all(b"nobody is there").await.unwrap();
+    let mut got = Vec::new();
+    far.read_to_end(&mut got).await.unwrap();
+    settle().await;
+    assert_eq!(got, b"written all the same");
+    assert_eq!(log.len(), 0);
+}
+
+#[tokio::test]
+async fn what_a_dropped_stream_called_is_dropped_with_it() {
+    let (near, far) = duplex(64);
+    let owned = Arc::new(());
+    let held = Arc::clone(&owned);
+    let bev = BufferEvent::builder()
+        .on_event(move |_, _| drop(Arc::clone(&held)))
+        .spawn(near);
+    drop(bev);
+    drop(far);
+    while Arc::strong_count(&owned) > 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_detached_stream_lives_on_by_its_callbacks() {
+    let (near, mut far) = duplex(64);
+    BufferEvent::builder()
+        .on_read(|bev| {
+            let _ = bev.input().move_to(bev.output(), usize::MAX);
+        })
+        .on_event(|bev, event| {
+            if matches!(event, Event::Eof) {
+                bev.output().close();
+            }
+        })
+        .spawn(near)
+        .detach();
+    far.write_all(b"echo").await.unwrap();
+    far.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    far.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"echo");
+}
+
+#[tokio::test]
+async fn watermarks_are_told_inline_for_both_buffers() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let note = log.clone();
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::new(2, 6).unwrap())
+        .write_watermarks(Watermarks::new(2, 6).unwrap().and_overflow(9).unwrap())
+        .on_watermark(move |_, side, crossing| note.note(format!("{side:?} {crossing:?}")))
+        .spawn(near);
+    bev.disable(Direction::Write);
+    bev.output().add(b"123456").unwrap();
+    assert_eq!(log.take(), ["Output High { len: 6 }"]);
+    bev.output().add(b"789").unwrap();
+    assert_eq!(log.take(), ["Output Overflow { len: 9 }"]);
+    far.write_all(b"12345678").await.unwrap();
+    log.reaches(1).await;
+    assert_eq!(log.take(), ["Input High { len: 6 }"]);
+    bev.input().drain(4).unwrap();
+    assert_eq!(log.take().first().unwrap(), "Input Low { len: 2 }");
+    bev.enable(Direction::Write);
+    log.reaches(1).await;
+    assert_eq!(log.take(), ["Output Low { len: 0 }"]);
+}
+
+#[tokio::test]
+async fn a_watermark_callback_that_crosses_a_mark_itself_is_told_after_it_has_returned() {
+    let (near, _far) = duplex(64);
+    let log = Log::default();
+    let note = log.clone();
+    let depth = AtomicUsize::new(0);
+    let bev = BufferEvent::builder()
+        .write_watermarks(Watermarks::with_high(4).unwrap().and_overflow(8).unwrap())
+        .on_watermark(move |bev, _, crossing| {
+            assert_eq!(depth.fetch_add(1, Relaxed), 0, "nested");
+            if matches!(crossing, Crossing::High { .. }) {
+                bev.output().add(b"more").unwrap();
+            }
+            note.note(format!("{crossing:?}"));
+            depth.fetch_sub(1, Relaxed);
+        })
+        .spawn(near);
+    bev.disable(Direction::Write);
+    bev.output().add(b"1234").unwrap();
+    assert_eq!(log.take(), ["High { len: 4 }", "Overflow { len: 8 }"]);
+}
+
+#[tokio::test]
+async fn callbacks_run_on_the_queue_they_are_deferred_to() {
+    let (near, mut far) = duplex(64);
+    let queue = DeferredQueue::spawn_on(&tokio::runtime::Handle::current());
+    let log = Log::default();
+    let note = log.clone();
+    let _bev = BufferEvent::builder()
+        .defer_to(queue.clone())
+        .on_read(move |_| note.note("read"))
+        .spawn(near);
+    far.write_all(b"1").await.unwrap();
+    log.reaches(1).await;
+    assert!(queue.metrics().run >= 1);
+    assert_eq!(DeferredQueue::current().metrics().run, 0);
+}
