@@ -136,10 +136,11 @@ async fn framed_forward(stream: TcpStream) -> Result<()> {
 }
 
 async fn guards(connection: BufferEvent) -> Result<()> {
-    let (input, output) = (connection.input(), connection.output());
-    while input.readable(1).await.is_ok() {
-        let (mut input, mut output) = (input.lock(), output.lock());
+    let mut seen = 0;
+    while connection.input().readable(seen + 1).await.is_ok() {
+        let (mut input, mut output) = (connection.input().lock(), connection.output().lock());
         echo_lines(&mut input, &mut output)?;
+        seen = input.len();
     }
     Ok(())
 }
@@ -169,8 +170,15 @@ async fn async_buf_read(mut connection: BufferEvent) -> Result<()> {
 
 async fn readln(connection: BufferEvent) -> Result<()> {
     let (input, output) = (connection.input(), connection.output());
-    while input.readable(1).await.is_ok() {
-        while let Some(line) = input.readln(EolStyle::Lf)? {
+    let mut seen = 0;
+    while input.readable(seen + 1).await.is_ok() {
+        loop {
+            let len = input.len();
+            let Some(line) = input.readln(EolStyle::Lf)? else {
+                // No line among so many bytes: what has come since will show.
+                seen = len;
+                break;
+            };
             let mut output = output.lock();
             output.add(&line)?;
             output.add(b"\n")?;

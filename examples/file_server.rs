@@ -98,12 +98,15 @@ async fn serve(stream: TcpStream, root: &Path) -> Result<()> {
 async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
     let input = connection.input();
     loop {
-        if let Some(line) = input.readln(EolStyle::Crlf)? {
-            return Ok(Some(
-                String::from_utf8(line.into()).context("a request that is not text")?,
-            ));
-        }
-        let seen = input.len();
+        let seen = {
+            let mut input = input.lock();
+            if let Some(line) = input.readln(EolStyle::Crlf)? {
+                let line = String::from_utf8(line.into()).context("a request that is not text")?;
+                return Ok(Some(line));
+            }
+            // Under the same guard: what arrives after it has not been looked at.
+            input.len()
+        };
         ensure!(
             seen < LINE_MAX,
             "a line of a request is longer than {LINE_MAX} bytes"

@@ -68,17 +68,19 @@ async fn serve(stream: TcpStream) -> Result<()> {
     let connection = BufferEvent::builder()
         .idle_timeout(Duration::from_secs(60))
         .spawn(stream);
-    let (input, output) = (connection.input(), connection.output());
     loop {
-        while let Some(line) = input.readln(EolStyle::Crlf)? {
-            let mut answer = line.to_ascii_uppercase();
-            answer.push(b'\n');
-            output.add(&answer)?;
-        }
-        // Not woken for what has been looked at already.
-        let seen = input.len();
+        let seen = {
+            let mut input = connection.input().lock();
+            while let Some(line) = input.readln(EolStyle::Crlf)? {
+                let mut answer = line.to_ascii_uppercase();
+                answer.push(b'\n');
+                connection.output().add(&answer)?;
+            }
+            // Under the same guard: what arrives after it has not been looked at.
+            input.len()
+        };
         ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
-        match input.readable(seen + 1).await {
+        match connection.input().readable(seen + 1).await {
             Ok(()) => {}
             Err(WaitError::Closed) => break,
             Err(error) => return Err(error.into()),
