@@ -72,6 +72,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, total)?;
         self.prepare_add(total);
+        self.enlarge_tail(total);
         // All memory is had before the first byte is written: whole or nothing.
         let spare = self.tail_spare_for(total);
         let mut blocks = self.blocks_for(total - spare.min(total))?;
@@ -99,6 +100,22 @@ impl EvBuffer {
         }
         if self.tail.spare() < n && !self.tail.is_empty() && self.tail.can_realign(n) {
             self.tail.realign();
+        }
+    }
+
+    /// Moves a little data into a block with room for `n` bytes behind it, rather than to begin another segment.
+    pub(super) fn enlarge_tail(&mut self, n: usize) {
+        let (len, sizes) = (self.tail.len(), size::sizes());
+        let small = 0 < len && len < sizes.copy_threshold && n <= sizes.block.saturating_sub(len);
+        if n <= self.tail.spare() || !small || !self.tail.is_unique() {
+            return;
+        }
+        let charge = self.tail.charge();
+        // Without memory for that the data stays where it is.
+        if let Ok(mut block) = size::next_block(len + n, charge).and_then(Owned::with_capacity) {
+            block.push(self.tail.as_slice());
+            self.held = self.held - charge + block.charge();
+            self.tail = block;
         }
     }
 
@@ -156,6 +173,7 @@ impl EvBuffer {
             return Ok(());
         }
         self.check_growth(End::Front, data.len())?;
+        self.prepare_add(0);
         if !self.push_front(data) {
             let mut left = data;
             let mut blocks = Vec::new();
@@ -269,9 +287,11 @@ impl EvBuffer {
             return Ok(());
         }
         self.check_growth(End::Back, n)?;
+        self.prepare_add(0);
         for piece in file.pieces() {
             self.link(Segment::File(piece));
         }
+        self.note_waste();
         self.debug_check();
         Ok(())
     }
@@ -286,6 +306,7 @@ impl EvBuffer {
             self.release_foreign(data);
             return Err(error);
         }
+        self.prepare_add(0);
         match end {
             End::Back => self.link(Segment::Shared(data)),
             End::Front => {
@@ -293,6 +314,8 @@ impl EvBuffer {
                 self.body.push_front(Segment::Shared(data));
             }
         }
+        // What lies between references cannot be added to any more, however small it is.
+        self.note_waste();
         self.debug_check();
         Ok(())
     }

@@ -284,10 +284,18 @@ impl EvBuffer {
     }
 
     fn seal_data(&mut self) {
-        let data = if self.tail.spare() >= size::sizes().min_spare {
+        let spare = self.tail.spare();
+        let data = if spare >= size::sizes().min_spare {
             self.tail.split_data()
         } else {
-            mem::take(&mut self.tail)
+            // A little data in a small block moves out of it, and the block stays where the next byte goes.
+            match self.tail.copy_out_of() {
+                Some(data) => {
+                    self.held += data.charge();
+                    data
+                }
+                None => mem::take(&mut self.tail),
+            }
         };
         self.body.push_back(Segment::Owned(data));
     }

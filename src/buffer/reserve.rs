@@ -117,6 +117,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, n)?;
         self.prepare_add(n);
+        self.enlarge_tail(n);
         if self.tail.spare() < n {
             let block = Owned::with_capacity(size::next_block(n, self.tail.charge())?)?;
             self.replace_tail(block);
@@ -128,8 +129,11 @@ impl EvBuffer {
     /// Makes sure that there is spare room for one more byte, and returns all of it that may be used.
     pub(super) fn spare_for_one(&mut self) -> Result<(&mut Owned, usize)> {
         let room = self.room();
-        if room > 0 && self.tail.spare() == 0 {
-            self.expand(1)?;
+        if room > 0 {
+            self.prepare_add(0);
+            if self.tail.spare() == 0 {
+                self.expand(1)?;
+            }
         }
         let n = self.tail.spare().min(room);
         Ok((&mut self.tail, n))

@@ -36,9 +36,7 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        // Both freezes count before any limit.
-        src.check_not_frozen(End::Front)?;
-        self.check_growth(End::Back, n)?;
+        self.check_move(End::Back, src, n)?;
         self.take_all(src);
         Ok(n)
     }
@@ -75,6 +73,12 @@ impl EvBuffer {
         }
     }
 
+    /// Checks that `n` bytes may come in at `end` and leave `src`: both freezes count before any limit.
+    fn check_move(&self, end: End, src: &EvBuffer, n: usize) -> Result<()> {
+        src.check_not_frozen(End::Front)?;
+        self.check_growth(end, n)
+    }
+
     /// Moves the body of `src` behind ours; the longer list stays in place.
     fn append_body(&mut self, src: &mut EvBuffer) {
         self.adopt(src);
@@ -108,9 +112,7 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        // Both freezes count before any limit.
-        src.check_not_frozen(End::Front)?;
-        self.check_growth(End::Front, n)?;
+        self.check_move(End::Front, src, n)?;
         if n < size::sizes().copy_threshold
             && src.segments() == 1
             && self.prepend_short(src.first_in_memory())
@@ -147,9 +149,7 @@ impl EvBuffer {
         if n == 0 {
             return Ok(0);
         }
-        // Both freezes count before any limit.
-        self.check_not_frozen(End::Front)?;
-        dst.check_growth(End::Back, n)?;
+        dst.check_move(End::Back, self, n)?;
         if n == self.len() {
             dst.take_all(self);
             return Ok(n);

@@ -45,7 +45,7 @@ impl EvBuffer {
 }
 
 /// A chain that is longer than this is not walked after each operation, or tests of long chains would take for ever.
-const CHECKED_SEGMENTS: usize = 256;
+const CHECKED_SEGMENTS: usize = 32;
 
 impl fmt::Debug for EvBuffer {
     /// Shows the shape, never the contents.

@@ -223,6 +223,19 @@ impl Owned {
         data
     }
 
+    /// Moves the data into a block of their own and keeps this one, if it is mostly spare and nobody shares it.
+    pub(crate) fn copy_out_of(&mut self) -> Option<Self> {
+        if self.spare() < self.cap as usize / 2 || !self.is_unique() {
+            return None;
+        }
+        let mut data = Self::with_capacity(self.len()).ok()?;
+        data.push(self.as_slice());
+        self.advance(self.len());
+        let all = self.reset();
+        debug_assert!(all, "nobody shares the block");
+        Some(data)
+    }
+
     /// The data as `Bytes`, without a copy. The memory goes when they do.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
@@ -285,7 +298,7 @@ impl Owned {
     }
 
     /// Whether no other range is on the block.
-    fn is_unique(&self) -> bool {
+    pub(crate) fn is_unique(&self) -> bool {
         self.count().is_none_or(Count::is_one)
     }
 

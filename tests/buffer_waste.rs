@@ -1,0 +1,74 @@
+//! Little data holds little memory, in whatever pieces it came and whatever was there before.
+
+use bytes::{BufMut, Bytes};
+use tokio_evbuffer::EvBuffer;
+
+#[test]
+fn bytes_that_come_one_by_one_lie_in_one_block_of_their_size() {
+    let mut buffer = EvBuffer::new();
+    for i in 0..100 {
+        buffer.add(&[i]).unwrap();
+    }
+    assert_eq!(buffer.segments(), 1);
+    assert!(buffer.capacity() <= 128, "{}", buffer.capacity());
+}
+
+/// What lies between references cannot be added to any more, so it must not keep the block that it was added to.
+#[test]
+fn small_pieces_between_references_do_not_pin_blocks() {
+    type Add = fn(&mut EvBuffer);
+    let ways: [(&str, Add); 2] = [
+        ("add", |buffer| {
+            buffer.add(b"x").unwrap();
+            buffer.add_reference("r").unwrap();
+        }),
+        ("prepend", |buffer| {
+            buffer.prepend(b"x").unwrap();
+            buffer.prepend_reference("r").unwrap();
+        }),
+    ];
+    for (name, add) in ways {
+        let mut buffer = EvBuffer::new();
+        (0..5_000).for_each(|_| add(&mut buffer));
+        assert_eq!(buffer.len(), 10_000);
+        let most = 2 * buffer.len() + 32 * 1024;
+        assert!(buffer.capacity() <= most, "{name}: {}", buffer.capacity());
+    }
+}
+
+/// Any addition packs what little is left of large blocks.
+#[test]
+fn a_queue_that_shrinks_does_not_hold_on_to_its_peak() {
+    type Add = fn(&mut EvBuffer);
+    let ways: [(&str, Add); 7] = [
+        ("add", |buffer| buffer.add(b"x").unwrap()),
+        ("prepend", |buffer| buffer.prepend(b"x").unwrap()),
+        ("add_reference", |buffer| buffer.add_reference("x").unwrap()),
+        ("prepend_reference", |buffer| {
+            buffer.prepend_reference("x").unwrap();
+        }),
+        ("reserve", |buffer| {
+            buffer.reserve(1).unwrap().commit(1).unwrap();
+        }),
+        ("put", |buffer| buffer.put(&b"x"[..])),
+        ("add_buffer", |buffer| {
+            buffer
+                .add_buffer(&mut Bytes::from("x").into())
+                .map(drop)
+                .unwrap();
+        }),
+    ];
+    for (name, add) in ways {
+        for peak in [65_537, 1_000_000] {
+            let mut buffer = EvBuffer::from(&vec![b'.'; peak][..]);
+            buffer.drain(peak - 600).unwrap();
+            add(&mut buffer);
+            assert_eq!(buffer.len(), 601);
+            assert!(
+                buffer.capacity() <= 32 * 1024,
+                "{name}: {}",
+                buffer.capacity()
+            );
+        }
+    }
+}
