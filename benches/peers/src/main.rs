@@ -18,10 +18,8 @@ fn main() -> Result<ExitCode> {
         candidates::run(role)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut failures = Vec::new();
-    let tables = measure(&cli, &mut failures)?;
-    tables.iter().for_each(report::print);
-    keep(&cli, tables)?;
+    let plan = plan(&cli)?;
+    let failures = measure(&cli, &plan)?;
     for failure in &failures {
         eprintln!("FAILED {failure}");
     }
@@ -32,32 +30,45 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-fn measure(cli: &Cli, failures: &mut Vec<String>) -> Result<Vec<Table>> {
-    let plan = plan(cli)?;
+/// Makes the experiments that are asked for, and keeps the tables of each as soon as they are there. Returns what failed.
+fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     let is = |command| cli.command == Command::All || cli.command == command;
-    let mut tables = Vec::new();
+    let mut failures = Vec::new();
+    if cli.command == Command::Render {
+        keep(cli, Vec::new())?;
+    }
     // Outside the runtime, since workloads with callbacks bring one of their own.
     if is(Command::Buffer) {
-        tables.push(measure::buffer::run(&plan)?);
+        keep(cli, vec![measure::buffer::run(plan)?])?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        if is(Command::Proxy) {
-            tables.extend(measure::proxy::run(&plan, failures).await?);
-        }
-        if is(Command::Server) {
-            tables.extend(measure::server::run(&plan, failures).await?);
-        }
-        if is(Command::Idle) {
-            tables.push(measure::idle::run(&plan, failures).await?);
-        }
-        if is(Command::Scale) {
-            tables.extend(measure::scale::run(&plan, failures).await?);
-        }
-        Ok(tables)
-    })
+    if is(Command::Proxy) {
+        keep(
+            cli,
+            runtime.block_on(measure::proxy::run(plan, &mut failures))?,
+        )?;
+    }
+    if is(Command::Server) {
+        keep(
+            cli,
+            runtime.block_on(measure::server::run(plan, &mut failures))?,
+        )?;
+    }
+    if is(Command::Idle) {
+        keep(
+            cli,
+            runtime.block_on(measure::idle::run(plan, &mut failures))?,
+        )?;
+    }
+    if is(Command::Scale) {
+        keep(
+            cli,
+            runtime.block_on(measure::scale::run(plan, &mut failures))?,
+        )?;
+    }
+    Ok(failures)
 }
 
 fn plan(cli: &Cli) -> Result<Plan> {
@@ -75,8 +86,9 @@ fn plan(cli: &Cli) -> Result<Plan> {
     })
 }
 
-/// Puts the tables with those of earlier runs, and shows them in the README if they are the ones that it shows.
+/// Prints the tables and puts them with those of earlier runs; shows them in the README if they are the ones that it shows.
 fn keep(cli: &Cli, tables: Vec<Table>) -> Result<()> {
+    tables.iter().for_each(report::print);
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let partial = cli.quick || cli.only.is_some();
     let shown = here.join("results");

@@ -10,6 +10,24 @@ use nix::{
     unistd::Pid,
 };
 
+/// Kernel and processor, in a few words.
+pub fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let kernel = kernel.split(['-', '\n']).next().unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let models = || {
+        processors
+            .lines()
+            .filter_map(|line| line.strip_prefix("model name"))
+    };
+    let model = models()
+        .next()
+        .unwrap_or_default()
+        .trim_matches([' ', '\t', ':']);
+    format!("Linux {kernel}, {} CPUs, {model}", models().count())
+}
+
 /// The CPUs that this thread, and what it starts, may run on.
 pub fn cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;

@@ -183,29 +183,53 @@ fn append<Q: Queue, const LEN: usize>(n: u64) -> Duration {
     })
 }
 
+/// Bytes to copy from, each time from another place in the page: a copy is slow where source and target lie alike in
+/// theirs, and where an allocator happens to put a target must not decide what is measured.
+struct Source {
+    memory: Vec<u8>,
+    at: usize,
+}
+
+impl Source {
+    const PAGE: usize = 4 * KIB;
+
+    fn new(len: usize) -> Self {
+        Self {
+            memory: vec![7; len + Self::PAGE],
+            at: 0,
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> &[u8] {
+        self.at = (self.at + 64) % Self::PAGE;
+        black_box(&self.memory[self.at..][..self.memory.len() - Self::PAGE])
+    }
+}
+
 fn append_fresh<Q: Queue>(n: u64) -> Duration {
-    let data = [7; 4096];
+    let mut data = Source::new(4 * KIB);
     time(n, || {
         let mut buffer = Q::default();
-        buffer.add(black_box(&data));
+        buffer.add(data.next());
         black_box(&buffer);
     })
 }
 
 fn fifo<Q: Queue>(n: u64) -> Duration {
-    let (data, mut out) = ([7; KIB], [0; KIB]);
+    let (mut data, mut out) = (Source::new(KIB), [0; KIB]);
     let mut buffer = Q::default();
     time(n, || {
-        buffer.add(black_box(&data));
+        buffer.add(data.next());
         buffer.remove(black_box(&mut out));
     })
 }
 
 fn fifo_drained<Q: Queue>(n: u64) -> Duration {
-    let data = vec![7; 16 * KIB];
+    let mut data = Source::new(16 * KIB);
     let mut buffer = Q::default();
     time(n, || {
-        buffer.add(black_box(&data));
+        buffer.add(data.next());
         black_box(&mut buffer).drain(16 * KIB);
     })
 }
@@ -213,12 +237,12 @@ fn fifo_drained<Q: Queue>(n: u64) -> Duration {
 /// Counts frames: `n` is rounded up to whole rounds of 44.
 fn frames<Q: Queue>(n: u64) -> Duration {
     const FRAMES: u64 = 44;
-    let (data, mut out) = ([7; 1460], [0; 1460]);
+    let (mut data, mut out) = (Source::new(1460), [0; 1460]);
     let mut buffer = Q::default();
     let rounds = n.div_ceil(FRAMES);
     let took = time(rounds, || {
         for _ in 0..FRAMES {
-            buffer.add(black_box(&data));
+            buffer.add(data.next());
         }
         for _ in 0..FRAMES {
             buffer.remove(black_box(&mut out));
@@ -238,10 +262,10 @@ fn prepend<Q: Prepend>(n: u64) -> Duration {
 }
 
 fn prepend_header<Q: Prepend>(n: u64) -> Duration {
-    let (body, mut out) = ([7; KIB], [0; KIB + 8]);
+    let (mut body, mut out) = (Source::new(KIB), [0; KIB + 8]);
     let mut buffer = Q::default();
     time(n, || {
-        buffer.add(black_box(&body));
+        buffer.add(body.next());
         buffer.prepend(black_box(&[8; 8]));
         buffer.remove(black_box(&mut out));
     })
@@ -275,10 +299,10 @@ fn move_onto<M: Move>(n: u64) -> Duration {
 }
 
 fn move_some<M: Move>(n: u64) -> Duration {
-    let data = vec![7; 16 * KIB];
+    let mut data = Source::new(16 * KIB);
     time(n, || {
         let (mut a, mut b) = (M::default(), M::default());
-        a.add_piece(black_box(&data));
+        a.add_piece(data.next());
         a.move_some(&mut b, 15_000);
         black_box((&a, &b));
     })
@@ -291,20 +315,24 @@ fn copyout<C: Copyout>(n: u64) -> Duration {
     time(n, || black_box(&mut buffer).copyout(black_box(&mut out)))
 }
 
-fn foreign() -> Foreign {
-    static MEMORY: [u8; 4 * KIB] = [7; 4 * KIB];
+/// The same memory on both sides of the language border, from `at` on.
+fn foreign(at: usize) -> Foreign {
+    static MEMORY: [u8; 4 * KIB + Source::PAGE] = [7; 4 * KIB + Source::PAGE];
+    let slice = &MEMORY[at..][..4 * KIB];
     Foreign {
-        bytes: Bytes::from(MEMORY.to_vec()),
-        slice: &MEMORY,
+        bytes: Bytes::from_owner(slice),
+        slice,
     }
 }
 
 fn pullup<P: Pullup>(n: u64) -> Duration {
-    let half = foreign();
+    let halves: Vec<_> = (0..Source::PAGE).step_by(64).map(foreign).collect();
+    let mut halves = halves.iter().cycle();
     let mut buffer = P::default();
     time(n, || {
-        buffer.link(&half);
-        buffer.link(&half);
+        let half = halves.next().expect("endless");
+        buffer.link(half);
+        buffer.link(half);
         black_box(buffer.pullup(8 * KIB));
         buffer.drain_front(8 * KIB);
     })
@@ -348,7 +376,7 @@ fn readln<S: Search>(n: u64) -> Duration {
 }
 
 fn reference<L: Link>(n: u64) -> Duration {
-    let foreign = foreign();
+    let foreign = foreign(0);
     let mut buffer = L::default();
     time(n, || {
         buffer.link(black_box(&foreign));
@@ -368,7 +396,7 @@ fn reserve_commit<R: Reserve>(n: u64) -> Duration {
 
 fn peek<L: Link>(n: u64) -> Duration {
     const PIECES: usize = 16;
-    let foreign = foreign();
+    let foreign = foreign(0);
     let mut buffer = L::default();
     for _ in 0..PIECES {
         buffer.link(&foreign);

@@ -22,7 +22,7 @@ pub const HEAP_USED: &str = "of it live heap, after 256 KiB each way";
 const CARRIED: u64 = 256 * 1024;
 
 /// One table.
-pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     let pairs = possible_pairs(plan.amount(2_000, 200))?;
     plan.on_one_cpu()?;
     let candidates = plan.choose(proxy::CANDIDATES);
@@ -53,7 +53,12 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
          then every pair has carried 256 KiB each way, one pair after the other. Medians of {rounds} rounds. \
          socat, a process for each pair, is left out. nginx allocates its connections' own structures at the start.",
     );
-    Ok(samples.into_table(Id::Idle, "Memory per idle pair", "Proxy", note))
+    Ok(vec![samples.into_table(
+        Id::Idle,
+        "Memory per idle pair",
+        "Proxy",
+        note,
+    )])
 }
 
 /// `wanted`, or as many as the limit of open files allows: this process has two for each pair, so has the proxy.

@@ -20,6 +20,7 @@ pub const CANDIDATES: &[Candidate] = &[
         name: names::RELAY_CURRENT_THREAD,
         program: Program::Proxy(Proxy::Relay, Flavour::CurrentThread),
     },
+    proxy(names::RELAY_NO_SPLICE, Proxy::RelayNoSplice),
     proxy(
         "tokio-evbuffer copy_bidirectional",
         Proxy::CopyBidirectional,

@@ -10,12 +10,17 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 pub use readme::update as update_readme;
 pub use text::print;
 
 /// Everything that was measured. Tables come from runs of their own, and keep until they are measured again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The machine that the last of them was measured on.
+    #[serde(default)]
+    pub machine: String,
     pub tables: Vec<Table>,
 }
 
@@ -76,8 +81,9 @@ impl Report {
             .with_context(|| format!("{} is not of this version", file.display()))
     }
 
-    /// Puts `table` in the place of the one with the same id.
+    /// Puts `table`, measured on this machine, in the place of the one with the same id.
     pub fn put(&mut self, table: Table) {
+        self.machine = sys::machine();
         self.tables.retain(|other| other.id != table.id);
         self.tables.push(table);
         self.tables.sort_by_key(|table| table.id);

@@ -39,11 +39,12 @@ fn between_marks(readme: &str, block: &str) -> Result<String> {
 }
 
 fn block(report: &Report) -> String {
-    let mut out = String::from(
-        "`cargo run --release -p peers -- all` measures this crate and its peers side by side and writes this section: \
-         it names what is not installed, and it shows every row, also where we lose. Figures are of one machine; only \
-         ratios within a table mean anything. [All tables, also over all CPUs](benches/peers/results/README.md); \
-         [the figures as JSON](benches/peers/results/peers.json).\n",
+    let mut out = format!(
+        "`cargo run --release -p peers -- all` measures this crate and its peers side by side and writes this section. It \
+         names what is not installed, and shows every row, also where we lose. Figures are of one machine ({}); only \
+         ratios within a table mean anything. [All tables](benches/peers/results/README.md), also over all CPUs; [as \
+         JSON](benches/peers/results/peers.json).\n",
+        report.machine,
     );
     text::write_targets(&mut out, report);
     for (id, plots) in SHOWN {

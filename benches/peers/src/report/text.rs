@@ -24,9 +24,10 @@ pub fn print(table: &Table) {
 
 /// All tables, with the targets before them.
 pub(super) fn markdown(report: &Report) -> String {
-    let mut out = String::from(
-        "# Measured\n\nWritten by `cargo run --release -p peers`. Absolute figures are those of one machine; only ratios \
-         within a table mean anything.\n",
+    let mut out = format!(
+        "# Measured\n\nWritten by `cargo run --release -p peers`. Absolute figures are those of one machine ({}); only \
+         ratios within a table mean anything.\n",
+        report.machine,
     );
     write_targets(&mut out, report);
     for table in &report.tables {
@@ -61,6 +62,8 @@ pub(super) fn write_targets(out: &mut String, report: &Report) {
 
 pub(super) fn write_table(out: &mut String, table: &Table) {
     let mut line = |cells: &[String]| {
+        // What looks like a tag would be taken for one.
+        let cells: Vec<_> = cells.iter().map(|cell| cell.replace('<', "&lt;")).collect();
         writeln!(out, "| {} |", cells.join(" | ")).expect("a String takes everything");
     };
     line(&head(table));
@@ -94,8 +97,11 @@ fn cells(table: &Table, row: &Row) -> Vec<String> {
         .iter()
         .zip(&table.columns)
         .map(|(cell, column)| match cell {
-            // Four digits before the point say enough.
+            // Four digits before the point say enough, and a small ratio needs two behind it.
             Some(figure) if *figure >= 1000.0 => format!("{figure:.0}"),
+            Some(figure) if *figure < 1.0 && column.digits > 0 => {
+                format!("{figure:.digits$}", digits = column.digits.max(2))
+            }
             Some(figure) => format!("{figure:.digits$}", digits = column.digits),
             None => String::new(),
         });
