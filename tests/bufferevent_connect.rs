@@ -1,0 +1,110 @@
+//! Making the connection first: what is told when it is there, and when it is not.
+
+#![cfg(feature = "net")]
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+use tokio_evbuffer::{BufferEvent, CloseReason, Event, IntoInnerError};
+
+/// A port at which nobody listens.
+async fn closed_port() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// A port at which nobody answers: the queue of the listener is full, and the kernel drops what comes.
+async fn silent_port() -> (std::net::SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(addr)).await
+    {
+        waiting.push(stream);
+    }
+    (addr, listener, waiting)
+}
+
+#[tokio::test]
+async fn connected_is_told_first_and_what_was_added_before_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // By name, which may have several addresses of which one answers.
+    let bev = BufferEvent::builder().connect(("localhost", port));
+    bev.output().add(b"early").unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    assert!(matches!(bev.next_event().await, Some(Event::Connected)));
+    let mut got = [0; 5];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"early");
+    drop(far);
+    assert!(matches!(bev.next_event().await, Some(Event::Eof)));
+    let parts = bev.into_inner::<TcpStream>().await.unwrap();
+    assert_eq!(parts.stream.peer_addr().unwrap().port(), port);
+}
+
+#[tokio::test]
+async fn defect_d36_a_connection_that_is_refused_says_that_it_was_the_connecting() {
+    let bev = BufferEvent::builder().connect(closed_port().await);
+    bev.output().add(b"never sent").unwrap();
+    match bev.next_event().await {
+        Some(Event::ConnectError(error)) => {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(bev.next_event().await, Some(Event::Closed)));
+    assert!(bev.next_event().await.is_none());
+    let summary = bev.closed().await;
+    assert_eq!((summary.bytes_out, summary.unsent), (0, 10));
+    assert!(matches!(summary.reason, CloseReason::Error(_)));
+    assert!(bev.output().add(b"more").is_err());
+    assert!(bev.flush().await.is_err());
+    assert!(matches!(
+        bev.into_inner::<TcpStream>().await,
+        Err(IntoInnerError::Closed(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_a_connect_error() {
+    let bev = BufferEvent::builder().connect("no such name:80");
+    assert!(matches!(
+        bev.next_event().await,
+        Some(Event::ConnectError(_))
+    ));
+    assert!(bev.close().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
+    let (addr, _listener, _waiting) = silent_port().await;
+    let connect = || BufferEvent::builder().linger(Duration::ZERO);
+
+    let bev = connect()
+        .connect_timeout(Duration::from_secs(3))
+        .connect(addr);
+    match bev.next_event().await {
+        Some(Event::ConnectError(error)) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        other => panic!("{other:?}"),
+    }
+
+    let bev = connect().connect(addr);
+    bev.output().add(b"unsent").unwrap();
+    bev.abort();
+    let summary = bev.closed().await;
+    assert!(matches!(summary.reason, CloseReason::Aborted));
+    assert_eq!(summary.unsent, 6);
+
+    let bev = connect().connect(addr);
+    bev.output().add(b"unsent").unwrap();
+    let summary = bev.close().await.unwrap();
+    assert!(matches!(summary.reason, CloseReason::LingerExpired));
+    assert_eq!(summary.unsent, 6);
+}

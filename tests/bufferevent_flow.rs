@@ -1,0 +1,272 @@
+//! How a `BufferEvent` paces itself: marks, single reads and writes, who may touch which end.
+
+#![cfg(feature = "net")]
+
+use std::{io::Write as _, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_evbuffer::{
+    BufferError, BufferEvent, Direction, End, EvBuffer, Event, FileSegment, PauseReason, Side,
+    Watermarks,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_ends_that_belong_to_the_task_are_frozen_for_the_user() {
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    bev.disable(Direction::Write);
+    bev.output().add(b"output").unwrap();
+    far.write_all(b"input").await.unwrap();
+    bev.input().readable(5).await.unwrap();
+
+    let (front, back) = (
+        BufferError::Frozen(End::Front),
+        BufferError::Frozen(End::Back),
+    );
+    assert_eq!(bev.input().add(b"x"), Err(back));
+    assert_eq!(bev.output().drain(1), Err(front));
+    assert_eq!(bev.output().prepend(b"x"), Err(front));
+    assert_eq!(bev.output().take_bytes(1), Err(front));
+    {
+        // No guard can undo that.
+        let mut output = bev.output().lock();
+        output.unfreeze(End::Front);
+        assert_eq!(output.drain(1), Err(front));
+        let mut input = bev.input().lock();
+        input.unfreeze(End::Back);
+        assert_eq!(input.add(b"x"), Err(back));
+        let old = input.replace(EvBuffer::new());
+        assert_eq!(old, b"input"[..]);
+        assert_eq!(input.add(b"x"), Err(back));
+        input.prepend(b"put back: ").unwrap();
+    }
+    bev.enable(Direction::Write);
+    far.write_all(b"more").await.unwrap();
+    bev.input().readable(14).await.unwrap();
+    assert_eq!(bev.input().take_bytes(99).unwrap(), "put back: more");
+    let mut got = [0; 6];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"output");
+}
+
+#[tokio::test]
+async fn defect_d19_reading_goes_on_at_the_low_mark_and_not_at_each_byte() {
+    let (near, mut far) = duplex(8192);
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::new(50, 100).unwrap())
+        .spawn(near);
+    far.write_all(&bytes(4000)).await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 4000 {
+        bev.input().readable(1).await.unwrap();
+        assert!(bev.input().len() <= 100);
+        got.extend(bev.input().take_bytes(1).unwrap());
+        settle().await;
+    }
+    assert!(got == bytes(4000));
+    let reads = bev.metrics().reads;
+    assert!(reads <= 80, "{reads} reads of 4000 bytes");
+}
+
+#[tokio::test]
+async fn moving_the_marks_makes_room_at_once() {
+    let (near, mut far) = duplex(8192);
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::with_high(10).unwrap())
+        .spawn(near);
+    far.write_all(&bytes(1000)).await.unwrap();
+    bev.input().readable(10).await.unwrap();
+    settle().await;
+    assert_eq!(bev.input().len(), 10);
+    let paused = bev.paused(Direction::Read);
+    assert!(paused.contains(PauseReason::HighWatermark) && !paused.is_empty());
+    assert_eq!(
+        paused.iter().collect::<Vec<_>>(),
+        [PauseReason::HighWatermark]
+    );
+    bev.set_watermarks(Side::Input, Watermarks::with_high(100).unwrap());
+    bev.input().readable(100).await.unwrap();
+    settle().await;
+    assert_eq!(bev.input().len(), 100);
+    bev.set_watermarks(Side::Input, Watermarks::NONE);
+    bev.input().readable(1000).await.unwrap();
+    assert!(bev.paused(Direction::Read).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn defect_d21_who_writes_waits_at_the_high_mark_of_the_output() {
+    let (near, mut far) = duplex(10);
+    let bev = BufferEvent::builder()
+        .write_watermarks(Watermarks::new(50, 100).unwrap())
+        .spawn(near);
+    let mut writer = bev.clone();
+    let data = bytes(1000);
+    let mut writing = std::pin::pin!(writer.write_all(&data));
+    assert!(timeout(SECOND, writing.as_mut()).await.is_err());
+    assert!(bev.output().len() <= 100, "{}", bev.output().len());
+    assert!(bev.paused(Direction::Write).contains(PauseReason::Peer));
+    let mut got = vec![0; 1000];
+    let (written, read) = tokio::join!(writing, far.read_exact(&mut got));
+    written.unwrap();
+    read.unwrap();
+    assert!(got == data);
+}
+
+#[tokio::test]
+async fn a_direction_that_is_disabled_does_not_move() {
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    bev.disable(Direction::Read);
+    bev.disable(Direction::Write);
+    assert!(!bev.is_enabled(Direction::Read) && !bev.is_enabled(Direction::Write));
+    settle().await;
+    far.write_all(b"in").await.unwrap();
+    bev.output().add(b"out").unwrap();
+    settle().await;
+    assert_eq!((bev.input().len(), bev.output().len()), (0, 3));
+    for direction in [Direction::Read, Direction::Write] {
+        assert!(bev.paused(direction).contains(PauseReason::User));
+        bev.enable(direction);
+    }
+    bev.input().readable(2).await.unwrap();
+    bev.flush().await.unwrap();
+    assert!(bev.paused(Direction::Read).is_empty());
+}
+
+#[tokio::test]
+async fn single_reads_and_writes_are_limited_and_zero_is_one_byte() {
+    for (limit, calls) in [(0, 100), (1, 100), (30, 4)] {
+        let (near, mut far) = duplex(1024);
+        let bev = BufferEvent::builder()
+            .max_single_read(limit)
+            .max_single_write(limit)
+            .spawn(near);
+        far.write_all(&bytes(100)).await.unwrap();
+        bev.output().add(&bytes(100)).unwrap();
+        bev.input().readable(100).await.unwrap();
+        bev.flush().await.unwrap();
+        let metrics = bev.metrics();
+        assert_eq!((metrics.reads, metrics.writes), (calls, calls), "{limit}");
+        assert_eq!((metrics.bytes_in, metrics.bytes_out), (100, 100));
+    }
+}
+
+fn file_of(data: &[u8]) -> FileSegment {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(data).unwrap();
+    FileSegment::new(Arc::new(file), ..).unwrap()
+}
+
+#[tokio::test]
+async fn defect_d13_files_are_sent_within_the_limit_of_a_single_write() {
+    for socket in [true, false] {
+        let file = bytes(100_000);
+        let build = BufferEvent::builder().max_single_write(1000);
+        let mut got = Vec::new();
+        let bev;
+        if socket {
+            let (near, mut far) = tcp().await;
+            bev = build.spawn(near);
+            send_around(&bev, &file);
+            far.read_to_end(&mut got).await.unwrap();
+        } else {
+            let (near, mut far) = duplex(5000);
+            bev = build.spawn(near);
+            send_around(&bev, &file);
+            far.read_to_end(&mut got).await.unwrap();
+        }
+        assert!(got == [&b"head "[..], &file, b" tail"].concat(), "{socket}");
+        let metrics = bev.metrics();
+        assert!(metrics.writes >= 100, "{} writes", metrics.writes);
+    }
+}
+
+fn send_around(bev: &BufferEvent, file: &[u8]) {
+    let mut output = bev.output().lock();
+    output.add(b"head ").unwrap();
+    output.add_file(file_of(file)).unwrap();
+    output.add(b" tail").unwrap();
+    drop(output);
+    bev.output().close();
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_a_write_error() {
+    for socket in [true, false] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes(1000)).unwrap();
+        let segment = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
+        file.set_len(10).unwrap();
+        let (near, far);
+        let (memory, other);
+        let bev = if socket {
+            (near, far) = tcp().await;
+            other = None;
+            memory = Some(far);
+            BufferEvent::new(near)
+        } else {
+            let (near, far) = duplex(5000);
+            memory = None;
+            other = Some(far);
+            BufferEvent::new(near)
+        };
+        bev.output().lock().add_file(segment).unwrap();
+        match bev.next_event().await {
+            Some(Event::WriteError(error)) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+            }
+            event => panic!("{event:?}"),
+        }
+        drop((memory, other));
+    }
+}
+
+#[tokio::test]
+async fn an_output_that_is_replaced_under_way_loses_and_doubles_nothing_else() {
+    let (near, mut far) = duplex(10);
+    let bev = BufferEvent::new(near);
+    bev.output().add(&[1; 100]).unwrap();
+    settle().await;
+    let old = bev.output().lock().replace(EvBuffer::from(&b"new"[..]));
+    assert_eq!(old.len(), 90);
+    let mut got = [0; 13];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, b'n', b'e', b'w']);
+    bev.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn many_small_additions_are_few_writes() {
+    let (near, mut far) = tcp().await;
+    let bev = BufferEvent::new(near);
+    for _ in 0..1000 {
+        bev.output().add(b"line\n").unwrap();
+    }
+    let mut got = vec![0; 5000];
+    far.read_exact(&mut got).await.unwrap();
+    let writes = bev.metrics().writes;
+    assert!(writes <= 2, "{writes} writes");
+}

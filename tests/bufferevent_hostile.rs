@@ -1,0 +1,264 @@
+//! Streams and peers that misbehave: no hang, no lost byte, one clear event.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_evbuffer::{BufferError, BufferEvent, CloseReason, Event, WaitError, Watermarks};
+
+mod support;
+
+use support::{
+    stream::{Ending, Fake, Manners},
+    world::World,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+/// Runs `future` with the task of a BufferEvent beside it, both polled only when woken. What the fakes wait for
+/// happens when nobody has anything to do.
+async fn with_world<F: Future>(world: &World, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    // On a paused clock this is over only when everybody sleeps.
+    loop {
+        match timeout(SECOND, future.as_mut()).await {
+            Ok(output) => return output,
+            Err(_) => assert!(world.step(), "it sleeps for ever: a wake-up was lost"),
+        }
+    }
+}
+
+fn rude(piece: usize) -> Manners {
+    Manners {
+        piece,
+        pending: 3,
+        interrupted: 5,
+        ..Manners::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_byte_arrives_in_order_whatever_the_stream_does() {
+    for seed in 0..24 {
+        let world = World::new(seed);
+        let piece = [1, 7, 100, usize::MAX][seed as usize % 4];
+        let input = bytes(600);
+        let output = bytes(700);
+        let fake = Fake::new(
+            &world,
+            0,
+            &input,
+            Manners {
+                vectored: seed % 3 > 0,
+                ..rude(piece)
+            },
+        );
+        let seen = fake.seen();
+        let bev = BufferEvent::builder()
+            .read_watermarks(Watermarks::with_high(64).unwrap())
+            .write_watermarks(Watermarks::with_high(50).unwrap())
+            .max_single_write(33)
+            .linger(Duration::MAX)
+            .spawn(fake);
+        let (mut read, mut write) = bev.split();
+        let mut got = Vec::new();
+        with_world(&world, async {
+            let reading = read.read_to_end(&mut got);
+            let writing = async {
+                write.write_all(&output).await.unwrap();
+                write.flush().await.unwrap();
+                assert_eq!(seen().flushed, output.len());
+                write.shutdown().await.unwrap();
+            };
+            let (n, ()) = tokio::join!(reading, writing);
+            n.unwrap();
+            let summary = write.buffer_event().closed().await;
+            assert!(matches!(summary.reason, CloseReason::Finished));
+            assert_eq!((summary.bytes_in, summary.bytes_out), (600, 700));
+        })
+        .await;
+        assert!(got == input, "seed {seed}");
+        assert!(seen().written == output && seen().shut_down, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_error_at_any_byte_comes_after_what_was_read() {
+    for k in 0..12 {
+        let world = World::new(k as u64);
+        let input = bytes(k);
+        let manners = Manners {
+            ending: Ending::Error(io::ErrorKind::ConnectionReset),
+            ..rude(5)
+        };
+        let fake = Fake::new(&world, 0, &input, manners);
+        let seen = fake.seen();
+        let mut bev = BufferEvent::new(fake);
+        with_world(&world, async {
+            match bev.next_event().await {
+                Some(Event::ReadError(error)) => {
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                }
+                other => panic!("{other:?}"),
+            }
+            // Writing lives on.
+            bev.output().add(b"still").unwrap();
+            bev.flush().await.unwrap();
+            assert_eq!(seen().written, b"still");
+            let mut got = Vec::new();
+            let error = bev.read_to_end(&mut got).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert!(got == input);
+            assert_eq!(bev.input().readable(1).await, Err(WaitError::Closed));
+            let error = bev.close().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn defect_d34_after_a_write_error_at_any_byte_adding_is_an_error() {
+    let kinds = [
+        (Err(io::ErrorKind::BrokenPipe), io::ErrorKind::BrokenPipe),
+        (Ok(()), io::ErrorKind::WriteZero),
+    ];
+    for (failure, kind) in kinds {
+        for k in 0..10 {
+            let world = World::new(k as u64);
+            let manners = Manners {
+                write_fails: Some((k, failure)),
+                answers_after: usize::MAX,
+                ..rude(3)
+            };
+            let bev = BufferEvent::new(Fake::new(&world, 0, b"never", manners));
+            bev.output().add(&bytes(10)).unwrap();
+            with_world(&world, async {
+                assert_eq!(bev.flush().await.unwrap_err().kind(), kind);
+                match bev.next_event().await {
+                    Some(Event::WriteError(error)) => assert_eq!(error.kind(), kind),
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(bev.output().add(b"more"), Err(BufferError::Closed));
+                assert_eq!(bev.flush().await.unwrap_err().kind(), kind);
+                assert_eq!(bev.shutdown().await.unwrap_err().kind(), kind);
+                assert_eq!(bev.output().len(), 10 - k);
+                bev.abort();
+                let summary = bev.closed().await;
+                assert_eq!(
+                    (summary.bytes_out, summary.unsent),
+                    (k as u64, 10 - k as u64)
+                );
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn defect_d28_each_direction_tells_its_own_error() {
+    let world = World::new(1);
+    let manners = Manners {
+        ending: Ending::Error(io::ErrorKind::ConnectionReset),
+        write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
+        ..Manners::default()
+    };
+    let bev = BufferEvent::new(Fake::new(&world, 0, b"", manners));
+    bev.output().add(b"x").unwrap();
+    with_world(&world, async {
+        let (mut read, mut written) = (0, 0);
+        loop {
+            match bev.next_event().await {
+                Some(Event::ReadError(error)) => {
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                    read += 1;
+                }
+                Some(Event::WriteError(error)) => {
+                    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+                    written += 1;
+                }
+                Some(Event::Closed) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((read, written), (1, 1));
+        assert!(bev.next_event().await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_flush_and_shutdown_are_write_errors() {
+    for shutdown in [false, true] {
+        let world = World::new(2);
+        let kind = io::ErrorKind::ConnectionAborted;
+        let manners = Manners {
+            flush_fails: (!shutdown).then_some(kind),
+            shutdown_fails: shutdown.then_some(kind),
+            answers_after: usize::MAX,
+            ..Manners::default()
+        };
+        let bev = BufferEvent::new(Fake::new(&world, 0, b"", manners));
+        bev.output().add(b"x").unwrap();
+        with_world(&world, async {
+            assert_eq!(bev.shutdown().await.unwrap_err().kind(), kind);
+            assert!(matches!(bev.next_event().await, Some(Event::WriteError(_))));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_longer_than_the_high_mark_is_an_error_at_once() {
+    let world = World::new(3);
+    let fake = Fake::new(&world, 0, &bytes(1000), Manners::default());
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::with_high(64).unwrap())
+        .spawn(fake);
+    let error = with_world(&world, bev.input().readable(65)).await;
+    assert_eq!(error, Err(WaitError::NeverFits { limit: 64 }));
+    with_world(&world, bev.input().readable(64)).await.unwrap();
+    assert_eq!(bev.metrics().bytes_in, 64, "not a byte more is read");
+}
+
+/// A stream that is always ready must not keep its thread from everybody else.
+#[tokio::test(flavor = "current_thread")]
+async fn a_stream_that_is_always_ready_lets_others_have_their_turn() {
+    let endless = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::NONE)
+        .spawn(endless);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        bev.input().drain(usize::MAX).unwrap();
+    }
+    bev.abort();
+    assert!(matches!(bev.closed().await.reason, CloseReason::Aborted));
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
+    struct Panics;
+    impl tokio::io::AsyncRead for Panics {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            panic!("as the test wants it")
+        }
+    }
+    let bev = BufferEvent::new(tokio::io::join(Panics, tokio::io::sink()));
+    let summary = bev.closed().await;
+    assert!(
+        matches!(summary.reason, CloseReason::Error(_)),
+        "{summary:?}"
+    );
+    assert!(bev.input().readable(1).await.is_err());
+}

@@ -1,0 +1,171 @@
+//! Connections that go in the middle of everything leave nothing behind: no task, no descriptor, no memory.
+
+#![cfg(all(feature = "net", target_os = "linux"))]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicIsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, duplex},
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+};
+use tokio_evbuffer::{BufferEvent, DeferredQueue, Event, Watermarks};
+
+/// Counts the bytes of memory in use.
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+#[allow(unsafe_code)]
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// In memory, and over sockets, which cost more.
+const IN_MEMORY: usize = 9_000;
+const SOCKETS: usize = 1_000;
+/// As many at once.
+const BATCH: usize = 100;
+
+/// Has a connection be somewhere in its life, and lets go of it there.
+async fn leave_in_the_middle<S>(i: usize, near: S, mut far: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::with_high(512).unwrap())
+        .read_timeout(Duration::from_secs(60))
+        .linger(Duration::from_secs(1))
+        .on_read(|bev| {
+            // An echo, which owns a handle while it runs.
+            let _ = bev.clone().input().move_to(bev.output(), usize::MAX);
+        })
+        .on_event(|bev, event| {
+            if matches!(event, Event::Eof) {
+                bev.output().close();
+            }
+        })
+        .spawn(near);
+    match i % 10 {
+        0 => drop(bev),
+        1 => bev.abort(),
+        2 => {
+            bev.output().add(&[1; 3000]).unwrap();
+            drop(bev);
+        }
+        3 => {
+            bev.output().add(&[1; 3000]).unwrap();
+            let mut flush = tokio_test::task::spawn(bev.flush());
+            let _ = flush.poll();
+        }
+        4 => {
+            let mut closing = tokio_test::task::spawn(bev.close());
+            let _ = closing.poll();
+        }
+        5 => {
+            let mut taking = tokio_test::task::spawn(bev.into_inner::<S>());
+            let _ = taking.poll();
+            tokio::task::yield_now().await;
+        }
+        6 => {
+            let _ = far.write(&[2; 700]).await;
+            tokio::task::yield_now().await;
+            let mut readable = tokio_test::task::spawn(bev.input().readable(600));
+            let _ = readable.poll();
+        }
+        7 => {
+            bev.detach();
+            let _ = far.write(b"one more for the callback").await;
+        }
+        8 => {
+            let (read, write) = bev.split();
+            drop(far);
+            tokio::task::yield_now().await;
+            return drop((write, read));
+        }
+        _ => {
+            let mut event = tokio_test::task::spawn(bev.next_event());
+            let _ = event.poll();
+            bev.trigger_event(Event::Connected);
+        }
+    }
+    drop(far);
+}
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+async fn round() {
+    let numbers: Vec<usize> = (0..IN_MEMORY).collect();
+    for batch in numbers.chunks(BATCH) {
+        for &i in batch {
+            let (near, far) = duplex(1024);
+            leave_in_the_middle(i, near, far).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    for i in 0..SOCKETS {
+        let (near, far) = tcp().await;
+        leave_in_the_middle(i, near, far).await;
+    }
+    DeferredQueue::current().drained().await;
+}
+
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+// One test only, since the counts are those of the process.
+#[tokio::test]
+async fn ten_thousand_connections_that_go_in_the_middle_leave_nothing_behind() {
+    // Its executor stays.
+    let _queue = DeferredQueue::current();
+    let (tasks_before, descriptors_before) = (tasks(), descriptors());
+    let mut before = None;
+    for _ in 0..2 {
+        round().await;
+        // Each has its peer's end, or its linger time, to wait for.
+        let all_gone = async {
+            while tasks() > tasks_before || descriptors() > descriptors_before {
+                tokio::task::yield_now().await;
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(60), all_gone).await;
+        assert!(
+            gone.is_ok(),
+            "{} tasks and {} descriptors are left",
+            tasks() - tasks_before,
+            descriptors() - descriptors_before
+        );
+        // What is allocated once, in the first round, is no leak.
+        let now = LIVE.load(Relaxed);
+        let before = *before.get_or_insert(now);
+        assert!(now - before < 64 << 10, "{} bytes are left", now - before);
+    }
+}
