@@ -2,7 +2,14 @@
 
 #![cfg(feature = "net")]
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -278,6 +285,39 @@ async fn an_endless_stream_does_not_starve_other_tasks() {
     }
     relaying.abort();
     assert!(relaying.await.unwrap_err().is_cancelled());
+}
+
+/// A readiness that is not cleared would make it spin, one cleared too early would make it hang.
+#[tokio::test]
+async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
+    let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counting = polls.clone();
+    let relaying = tokio::spawn(async move {
+        let mut relay = std::pin::pin!(relay(a, b));
+        std::future::poll_fn(|cx| {
+            counting.fetch_add(1, Relaxed);
+            relay.as_mut().poll(cx)
+        })
+        .await
+    });
+    for round in 0..100 {
+        client.write_all(&[round; 64]).await.unwrap();
+        server.read_exact(&mut [0; 64]).await.unwrap();
+        server.write_all(&[round; 64]).await.unwrap();
+        client.read_exact(&mut [0; 64]).await.unwrap();
+    }
+    // One for each direction of each round, and a few at first while the sockets are found to be writable.
+    let busy = polls.load(Relaxed);
+    assert!(busy <= 210, "{busy} polls for 200 messages");
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        polls.load(Relaxed) <= busy + 1,
+        "it is polled while nothing happens"
+    );
+    relaying.abort();
 }
 
 /// The short read at the mark ends the readiness; the next byte, or the end, brings the rest.
