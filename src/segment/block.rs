@@ -3,45 +3,15 @@
 
 use std::{
     alloc::{Layout, alloc, dealloc},
-    cell::Cell,
     ptr::NonNull,
     sync::atomic::{AtomicUsize, Ordering, fence},
 };
 
 use crate::error::{BufferError, Result};
 
-/// A block of so many bytes is kept for whoever wants the next one, one a thread.
-///
-/// It is that of a small read, which an idle connection gives back at once, and too long for the fast path of the
-/// common allocators: they took 250 of the 3,900 instructions that relaying a message cost.
-const KEPT_LEN: u32 = 2048;
-
-thread_local! {
-    static KEPT: Kept = const { Kept(Cell::new(None)) };
-}
-
-/// At most one block of [`KEPT_LEN`] bytes, which goes with its thread.
-struct Kept(Cell<Option<NonNull<u8>>>);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(block) = self.0.take() {
-            // SAFETY: only blocks of this length are kept, and this one is nobody's.
-            unsafe { dealloc(block.as_ptr(), layout(KEPT_LEN)) }
-        }
-    }
-}
-
-/// Allocates `len` bytes, whose contents are to be taken for uninitialised; `len` is not zero.
-#[inline]
+/// Allocates `len` bytes, which are uninitialised; `len` is not zero.
 pub(super) fn allocate(len: u32) -> Result<NonNull<u8>> {
     debug_assert!(len > 0);
-    if len == KEPT_LEN {
-        // At the end of a thread there is nothing kept any more.
-        if let Ok(Some(block)) = KEPT.try_with(|kept| kept.0.take()) {
-            return Ok(block);
-        }
-    }
     let layout = layout(len);
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
@@ -53,19 +23,9 @@ pub(super) fn allocate(len: u32) -> Result<NonNull<u8>> {
 /// # Safety
 ///
 /// `block` came from `allocate(len)` and is not used any more.
-#[inline]
 pub(super) unsafe fn free(block: NonNull<u8>, len: u32) {
-    let mut unwanted = Some(block);
-    if len == KEPT_LEN {
-        // What was kept before goes, so that the one to be used next is the one used last.
-        unwanted = KEPT
-            .try_with(|kept| kept.0.replace(Some(block)))
-            .unwrap_or(unwanted);
-    }
-    if let Some(block) = unwanted {
-        // SAFETY: the caller guarantees that the block was allocated with this very layout, as was the one kept.
-        unsafe { dealloc(block.as_ptr(), layout(len)) }
-    }
+    // SAFETY: the caller guarantees that the block was allocated with this very layout.
+    unsafe { dealloc(block.as_ptr(), layout(len)) }
 }
 
 fn layout(len: u32) -> Layout {
