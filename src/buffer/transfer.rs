@@ -242,7 +242,6 @@ impl EvBuffer {
 
     /// Shares what of the first `max` bytes lies in the first 64 segments with `dst`, behind what is there, and returns how
     /// many bytes that were. They stay here, to be drained later.
-    #[allow(dead_code)] // until `bufferevent` is there
     pub(crate) fn share_front(&mut self, dst: &mut EvBuffer, max: usize) -> usize {
         let mut left = max.min(self.len());
         let all = left;

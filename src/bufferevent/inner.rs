@@ -42,6 +42,8 @@ pub(super) struct Inner {
     pub(super) due: AtomicU8,
     /// How the writing of the task stands: bits of [`Written`].
     pub(super) written: AtomicU8,
+    /// What was appended up to here was written and flushed, by a stream that has to be flushed.
+    pub(super) flushed: AtomicU64,
     pub(super) counters: Counters,
     /// Of the stream, for whom wants it back.
     pub(super) stream_type: TypeId,
@@ -185,6 +187,7 @@ impl Inner {
             hears: AtomicU8::new(0),
             due: AtomicU8::new(0),
             written: AtomicU8::new(0),
+            flushed: AtomicU64::new(0),
             counters: Counters {
                 bytes_in: AtomicU64::new(0),
                 bytes_out: AtomicU64::new(0),
@@ -288,6 +291,18 @@ impl Inner {
         }
         drop(control);
         wake(wakers);
+    }
+
+    /// All that was written so far has been flushed.
+    pub(super) fn note_flushed(&self) {
+        let output = self.output.lock();
+        let (len, appended) = (output.len(), output.appended());
+        drop(output);
+        let flushed = appended.wrapping_sub(len as u64);
+        self.flushed.store(flushed, Ordering::Release);
+        self.written
+            .fetch_and(!Written::UNFLUSHED, Ordering::AcqRel);
+        self.wake_flushed(|mark| mark.appended <= flushed);
     }
 
     /// Takes what is in the buffers, and puts it where whoever waits for the stream finds it.

@@ -1,6 +1,44 @@
 //! A stream that is pumped through two buffers: [`BufferEvent`], its callbacks, and waiting for it.
+//!
+//! ```text
+//!            read                     link                 take
+//!  stream ─────────▶ task's segments ──────▶ input  ──────────────▶ user: callback, waiter, reader
+//!         ◀───────── task's segments ◀────── output ◀──────────────
+//!            write                    share                add
+//! ```
+//!
+//! One task owns the stream. What it reads it links into [`input`](BufferEvent::input), up to the high mark; what is added to
+//! [`output`](BufferEvent::output) it shares, writes, and removes when the stream has taken it. No buffer is locked during a
+//! system call. The task is woken only for what it waits for, so lines that are added one by one leave in one write.
+//!
+//! # What became of libevent's functions
+//!
+//! | libevent | here |
+//! |---|---|
+//! | `bufferevent_socket_new` | [`BufferEvent::new`], [`Builder::spawn`]. Both directions are on from the start, since callbacks are set before |
+//! | `BEV_OPT_CLOSE_ON_FREE` | not needed: the task owns the stream; [`into_inner`](BufferEvent::into_inner) takes it back |
+//! | `BEV_OPT_THREADSAFE` | always |
+//! | `BEV_OPT_DEFER_CALLBACKS`, `BEV_OPT_UNLOCK_CALLBACKS` | always, but for [`on_watermark`](Builder::on_watermark), which is told inline, with no lock held either |
+//! | `bufferevent_socket_connect`, `_connect_hostname`, `bufferevent_socket_get_dns_error` | [`Builder::connect`]: all addresses are tried; [`Event::Connected`] or [`Event::ConnectError`] |
+//! | `bufferevent_pair_new` | [`BufferEvent::pair`] |
+//! | `bufferevent_pair_get_partner` | not needed, because both are returned |
+//! | `bufferevent_openssl_*`, `bufferevent_mbedtls_*` | not needed, because any [`AsyncRead`] + [`AsyncWrite`] will do, such as a stream of `tokio-rustls` |
+//! | `bufferevent_getfd`, `_setfd`, `_replacefd` | [`into_inner`](BufferEvent::into_inner), then a new one |
+//! | `bufferevent_enable`, `_disable`, `_get_enabled` | [`enable`](BufferEvent::enable), [`disable`](BufferEvent::disable), [`is_enabled`](BufferEvent::is_enabled); why nothing moves: [`paused`](BufferEvent::paused) |
+//! | `bufferevent_setcb`, `_getcb` | [`set_callbacks`](BufferEvent::set_callbacks). What has arrived before is told |
+//! | `bufferevent_get_input`, `_read`, `_read_buffer` | [`input`](BufferEvent::input) and its methods |
+//! | `bufferevent_get_output`, `_write`, `_write_buffer` | [`output`](BufferEvent::output) and its methods. After an error they fail |
+//! | `bufferevent_setwatermark`, `_getwatermark` | [`set_watermarks`](BufferEvent::set_watermarks). Reading stops at the high mark and goes on at the low one; the high mark of the output holds up writers |
+//! | `bufferevent_set_timeouts` | [`set_timeouts`](BufferEvent::set_timeouts); also idle, stall, linger and connect timeouts |
+//! | `bufferevent_set_max_single_read`, `_write` and their getters | [`Builder::max_single_read`], [`Builder::max_single_write`] |
+//! | `bufferevent_flush` | [`flush`](BufferEvent::flush), which waits for the kernel to have it; `BEV_FINISHED` is [`shutdown`](BufferEvent::shutdown) |
+//! | `bufferevent_free` | [`close`](BufferEvent::close), [`abort`](BufferEvent::abort), or dropping the last handle, which sends what is queued |
+//! | `bufferevent_incref`, `_decref` | [`Clone`] and [`Drop`]; [`detach`](BufferEvent::detach) to do without a handle |
+//! | `bufferevent_trigger`, `_trigger_event` | [`trigger`](BufferEvent::trigger), [`trigger_event`](BufferEvent::trigger_event) |
+//! | `bufferevent_lock`, `_unlock` | [`input().lock()`](SharedEvBuffer::lock) locks a buffer; nothing locks the whole |
+//! | `bufferevent_priority_set`, `_get_priority`, `_base_set`, `_get_base` | not needed, because Tokio schedules; a slow callback is given a queue of its own by [`Builder::defer_to`] |
+//! | `bufferevent_get_underlying` | not needed, because a stream that wraps another is made before |
 
-#[cfg_attr(not(feature = "net"), allow(unused_imports))]
 mod builder;
 mod callbacks;
 mod clock;
@@ -44,6 +82,61 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
 /// A stream that is pumped through two buffers: a handle, cheap to clone, on the task that owns the stream.
 ///
 /// What the peer sends appears in [`input`](Self::input), what is added to [`output`](Self::output) goes to the peer.
+/// Both are bounded by marks; the [defaults](Builder) are. What happens can be
+///
+/// - awaited: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
+///   [`flush`](Self::flush), [`closed`](Self::closed);
+/// - told to callbacks: [`Builder::on_read`] and the like;
+/// - read and written through Tokio's traits, by the handle or its [halves](Self::split).
+///
+/// Nothing needs to be flushed: what has been added is written as soon as the task gets its turn, however many additions it
+/// was.
+///
+/// # Ends
+///
+/// Each direction ends by itself: by the end of the stream, by an error, by [`shutdown`](Self::shutdown). When both have
+/// ended, or by [`close`](Self::close) or [`abort`](Self::abort), the connection is over: [`Event::Closed`] is the last
+/// event, and [`closed`](Self::closed) has the summary.
+///
+/// When the last handle is dropped, what is queued is still written in the background, for as long as that does not stand
+/// still for the [linger time](Builder::linger). From then on no callback runs.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+/// use tokio_evbuffer::{BufferEvent, EolStyle};
+///
+/// async fn serve(stream: TcpStream) -> std::io::Result<()> {
+///     let bev = BufferEvent::new(stream);
+///     loop {
+///         while let Some(line) = bev.input().readln(EolStyle::Lf)? {
+///             bev.output().add(b"you said ")?;
+///             bev.output().add(&line)?;
+///             bev.output().add(b"\n")?;
+///         }
+///         let seen = bev.input().len();
+///         if bev.input().readable(seen + 1).await.is_err() {
+///             bev.close().await?;
+///             return Ok(());
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// tokio::spawn(serve(listener.accept().await?.0));
+///
+/// client.write_all(b"hello\n").await?;
+/// client.shutdown().await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "you said hello\n");
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "bufferevent")]
 pub struct BufferEvent {
     inner: Arc<Inner>,

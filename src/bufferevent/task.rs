@@ -402,30 +402,27 @@ impl<W: Wire> Task<W> {
         }
     }
 
-    /// Flushes once nothing is left to write, and ends the stream if it is time.
+    /// Flushes once nothing is left to write, or somebody waits for it, and ends the stream if it is time.
     fn end_writing(&mut self, cx: &mut Context<'_>) {
         let inner = &self.inner.0;
-        if !self.may_write() || !inner.signal.wants(Wanted::OUTPUT) {
+        let written = inner.written.load(Ordering::Acquire);
+        let empty = inner.signal.wants(Wanted::OUTPUT);
+        if !self.may_write() || !(empty || written & Written::AWAITED != 0) {
             return;
         }
         let Some(wire) = &mut self.wire else { return };
-        if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
+        if written & Written::UNFLUSHED != 0 {
             match again(wire.poll_flush(cx), cx) {
                 Poll::Pending => return,
                 Poll::Ready(Err(error)) => {
                     self.fail_writing(error);
                     return;
                 }
-                Poll::Ready(Ok(())) => {
-                    inner
-                        .written
-                        .fetch_and(!Written::UNFLUSHED, Ordering::AcqRel);
-                    let guard = inner.output.lock();
-                    let (len, appended) = (guard.len(), guard.appended());
-                    drop(guard);
-                    inner.wake_flushed(|mark| mark.is_reached(appended, len));
-                }
+                Poll::Ready(Ok(())) => inner.note_flushed(),
             }
+        }
+        if !empty {
+            return;
         }
         if self.writing != Writing::Ending {
             return;

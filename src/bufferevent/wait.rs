@@ -73,6 +73,10 @@ impl Waiter {
         let ended = self.poll(cx, Interest::Flushed(mark), |control| {
             (control.why_not_written()).or_else(|| control.is_written().then(closed))
         });
+        if ended.is_pending() && inner.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
+            // The task may have seen no reason to flush.
+            inner.signal.order();
+        }
         // Either may have come since the first look.
         match ended {
             _ if inner.is_flushed(mark) => Poll::Ready(Ok(())),
@@ -126,9 +130,11 @@ impl Drop for Waiter {
 
 impl Inner {
     fn is_flushed(&self, mark: Mark) -> bool {
+        if self.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
+            return mark.appended <= self.flushed.load(Ordering::Acquire);
+        }
         let output = self.output.lock();
         mark.is_reached(output.appended(), output.len())
-            && self.written.load(Ordering::Acquire) & Written::UNFLUSHED == 0
     }
 }
 

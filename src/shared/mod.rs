@@ -22,7 +22,6 @@ pub use deliver::CallbackHandle;
 pub use error::{Closed, WaitError};
 pub use guard::BufferGuard;
 pub use reader::Reader;
-#[allow(unused_imports)] // until `bufferevent` is there
 pub(crate) use state::{Edit, Watch};
 pub use totals::{Change, Mark};
 pub use wait::{Changed, Changes};
@@ -616,7 +615,6 @@ impl SharedEvBuffer {
 }
 
 /// For the stream that a buffer belongs to.
-#[allow(dead_code)] // until `bufferevent` is there
 impl SharedEvBuffer {
     /// Locks the buffer for its owner, whom what it froze itself does not hold up.
     pub(crate) fn lock_as_owner(&self) -> BufferGuard<'_> {

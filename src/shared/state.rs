@@ -27,7 +27,6 @@ pub(crate) trait Watch: Send + Sync {
 
 /// What a [`Watch`] is told.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code)] // until `bufferevent` is there
 pub(crate) struct Edit {
     /// `None` if it is not the contents that changed, but the marks, or whether it is closed.
     pub(crate) change: Option<Change>,
@@ -320,12 +319,9 @@ impl Rare {
         if self.callbacks.wants_delivery(changed, crossed) {
             aftermath.delivery = self.callbacks.begin_delivery(&mut self.gauge, now);
         }
-        if changed
-            && self.callbacks.has_deferred()
-            && let Some(queue) = &self.queue
-            && !queue.merge(source)
-        {
-            aftermath.queue = Some(queue.clone());
+        if changed && self.callbacks.has_deferred() {
+            let queue = self.queue.as_ref().filter(|queue| !queue.merge(source));
+            aftermath.queue = queue.cloned();
         }
     }
 

@@ -46,7 +46,7 @@ impl Totals {
 /// [`SharedEvBuffer::mark`](crate::SharedEvBuffer::mark).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    pub(super) appended: u64,
+    pub(crate) appended: u64,
 }
 
 impl Mark {

@@ -1,0 +1,155 @@
+//! What has been handed on: flush, the length of the output, and the faces that Tokio knows.
+
+mod support;
+
+use std::io;
+
+use support::{
+    stream::{Ending, Fake, Manners},
+    world::World,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_evbuffer::{BufferEvent, CloseReason, Direction, Event, PauseReason};
+
+fn over(size: usize) -> (BufferEvent, DuplexStream) {
+    let (near, far) = tokio::io::duplex(size);
+    (BufferEvent::new(near), far)
+}
+
+async fn settle() {
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_error_is_seen_by_whoever_reads() {
+    let manners = Manners {
+        ending: Ending::Error(io::ErrorKind::ConnectionReset),
+        ..Manners::default()
+    };
+    let mut bev = BufferEvent::new(Fake::new(&World::new(1), 0, b"some bytes", manners));
+    let mut all = Vec::new();
+    let error = bev.read_to_end(&mut all).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), &all[..]),
+        (io::ErrorKind::ConnectionReset, &b"some bytes"[..])
+    );
+    assert!(matches!(bev.next_event().await, Some(Event::ReadError(_))));
+    assert!(bev.is_enabled(Direction::Write));
+    assert_eq!(
+        bev.close().await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+}
+
+#[tokio::test]
+async fn a_flush_waits_for_the_stream_to_be_flushed() {
+    let fake = Fake::new(
+        &World::new(1),
+        0,
+        b"",
+        Manners {
+            answers_after: 100,
+            ..Manners::default()
+        },
+    );
+    let seen = fake.seen();
+    let bev = BufferEvent::new(fake);
+    bev.output().add(b"12345").unwrap();
+    bev.flush().await.unwrap();
+    assert_eq!((seen().written.len(), seen().flushed), (5, 5));
+}
+
+#[tokio::test]
+async fn a_flush_waits_only_for_what_was_there() {
+    let (bev, mut far) = over(4);
+    bev.output().add(b"1234").unwrap();
+    let mut flush = tokio_test::task::spawn(bev.flush());
+    assert!(flush.poll().is_pending());
+    bev.output().add(b"5678").unwrap();
+    settle().await;
+    assert!(flush.is_woken());
+    assert!(flush.poll().is_ready());
+    far.read_exact(&mut [0; 8]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_says_why() {
+    let (bev, far) = over(4);
+    bev.output().add(b"12345678").unwrap();
+    settle().await;
+    drop(far);
+    assert_eq!(
+        bev.flush().await.unwrap_err().kind(),
+        io::ErrorKind::BrokenPipe
+    );
+}
+
+#[tokio::test]
+async fn output_counts_exactly_what_the_stream_has_not_taken() {
+    let (bev, mut far) = over(10);
+    bev.output().add(&[1; 25]).unwrap();
+    settle().await;
+    assert_eq!(bev.output().len(), 15);
+    assert!(bev.paused(Direction::Write).contains(PauseReason::Peer));
+    far.read_exact(&mut [0; 3]).await.unwrap();
+    settle().await;
+    assert_eq!(bev.output().len(), 12);
+    bev.disable(Direction::Write);
+    far.read_exact(&mut [0; 10]).await.unwrap();
+    settle().await;
+    assert_eq!((bev.output().len(), bev.metrics().bytes_out), (12, 13));
+    bev.enable(Direction::Write);
+    far.read_exact(&mut [0; 12]).await.unwrap();
+    bev.flush().await.unwrap();
+    assert!(bev.paused(Direction::Write).is_empty());
+}
+
+#[tokio::test]
+async fn halves_read_and_write() {
+    let (bev, far) = over(16);
+    let (mut reading, mut writing) = bev.split();
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(far);
+        tokio::io::copy(&mut from, &mut to).await.unwrap();
+        to.shutdown().await.unwrap();
+    });
+    let sender = tokio::spawn(async move {
+        for i in 0..100 {
+            writing
+                .write_all(format!("line {i}\n").as_bytes())
+                .await
+                .unwrap();
+        }
+        writing.shutdown().await.unwrap();
+        writing
+    });
+    let mut line = String::new();
+    for i in 0..100 {
+        line.clear();
+        reading.read_line(&mut line).await.unwrap();
+        assert_eq!(line, format!("line {i}\n"));
+    }
+    assert_eq!(reading.read_line(&mut line).await.unwrap(), 0);
+    sender.await.unwrap();
+    let reason = reading.buffer_event().closed().await.reason;
+    assert!(matches!(reason, CloseReason::Finished));
+}
+
+#[tokio::test]
+async fn a_peer_that_goes_on_sending_does_not_hold_up_a_close() {
+    let (bev, mut far) = over(64);
+    let noise = tokio::spawn(async move {
+        let mut left = Vec::new();
+        for _ in 0..10_000 {
+            far.write_all(&[7; 100]).await.unwrap();
+        }
+        far.read_to_end(&mut left).await.unwrap();
+        left
+    });
+    bev.output().add(b"bye").unwrap();
+    let summary = bev.close().await.unwrap();
+    assert_eq!(noise.await.unwrap(), b"bye");
+    assert_eq!(summary.bytes_in, 1_000_000);
+}

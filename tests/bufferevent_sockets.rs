@@ -1,0 +1,56 @@
+//! BufferEvents over sockets.
+
+#![cfg(feature = "net")]
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_evbuffer::{BufferEvent, Event};
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap());
+    let (near, far) = tokio::join!(near, listener.accept());
+    (near.unwrap(), far.unwrap().0)
+}
+
+/// An address at which nobody listens.
+async fn nobody() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn all_addresses_are_tried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addrs = [nobody().await, listener.local_addr().unwrap()];
+    let bev = BufferEvent::builder().connect(&*Box::leak(Box::new(addrs)) as &[_]);
+    assert!(matches!(bev.next_event().await, Some(Event::Connected)));
+}
+
+#[tokio::test]
+async fn a_peer_that_resets_is_one_error() {
+    let (near, far) = tcp().await;
+    let bev = BufferEvent::new(near);
+    far.set_zero_linger().unwrap();
+    drop(far);
+    assert!(matches!(bev.next_event().await, Some(Event::ReadError(_))));
+    bev.output().add(b"x").unwrap();
+    assert!(matches!(bev.next_event().await, Some(Event::WriteError(_))));
+    assert!(matches!(bev.next_event().await, Some(Event::Closed)));
+    assert!(bev.next_event().await.is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn unix_sockets_are_streams_like_others() {
+    let (near, far) = tokio::net::UnixStream::pair().unwrap();
+    let (a, b) = (BufferEvent::new(near), BufferEvent::new(far));
+    a.output().add(&vec![3; 500_000]).unwrap();
+    let closing = tokio::spawn(a.close());
+    let mut taken = 0;
+    while b.input().readable(1).await.is_ok() {
+        taken += b.input().drain(usize::MAX).unwrap();
+    }
+    assert_eq!(taken, 500_000);
+    b.close().await.unwrap();
+    closing.await.unwrap().unwrap();
+}
