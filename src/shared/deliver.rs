@@ -108,9 +108,8 @@ impl SharedEvBuffer {
             mut cursor,
         } = delivery;
         loop {
-            if !contain("an inline callback", || call.make(self))
-                && let Some(queue) = self.queue()
-            {
+            let came_back = contain("an inline callback", || call.make(self));
+            if let (false, Some(queue)) = (came_back, self.queue()) {
                 queue.count_panic();
             }
             let (removed, next) = {

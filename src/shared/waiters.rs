@@ -160,9 +160,10 @@ impl Waiters {
             return;
         }
         for (_, slot) in &mut self.slots {
-            if slot.interest.is_due(view)
-                && let Some(waker) = slot.waker.take()
-            {
+            if !slot.interest.is_due(view) {
+                continue;
+            }
+            if let Some(waker) = slot.waker.take() {
                 due.push(waker);
                 self.waiting -= 1;
             }
