@@ -1,0 +1,177 @@
+//! BufferEvents on several threads at once: nothing is lost, nothing sleeps for ever.
+
+#![cfg(feature = "net")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_evbuffer::{BufferEvent, DeferredQueue, Direction, EolStyle, Side, Watermarks};
+
+/// Long enough for any machine; only a wake-up that was lost takes longer.
+const HANG: Duration = Duration::from_secs(120);
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+fn naive(near: TcpStream) {
+    let bev = BufferEvent::new(near);
+    tokio::spawn(async move {
+        let has_line = |input: &tokio_evbuffer::EvBuffer| input.search(b"\n", ..).is_some();
+        while bev.input().wait_for(has_line).await.is_ok() {
+            while let Some(line) = bev.input().readln(EolStyle::Lf).unwrap() {
+                bev.output().add(&line).unwrap();
+                bev.output().add(b"\n").unwrap();
+            }
+        }
+        bev.close().await.unwrap();
+    });
+}
+
+fn as_a_stream(near: TcpStream) {
+    let (mut read, mut write) = BufferEvent::new(near).split();
+    tokio::spawn(async move {
+        tokio::io::copy_buf(&mut read, &mut write).await.unwrap();
+        write.shutdown().await.unwrap();
+    });
+}
+
+fn by_callbacks(near: TcpStream, queue: DeferredQueue) {
+    BufferEvent::builder()
+        .defer_to(queue)
+        .on_read(|bev| {
+            bev.input().move_to(bev.output(), usize::MAX).unwrap();
+        })
+        .on_event(|bev, _| bev.output().close())
+        .spawn(near)
+        .detach();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_line_is_answered_in_order() {
+    let queue = DeferredQueue::spawn_on(&tokio::runtime::Handle::current());
+    let mut clients = JoinSet::new();
+    for i in 0..24 {
+        let (near, far) = tcp().await;
+        match i % 3 {
+            0 => naive(near),
+            1 => as_a_stream(near),
+            _ => by_callbacks(near, queue.clone()),
+        }
+        clients.spawn(async move {
+            let (read, mut write) = far.into_split();
+            let mut lines = tokio::io::BufReader::new(read).lines();
+            for depth in [1, 2, 32, 1, 500] {
+                for turn in 0..30 {
+                    let batch: String = (0..depth).map(|n| format!("{i} {turn} {n}\n")).collect();
+                    write.write_all(batch.as_bytes()).await.unwrap();
+                    for n in 0..depth {
+                        let line = lines.next_line().await.unwrap().unwrap();
+                        assert_eq!(line, format!("{i} {turn} {n}"));
+                    }
+                }
+            }
+            drop(write);
+            assert_eq!(lines.next_line().await.unwrap(), None);
+        });
+    }
+    let all = async { while clients.join_next().await.transpose().unwrap().is_some() {} };
+    timeout(HANG, all).await.expect("it sleeps for ever");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_adds_from_many_tasks_is_told_when_his_bytes_have_left() {
+    let (near, mut far) = tcp().await;
+    let bev = BufferEvent::new(near);
+    let mut adders = JoinSet::new();
+    for i in 0..8_u8 {
+        let bev = bev.clone();
+        adders.spawn(async move {
+            for n in 0..200 {
+                bev.output().add(&vec![i; 1 + n * 7 % 300]).unwrap();
+                if n % 3 == 0 {
+                    bev.flush().await.unwrap();
+                } else {
+                    let mark = bev.output().mark();
+                    bev.output().drained_to(mark).await.unwrap();
+                }
+            }
+        });
+    }
+    let expected: usize = 8 * (0..200).map(|n| 1 + n * 7 % 300).sum::<usize>();
+    let all = async {
+        let mut got = vec![0; expected];
+        far.read_exact(&mut got).await.unwrap();
+        while adders.join_next().await.transpose().unwrap().is_some() {}
+    };
+    timeout(HANG, all).await.expect("it sleeps for ever");
+    assert_eq!(bev.metrics().bytes_out, expected as u64);
+}
+
+/// Whoever switches directions, marks and timeouts while bytes move holds them up, and loses none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_gets_stuck_while_everything_is_changed_all_the_time() {
+    const BYTES: usize = 1 << 20;
+    let (a, b) = BufferEvent::pair();
+    let done = Arc::new(AtomicBool::new(false));
+    let mut meddlers = JoinSet::new();
+    for bev in [a.clone(), b.clone()] {
+        let done = Arc::clone(&done);
+        meddlers.spawn(async move {
+            for i in 0.. {
+                if done.load(SeqCst) {
+                    return;
+                }
+                let direction = [Direction::Read, Direction::Write][i % 2];
+                bev.disable(direction);
+                let marks = Watermarks::with_high(100 + i * 37 % 5000).unwrap();
+                bev.set_watermarks([Side::Input, Side::Output][i / 2 % 2], marks);
+                bev.set_timeouts(Some(HANG), (i % 3 > 0).then_some(HANG));
+                tokio::task::yield_now().await;
+                bev.enable(direction);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let sum = Arc::new(AtomicUsize::new(0));
+    let ((mut read_a, mut write_a), (mut read_b, mut write_b)) = (a.split(), b.split());
+    let all = async {
+        let send = async {
+            let data: Vec<u8> = (0..BYTES).map(|i| (i * 7 + i / 251) as u8).collect();
+            write_a.write_all(&data).await.unwrap();
+            write_a.shutdown().await.unwrap();
+            data
+        };
+        let echo = async {
+            tokio::io::copy_buf(&mut read_b, &mut write_b)
+                .await
+                .unwrap();
+            write_b.shutdown().await.unwrap();
+        };
+        let mut got = Vec::new();
+        let receive = async {
+            sum.store(read_a.read_to_end(&mut got).await.unwrap(), SeqCst);
+        };
+        let (data, (), ()) = tokio::join!(send, echo, receive);
+        assert!(got == data);
+    };
+    let outcome = timeout(HANG, all).await;
+    done.store(true, SeqCst);
+    while meddlers.join_next().await.transpose().unwrap().is_some() {}
+    outcome.unwrap_or_else(|_| panic!("it sleeps for ever: {read_a:?} {read_b:?}"));
+    assert_eq!(sum.load(SeqCst), BYTES);
+}
