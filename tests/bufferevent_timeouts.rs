@@ -234,3 +234,54 @@ async fn a_stream_without_limits_needs_no_timer() {
     nothing_comes(&bev).await;
     assert!(bev.paused(Direction::Write).contains(PauseReason::Peer));
 }
+
+/// Who reads or writes a stream is not left waiting for what was given up.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_is_an_error_of_those_who_wait_until_the_direction_is_enabled() {
+    let (near, mut far) = duplex(4);
+    let bev = BufferEvent::builder()
+        .read_timeout(5 * SECOND)
+        .write_timeout(6 * SECOND)
+        .write_watermarks(Watermarks::new(1, 2).unwrap())
+        .spawn(near);
+    let (mut reader, mut writer, mut flusher) = (bev.clone(), bev.clone(), bev.clone());
+    far.write_all(b"ab").await.unwrap();
+    bev.output().add(b"1234567").unwrap();
+    let waiting = async {
+        let mut two = [0; 2];
+        reader.read_exact(&mut two).await.unwrap();
+        tokio::join!(
+            reader.read_u8(),
+            writer.write(b"x"),
+            AsyncWriteExt::flush(&mut flusher),
+            bev.flush(),
+        )
+    };
+    let (read, written, flushed, handed_over) = timeout(100 * SECOND, waiting)
+        .await
+        .expect("it waits for ever");
+    for kind in [
+        read.unwrap_err().kind(),
+        written.unwrap_err().kind(),
+        flushed.unwrap_err().kind(),
+        handed_over.unwrap_err().kind(),
+    ] {
+        assert_eq!(kind, std::io::ErrorKind::TimedOut);
+    }
+    // Those who come later are told at once, and nothing is lost.
+    assert!(reader.read_u8().await.is_err() && bev.flush().await.is_err());
+    bev.enable(Direction::Read);
+    far.write_all(b"c").await.unwrap();
+    assert_eq!(reader.read_u8().await.unwrap(), b'c');
+    assert!(
+        timeout(SECOND, bev.shutdown())
+            .await
+            .expect("it waits for ever")
+            .is_err()
+    );
+    bev.enable(Direction::Write);
+    let mut all = vec![0; 7];
+    far.read_exact(&mut all).await.unwrap();
+    assert_eq!(all, b"1234567");
+    bev.shutdown().await.unwrap();
+}

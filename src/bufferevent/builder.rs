@@ -105,13 +105,21 @@ impl Builder {
         self
     }
 
-    /// Tells [`Event::ReadTimeout`] when nothing came for so long while reading was on.
+    /// Tells [`Event::ReadTimeout`] when nothing came for so long while reading was on, and switches reading off.
+    ///
+    /// Who reads through [`AsyncRead`](tokio::io::AsyncRead) then gets what is in the input, and after it the error
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until reading is [enabled](BufferEvent::enable) again. Time in which we
+    /// ourselves had paused reading does not count.
     pub fn read_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.read = Some(d);
         self
     }
 
-    /// Tells [`Event::WriteTimeout`] when nothing could be written for so long while output waited.
+    /// Tells [`Event::WriteTimeout`] when nothing could be written for so long while output waited, and switches writing
+    /// off.
+    ///
+    /// Who waits to write, to flush or to shut down then gets the error
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until writing is [enabled](BufferEvent::enable) again.
     pub fn write_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.write = Some(d);
         self

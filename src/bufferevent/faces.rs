@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{BufferEvent, inner::same, wait::Waiter};
+use super::{BufferEvent, Direction, inner::same, wait::Waiter};
 use crate::shared::{Mark, Reader, Writer};
 
 /// What a handle needs to be read from and written to, made at first use.
@@ -44,6 +44,21 @@ impl BufferEvent {
         faces.waiter.get_or_insert_with(|| Waiter::new(inner))
     }
 
+    /// Who would wait for a direction that a timeout has switched off is told so.
+    fn unless_timed_out<T>(
+        &self,
+        direction: Direction,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        // It may also wait for its turn, with bytes there that it will get.
+        let waits =
+            polled.is_pending() && (direction == Direction::Write || self.inner.input.is_empty());
+        if waits && self.inner.has_timed_out(direction) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
+    }
+
     /// The end of the input: in order, or because reading has failed.
     fn end_of_input(&self) -> io::Result<()> {
         match &self.inner.control.lock().reading {
@@ -62,7 +77,8 @@ impl AsyncRead for BufferEvent {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = out.remaining();
-        ready!(this.reader().poll_read(cx, out))?;
+        let read = this.reader().poll_read(cx, out);
+        ready!(this.unless_timed_out(Direction::Read, read))?;
         if before > 0 && out.remaining() == before {
             return Poll::Ready(this.end_of_input());
         }
@@ -74,7 +90,8 @@ impl AsyncRead for BufferEvent {
 impl AsyncBufRead for BufferEvent {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        if ready!(this.reader().poll_fill_buf(cx))?.is_empty() {
+        let filled = this.reader().poll_fill_buf(cx).map_ok(<[u8]>::is_empty);
+        if ready!(this.unless_timed_out(Direction::Read, filled))? {
             this.end_of_input()?;
             return Poll::Ready(Ok(&[]));
         }
@@ -95,7 +112,9 @@ impl AsyncWrite for BufferEvent {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer().poll_write(cx, data)
+        let this = self.get_mut();
+        let written = this.writer().poll_write(cx, data);
+        this.unless_timed_out(Direction::Write, written)
     }
 
     fn poll_write_vectored(
@@ -103,7 +122,9 @@ impl AsyncWrite for BufferEvent {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().writer().poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let written = this.writer().poll_write_vectored(cx, slices);
+        this.unless_timed_out(Direction::Write, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -98,6 +98,13 @@ pub(super) struct Timeouts {
     pub(super) write: Option<Duration>,
 }
 
+/// The directions that a timeout has switched off, until they are enabled again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TimedOut {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
 /// How the handles want it to end; a later one prevails over those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wish {
@@ -124,6 +131,7 @@ pub(super) enum Writing {
 pub(super) struct Control {
     pub(super) orders: Orders,
     pub(super) timeouts: Timeouts,
+    pub(super) timed_out: TimedOut,
     pub(super) slots: Option<Box<Slots>>,
     pub(super) waiters: Waiters,
     news: Option<Box<News>>,
@@ -173,6 +181,7 @@ impl Inner {
                     takers: 0,
                 },
                 timeouts,
+                timed_out: TimedOut::default(),
                 slots: None,
                 waiters: Waiters::default(),
                 news: None,
@@ -354,6 +363,39 @@ impl Inner {
         self.schedule(Hears::EVENT);
     }
 
+    /// Switches off a direction in which nothing has moved for too long. Those who wait for it are told.
+    pub(super) fn time_out(self: &Arc<Self>, direction: Direction) {
+        let mut control = self.control.lock();
+        let (buffer, event, wakers) = match direction {
+            Direction::Read => {
+                control.orders.read_enabled = false;
+                control.timed_out.read = true;
+                (&self.input, Event::ReadTimeout, Vec::new())
+            }
+            Direction::Write => {
+                control.orders.write_enabled = false;
+                control.timed_out.write = true;
+                let wakers = control
+                    .waiters
+                    .take(|interest| matches!(interest, Interest::Flushed(_) | Interest::Shutdown));
+                (&self.output, Event::WriteTimeout, wakers)
+            }
+        };
+        drop(control);
+        buffer.rouse();
+        wake(wakers);
+        self.tell(event);
+    }
+
+    /// Whether a timeout has switched a direction off.
+    pub(super) fn has_timed_out(&self, direction: Direction) -> bool {
+        let timed_out = self.control.lock().timed_out;
+        match direction {
+            Direction::Read => timed_out.read,
+            Direction::Write => timed_out.write,
+        }
+    }
+
     /// Switches a direction on or off, unless it has ended.
     pub(super) fn set_enabled(&self, direction: Direction, on: bool) {
         let mut control = self.control.lock();
@@ -361,10 +403,12 @@ impl Inner {
         match direction {
             Direction::Read => {
                 control.orders.read_enabled = on && live && matches!(control.reading, Ok(true));
+                control.timed_out.read &= !on;
             }
             Direction::Write => {
                 control.orders.write_enabled =
                     on && live && matches!(control.writing, Writing::Open);
+                control.timed_out.write &= !on;
             }
         }
         drop(control);

@@ -13,7 +13,7 @@ use tokio::task::coop;
 use tracing::Span;
 
 use super::{
-    CloseReason, Event,
+    CloseReason, Direction, Event,
     clock::Clock,
     deadlines::{Due, Limits, Standing},
     inner::{Counters, Hears, Inner, Orders, Wish, Written},
@@ -474,8 +474,8 @@ impl<W: Wire> Task<W> {
             let due = ready!(clock.poll(cx, &limits, at));
             (at.read, at.written) = (false, false);
             match due {
-                Due::Read => self.time_out(Event::ReadTimeout),
-                Due::Write => self.time_out(Event::WriteTimeout),
+                Due::Read => self.time_out(Direction::Read),
+                Due::Write => self.time_out(Direction::Write),
                 Due::Idle => self.inner.0.tell(Event::IdleTimeout),
                 Due::Stall => self.inner.0.tell(Event::Stalled),
                 Due::Linger => return Poll::Ready(CloseReason::LingerExpired),
@@ -495,16 +495,12 @@ impl<W: Wire> Task<W> {
     }
 
     /// Switches off the direction in which nothing has moved.
-    fn time_out(&mut self, event: Event) {
-        let mut control = self.inner.0.control.lock();
-        match event {
-            Event::ReadTimeout => control.orders.read_enabled = false,
-            _ => control.orders.write_enabled = false,
+    fn time_out(&mut self, direction: Direction) {
+        match direction {
+            Direction::Read => self.orders.read_enabled = false,
+            Direction::Write => self.orders.write_enabled = false,
         }
-        self.orders.read_enabled = control.orders.read_enabled;
-        self.orders.write_enabled = control.orders.write_enabled;
-        drop(control);
-        self.inner.0.tell(event);
+        self.inner.0.time_out(direction);
     }
 
     /// Lets go of the stream, or hands it over, and then says so.

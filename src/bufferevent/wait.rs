@@ -147,6 +147,7 @@ impl Control {
     fn why_not_written(&self) -> Option<io::Error> {
         match &self.writing {
             Writing::Failed(error) => Some(same(error)),
+            Writing::Open if self.timed_out.write => Some(io::ErrorKind::TimedOut.into()),
             _ => self.outcome.is_some().then(closed),
         }
     }

@@ -38,7 +38,7 @@ use callbacks::Callback;
 use guard::edit_both;
 use state::{Aftermath, State};
 use wait::Until;
-use waiters::Interest;
+use waiters::{Interest, Wakers};
 
 /// An [`EvBuffer`] that several tasks and threads hold: a handle, cheap to clone.
 ///
@@ -636,6 +636,13 @@ impl SharedEvBuffer {
     /// Whether the high mark was reached, and the low one not since.
     pub(crate) fn is_high(&self) -> bool {
         self.inner.state.lock().is_high()
+    }
+
+    /// Has all who wait look again: there is something that the buffer does not know of.
+    pub(crate) fn rouse(&self) {
+        let mut wakers = Wakers::default();
+        self.inner.state.lock().take_all(&mut wakers);
+        wakers.wake_all();
     }
 
     /// The queue that was chosen.

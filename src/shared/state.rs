@@ -275,6 +275,13 @@ impl State {
         self.tell_watch(None)
     }
 
+    /// Takes the wakers of all who wait.
+    pub(super) fn take_all(&mut self, wakers: &mut Wakers) {
+        if let Some(rare) = &mut self.rare {
+            rare.waiters.take_all(wakers);
+        }
+    }
+
     fn wake_due(&mut self, changed: bool, due: &mut Wakers) {
         let view = View {
             changed,

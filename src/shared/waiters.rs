@@ -154,6 +154,16 @@ impl Waiters {
         waker
     }
 
+    /// Takes the wakers of all, due or not.
+    pub(super) fn take_all(&mut self, wakers: &mut Wakers) {
+        let taken = self
+            .slots
+            .iter_mut()
+            .filter_map(|(_, slot)| slot.waker.take());
+        taken.for_each(|waker| wakers.push(waker));
+        self.waiting = 0;
+    }
+
     /// Takes the wakers of all that are due.
     pub(super) fn take_due(&mut self, view: &View, due: &mut Wakers) {
         if self.waiting == 0 {
