@@ -31,7 +31,7 @@ pub fn run(plan: &Plan) -> Result<Table> {
     let mut samples = Samples::new(rows, BUFFERS.map(|name| Column::new(name, 1)).to_vec());
     for (row, workload) in workloads.iter().enumerate() {
         tell("buffer", 0, 1, workload.name);
-        measure(plan, workload, |column, ns| samples.add(row, column, ns));
+        measure(plan, workload, |buffer, ns| samples.add(row, buffer, ns));
     }
     let note = format!(
         "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
@@ -48,15 +48,15 @@ fn rounds(plan: &Plan) -> usize {
     3 * plan.rounds
 }
 
-fn measure(plan: &Plan, workload: &Workload, mut sample: impl FnMut(usize, f64)) {
-    let runs: Vec<(usize, Run, u64)> = workload
+fn measure(plan: &Plan, workload: &Workload, mut sample: impl FnMut(&str, f64)) {
+    let runs: Vec<(&str, Run, u64)> = workload
         .runs
         .iter()
-        .map(|&(name, run)| (column_of(name), run, enough(run, plan.amount(10, 1))))
+        .map(|&(name, run)| (name, run, enough(run, plan.amount(10, 1))))
         .collect();
     for round in 0..rounds(plan) {
-        for (column, run, n) in in_turn(round, runs.len()).map(|i| runs[i]) {
-            sample(column, run(n).as_secs_f64() * 1e9 / n as f64);
+        for (buffer, run, n) in in_turn(round, runs.len()).map(|i| runs[i]) {
+            sample(buffer, run(n).as_secs_f64() * 1e9 / n as f64);
         }
     }
 }

@@ -40,10 +40,9 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
         for row in in_turn(round, candidates.len()) {
             tell("idle", round, rounds, candidates[row].name);
             match once(plan, &candidates[row], pairs).await {
-                Ok(cells) => cells.into_iter().enumerate().for_each(|(column, cell)| {
-                    cell.into_iter()
-                        .for_each(|bytes| samples.add(row, column, bytes));
-                }),
+                Ok(cells) => cells
+                    .into_iter()
+                    .for_each(|(column, bytes)| samples.add(row, column, bytes)),
                 Err(error) => note_failure(failures, "idle", candidates[row].name, &error),
             }
         }
@@ -73,7 +72,12 @@ pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
     Ok(pairs)
 }
 
-async fn once(plan: &Plan, candidate: &Candidate, pairs: usize) -> Result<[Option<f64>; 4]> {
+/// Bytes for each pair, by column.
+async fn once(
+    plan: &Plan,
+    candidate: &Candidate,
+    pairs: usize,
+) -> Result<Vec<(&'static str, f64)>> {
     let upstream = Upstream::start(Answer::Echo).await?;
     let starter = Starter {
         pairs,
@@ -90,18 +94,19 @@ async fn once(plan: &Plan, candidate: &Candidate, pairs: usize) -> Result<[Optio
     idle.carry(CARRIED).await?;
     let used = Held::by(&mut running)?;
 
-    let per_pair =
-        |more: Option<u64>, less: Option<u64>| Some((more? as f64 - less? as f64) / pairs as f64);
-    Ok([
-        per_pair(fresh.resident, one.resident),
-        per_pair(used.resident, one.resident),
-        per_pair(fresh.heap, one.heap),
-        per_pair(used.heap, one.heap),
-    ])
+    let each = |more: u64, less: u64| (more as f64 - less as f64) / pairs as f64;
+    let mut cells = vec![
+        (FRESH, each(fresh.resident, one.resident)),
+        (USED, each(used.resident, one.resident)),
+    ];
+    if let (Some(one), Some(fresh), Some(used)) = (one.heap, fresh.heap, used.heap) {
+        cells.extend([(HEAP_FRESH, each(fresh, one)), (HEAP_USED, each(used, one))]);
+    }
+    Ok(cells)
 }
 
 struct Held {
-    resident: Option<u64>,
+    resident: u64,
     /// Of candidates that can be asked.
     heap: Option<u64>,
 }
@@ -110,7 +115,7 @@ impl Held {
     fn by(running: &mut Running) -> Result<Self> {
         Ok(Self {
             heap: running.heap_bytes()?,
-            resident: Some(running.resident_bytes()?),
+            resident: running.resident_bytes()?,
         })
     }
 }

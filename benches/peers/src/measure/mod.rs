@@ -83,7 +83,13 @@ impl Samples {
         )
     }
 
-    fn add(&mut self, row: usize, column: usize, sample: f64) {
+    fn add(&mut self, row: usize, column: &str, sample: f64) {
+        let is_it = |c: &Column| c.name == column;
+        let column = self
+            .columns
+            .iter()
+            .position(is_it)
+            .expect("a column of this table");
         self.cells[row][column].push(sample);
     }
 

@@ -63,8 +63,11 @@ pub const P99: &str = "p99 µs";
 pub const SYSTEM_CALLS: &str = "system calls/message";
 pub const INSTRUCTIONS: &str = "instructions/message";
 
-/// A bulk measurement: connections, column of CPU time, column of throughput.
-const BULK: [(usize, usize, usize); 2] = [(1, 0, 2), (16, 1, 3)];
+/// Of bulk: connections, column of CPU time, column of throughput.
+const BULK: [(usize, &str, &str); 2] = [
+    (1, CPU_BULK_1, THROUGHPUT_1),
+    (16, CPU_BULK_16, THROUGHPUT_16),
+];
 const MESSAGE_CONNECTIONS: usize = 16;
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -77,7 +80,9 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
     rounds(plan, &candidates, &mut pinned, "proxy", failures).await?;
     traces(plan, &candidates, &mut pinned, failures).await;
     plan.on_all_cpus()?;
-    let mut spread = Samples::of(&candidates, columns().into_iter().take(6).collect());
+    let mut untraced = columns();
+    untraced.retain(|column| ![SYSTEM_CALLS, INSTRUCTIONS].contains(&column.name.as_str()));
+    let mut spread = Samples::of(&candidates, untraced);
     rounds(plan, &candidates, &mut spread, "proxy, all CPUs", failures).await?;
 
     let what = "One way bulk, and messages of 64 B there and back over 16 connections.";
@@ -130,25 +135,36 @@ async fn rounds(
 async fn once(plan: &Plan, candidate: &Candidate, row: usize, samples: &mut Samples) -> Result<()> {
     for (connections, cpu, throughput) in BULK {
         let bytes = plan.amount(GIB / 2, GIB / 16);
-        let (cpu_per_gib, gib_per_second) = bulk_cost(plan, candidate, connections, bytes).await?;
-        samples.add(row, cpu, cpu_per_gib);
-        samples.add(row, throughput, gib_per_second);
+        let bulk = bulk_cost(plan, candidate, connections, bytes).await?;
+        samples.add(row, cpu, bulk.cpu_per_gib);
+        samples.add(row, throughput, bulk.gib_per_second);
     }
     let messages = plan.amount(64_000, 3_200);
-    let (cpu_per_message, p99) =
-        message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
-    samples.add(row, 4, cpu_per_message);
-    samples.add(row, 5, p99);
+    let message = message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
+    samples.add(row, CPU_MESSAGE, message.cpu_micros);
+    samples.add(row, P99, message.p99_micros);
     Ok(())
 }
 
-/// CPU seconds for each GiB, and GiB a second, of `bytes` over so many connections together.
+pub(super) struct BulkCost {
+    /// In seconds.
+    pub(super) cpu_per_gib: f64,
+    pub(super) gib_per_second: f64,
+}
+
+pub(super) struct MessageCost {
+    pub(super) cpu_micros: f64,
+    /// 99 of 100 messages take no longer.
+    pub(super) p99_micros: f64,
+}
+
+/// What it costs to relay `bytes` over so many connections together.
 pub(super) async fn bulk_cost(
     plan: &Plan,
     candidate: &Candidate,
     connections: usize,
     bytes: u64,
-) -> Result<(f64, f64)> {
+) -> Result<BulkCost> {
     let upstream = Upstream::start(Answer::Digest).await?;
     let running = plan.starter.start(candidate, upstream.addr())?;
     let mut load = Bulk::start(running.addr(), &upstream, connections).await?;
@@ -158,17 +174,19 @@ pub(super) async fn bulk_cost(
     let (cost, ()) = cost_of(&running, load.send(each)).await?;
     load.finish().await?;
     let gib = (each * connections as u64) as f64 / GIB as f64;
-    Ok((cost.cpu.as_secs_f64() / gib, gib / cost.wall.as_secs_f64()))
+    Ok(BulkCost {
+        cpu_per_gib: cost.cpu.as_secs_f64() / gib,
+        gib_per_second: gib / cost.wall.as_secs_f64(),
+    })
 }
 
-/// CPU microseconds for each message, and the 99th percentile of the time it takes, of `messages` over so many
-/// connections together.
+/// What it costs to pass `messages` there and back over so many connections together.
 pub(super) async fn message_cost(
     plan: &Plan,
     candidate: &Candidate,
     connections: usize,
     messages: usize,
-) -> Result<(f64, f64)> {
+) -> Result<MessageCost> {
     let upstream = Upstream::start(Answer::Echo).await?;
     let running = plan.starter.start(candidate, upstream.addr())?;
     let mut load = PingPong::start(running.addr(), connections).await?;
@@ -177,7 +195,10 @@ pub(super) async fn message_cost(
     let (cost, mut latencies) = cost_of(&running, load.run(each)).await?;
     latencies.sort_unstable();
     let p99 = latencies[latencies.len() * 99 / 100];
-    Ok((micros(cost.cpu) / latencies.len() as f64, micros(p99)))
+    Ok(MessageCost {
+        cpu_micros: micros(cost.cpu) / latencies.len() as f64,
+        p99_micros: micros(p99),
+    })
 }
 
 async fn traces(
@@ -195,14 +216,14 @@ async fn traces(
         if strace {
             tell("system calls", 0, 1, candidate.name);
             match trace::system_calls(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
-                Ok(calls) => samples.add(row, 6, calls),
+                Ok(calls) => samples.add(row, SYSTEM_CALLS, calls),
                 Err(error) => note_failure(failures, "system calls", candidate.name, &error),
             }
         }
         if valgrind {
             tell("instructions", 0, 1, candidate.name);
             match trace::instructions(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
-                Ok(count) => samples.add(row, 7, count),
+                Ok(count) => samples.add(row, INSTRUCTIONS, count),
                 Err(error) => note_failure(failures, "instructions", candidate.name, &error),
             }
         }

@@ -68,15 +68,16 @@ async fn cpu(
         for row in in_turn(round, candidates.len()) {
             let candidate = &candidates[row];
             tell("scale", round, plan.rounds, candidate.name);
-            for (column, &connections) in counts.iter().enumerate() {
+            for &connections in counts {
+                let column = connections.to_string();
                 let bytes = plan.amount(proxy::GIB / 2, proxy::GIB / 64);
                 match proxy::bulk_cost(&plan, candidate, connections, bytes).await {
-                    Ok((cpu_per_gib, _)) => bulk.add(row, column, cpu_per_gib),
+                    Ok(cost) => bulk.add(row, &column, cost.cpu_per_gib),
                     Err(error) => note_failure(failures, "scale of bulk", candidate.name, &error),
                 }
                 let count = plan.amount(32_000, 4_096);
                 match proxy::message_cost(&plan, candidate, connections, count).await {
-                    Ok((cpu_per_message, _)) => messages.add(row, column, cpu_per_message),
+                    Ok(cost) => messages.add(row, &column, cost.cpu_micros),
                     Err(error) => {
                         note_failure(failures, "scale of messages", candidate.name, &error)
                     }
@@ -128,10 +129,10 @@ async fn memory(
     for (row, candidate) in candidates.iter().enumerate() {
         tell("scale of memory", 0, 1, candidate.name);
         match growth(plan, candidate, &steps).await {
-            Ok(cells) => cells
-                .into_iter()
-                .enumerate()
-                .for_each(|(column, mib)| samples.add(row, column, mib)),
+            Ok(cells) => steps
+                .iter()
+                .zip(cells)
+                .for_each(|(pairs, mib)| samples.add(row, &pairs.to_string(), mib)),
             Err(error) => note_failure(failures, "scale of memory", candidate.name, &error),
         }
     }

@@ -34,7 +34,7 @@ pub const DEEP: &str = "CPU µs/request, 32 at a time";
 pub const SINGLE: &str = "CPU µs/request, one at a time";
 
 const CONNECTIONS: usize = 64;
-const DEPTHS: [usize; 2] = [32, 1];
+const DEPTHS: [(usize, &str); 2] = [(32, DEEP), (1, SINGLE)];
 
 /// One table for one CPU, one for all.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
@@ -81,7 +81,7 @@ async fn rounds(
         for row in in_turn(round, candidates.len()) {
             let candidate = &candidates[row];
             tell(what, round, plan.rounds, candidate.name);
-            for (column, depth) in DEPTHS.into_iter().enumerate() {
+            for (depth, column) in DEPTHS {
                 match once(plan, candidate, depth).await {
                     Ok(cost) => samples.add(row, column, cost),
                     Err(error) => note_failure(failures, what, candidate.name, &error),

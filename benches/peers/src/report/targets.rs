@@ -2,7 +2,7 @@
 
 use super::{Id, Report};
 use crate::{
-    buffer::OURS,
+    buffer::{BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT as LIBEVENT_BUFFER, OURS, Workload, workloads},
     candidates::names::{
         BATCH, BATCH_CURRENT_THREAD, CALLBACK, PLAIN, RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE,
         STREAM,
@@ -10,7 +10,10 @@ use crate::{
     measure::{
         buffer::MEAN,
         idle::{FRESH, USED},
-        proxy::{CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, P99, SYSTEM_CALLS},
+        proxy::{
+            CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, INSTRUCTIONS, P99, SYSTEM_CALLS, THROUGHPUT_1,
+            THROUGHPUT_16,
+        },
         server::{DEEP, SINGLE},
     },
 };
@@ -105,6 +108,18 @@ const BOUNDS: &[(Id, &str, &[Bound])] = &[
         ],
     ),
     (Id::Proxy, SYSTEM_CALLS, &[(RELAY, "tokio copy 8 KiB", 1.0)]),
+    (Id::Proxy, INSTRUCTIONS, &[(RELAY, "tokio copy 8 KiB", 1.0)]),
+    // More is better: the peer's over ours.
+    (
+        Id::Proxy,
+        THROUGHPUT_1,
+        &[("tokio copy 256 KiB", RELAY, 1.0)],
+    ),
+    (
+        Id::Proxy,
+        THROUGHPUT_16,
+        &[("tokio copy 256 KiB", RELAY, 1.0)],
+    ),
 ];
 
 /// Those whose figures are there.
@@ -112,6 +127,7 @@ pub(super) fn all(report: &Report) -> impl Iterator<Item = Target> {
     ratios(report)
         .chain(memory(report))
         .chain(buffer_mean(report))
+        .chain(worst_workloads(report))
 }
 
 fn ratios(report: &Report) -> impl Iterator<Item = Target> {
@@ -144,6 +160,38 @@ fn buffer_mean(report: &Report) -> Option<Target> {
     Some(Target {
         what: format!("buffer operations: {MEAN}"),
         limit: 0.5,
+        ratio,
+    })
+}
+
+/// A bound of every workload is kept if the worst keeps it.
+fn worst_workloads(report: &Report) -> impl Iterator<Item = Target> {
+    let all = |_: &Workload| true;
+    let contiguous = |workload: &Workload| workload.contiguous;
+    [
+        worst(report, LIBEVENT_BUFFER, 1.0, all),
+        worst(report, DEQUE_OF_BYTES, 1.0, all),
+        worst(report, BYTES_MUT, 1.25, contiguous),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn worst(
+    report: &Report,
+    peer: &str,
+    limit: f64,
+    counts: impl Fn(&Workload) -> bool,
+) -> Option<Target> {
+    let table = report.table(Id::Buffer)?;
+    let workloads = workloads();
+    let ratios = workloads.iter().filter(|&workload| counts(workload));
+    let (name, ratio) = ratios
+        .filter_map(|w| Some((w.name, table.get(w.name, OURS)? / table.get(w.name, peer)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(Target {
+        what: format!("buffer operations, the worst: {OURS} / {peer}: {name}"),
+        limit,
         ratio,
     })
 }
