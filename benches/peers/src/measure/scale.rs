@@ -70,7 +70,7 @@ async fn cpu(
             tell("scale", round, plan.rounds, candidate.name);
             for &connections in counts {
                 let column = connections.to_string();
-                let bytes = plan.amount(proxy::GIB / 2, proxy::GIB / 64);
+                let bytes = plan.amount(bytes_for(connections), proxy::GIB / 64);
                 match proxy::bulk_cost(&plan, candidate, connections, bytes).await {
                     Ok(cost) => bulk.add(row, &column, cost.cpu_per_gib),
                     Err(error) => note_failure(failures, "scale of bulk", candidate.name, &error),
@@ -107,6 +107,12 @@ async fn cpu(
             ),
         ),
     ])
+}
+
+/// Enough that each connection has some to carry.
+fn bytes_for(connections: usize) -> u64 {
+    const EACH: u64 = 1 << 20;
+    (connections as u64 * EACH).max(proxy::GIB / 2)
 }
 
 async fn memory(
