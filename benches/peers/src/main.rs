@@ -7,7 +7,7 @@ use clap::Parser;
 use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
-    measure::{self, Plan},
+    measure::{Plan, buffer, idle, proxy, scale, server},
     report::{self, Report, Table},
     sys,
 };
@@ -39,7 +39,7 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     }
     // Outside the runtime, since workloads with callbacks bring one of their own.
     if is(Command::Buffer) {
-        keep(cli, vec![measure::buffer::run(plan)?])?;
+        keep(cli, vec![buffer::run(plan)?])?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -47,25 +47,32 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Proxy) {
         keep(
             cli,
-            runtime.block_on(measure::proxy::run(plan, &mut failures))?,
+            runtime.block_on(proxy::on_one_cpu(plan, &mut failures))?,
         )?;
     }
     if is(Command::Server) {
         keep(
             cli,
-            runtime.block_on(measure::server::run(plan, &mut failures))?,
+            runtime.block_on(server::on_one_cpu(plan, &mut failures))?,
         )?;
     }
     if is(Command::Idle) {
-        keep(
-            cli,
-            runtime.block_on(measure::idle::run(plan, &mut failures))?,
-        )?;
+        keep(cli, runtime.block_on(idle::run(plan, &mut failures))?)?;
     }
     if is(Command::Scale) {
+        keep(cli, runtime.block_on(scale::run(plan, &mut failures))?)?;
+    }
+    // Last, as what most depends on what else the machine does.
+    if is(Command::Proxy) {
         keep(
             cli,
-            runtime.block_on(measure::scale::run(plan, &mut failures))?,
+            runtime.block_on(proxy::on_all_cpus(plan, &mut failures))?,
+        )?;
+    }
+    if is(Command::Server) {
+        keep(
+            cli,
+            runtime.block_on(server::on_all_cpus(plan, &mut failures))?,
         )?;
     }
     Ok(failures)

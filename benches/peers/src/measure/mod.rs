@@ -53,6 +53,21 @@ impl Plan {
     fn on_all_cpus(&self) -> Result<()> {
         sys::run_on(&self.all_cpus)
     }
+
+    fn note_for_one_cpu(&self, what: &str) -> String {
+        format!(
+            "{what} Everything on one CPU; medians of {} rounds.",
+            self.rounds
+        )
+    }
+
+    fn note_for_all_cpus(&self, what: &str) -> String {
+        let cpus = self.all_cpus.len();
+        format!(
+            "{what} Over {cpus} CPUs; medians of {} rounds.",
+            self.rounds
+        )
+    }
 }
 
 /// Samples of a table to be: a list for each cell.

@@ -72,32 +72,34 @@ const MESSAGE_CONNECTIONS: usize = 16;
 
 pub(super) const GIB: u64 = 1 << 30;
 
-/// One table for one CPU, one for all.
-pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
-    let candidates = plan.choose(CANDIDATES);
-    plan.on_one_cpu()?;
-    let mut pinned = Samples::of(&candidates, columns());
-    rounds(plan, &candidates, &mut pinned, "proxy", failures).await?;
-    traces(plan, &candidates, &mut pinned, failures).await;
-    plan.on_all_cpus()?;
-    let mut untraced = columns();
-    untraced.retain(|column| ![SYSTEM_CALLS, INSTRUCTIONS].contains(&column.name.as_str()));
-    let mut spread = Samples::of(&candidates, untraced);
-    rounds(plan, &candidates, &mut spread, "proxy, all CPUs", failures).await?;
+const WHAT: &str = "One way bulk, and messages of 64 B there and back over 16 connections.";
 
-    let what = "One way bulk, and messages of 64 B there and back over 16 connections.";
-    let note = format!(
-        "{what} Everything on one CPU; medians of {} rounds.",
-        plan.rounds
-    );
-    let one = pinned.into_table(Id::Proxy, "Proxy", "Proxy", note);
-    let note = format!(
-        "{what} Over {} CPUs; medians of {} rounds.",
-        plan.all_cpus.len(),
-        plan.rounds
-    );
-    let all = spread.into_table(Id::ProxyAllCpus, "Proxy, over all CPUs", "Proxy", note);
-    Ok(vec![one, all])
+/// One table: everything on one CPU.
+pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_one_cpu()?;
+    let candidates = plan.choose(CANDIDATES);
+    let mut samples = Samples::of(&candidates, columns());
+    rounds(plan, &candidates, &mut samples, "proxy", failures).await?;
+    traces(plan, &candidates, &mut samples, failures).await;
+    let note = plan.note_for_one_cpu(WHAT);
+    Ok(vec![samples.into_table(Id::Proxy, "Proxy", "Proxy", note)])
+}
+
+/// One table: over all CPUs, and without what does not depend on their number.
+pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_all_cpus()?;
+    let candidates = plan.choose(CANDIDATES);
+    let mut columns = columns();
+    columns.retain(|column| ![SYSTEM_CALLS, INSTRUCTIONS].contains(&column.name.as_str()));
+    let mut samples = Samples::of(&candidates, columns);
+    rounds(plan, &candidates, &mut samples, "proxy, all CPUs", failures).await?;
+    let (title, note) = ("Proxy, over all CPUs", plan.note_for_all_cpus(WHAT));
+    Ok(vec![samples.into_table(
+        Id::ProxyAllCpus,
+        title,
+        "Proxy",
+        note,
+    )])
 }
 
 fn columns() -> Vec<Column> {

@@ -85,12 +85,7 @@ async fn cpu(
             }
         }
     }
-    let note = |what| {
-        format!(
-            "By the number of connections: {what}. Everything on one CPU; medians of {} rounds.",
-            plan.rounds
-        )
-    };
+    let note = |what| plan.note_for_one_cpu(&format!("By the number of connections: {what}."));
     Ok([
         bulk.into_table(
             Id::ScaleBulk,

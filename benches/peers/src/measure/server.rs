@@ -36,45 +36,46 @@ pub const SINGLE: &str = "CPU µs/request, one at a time";
 const CONNECTIONS: usize = 64;
 const DEPTHS: [(usize, &str); 2] = [(32, DEEP), (1, SINGLE)];
 
-/// One table for one CPU, one for all.
-pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
-    let candidates = plan.choose(CANDIDATES);
+/// One table: everything on one CPU.
+pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
-    let one = rounds(plan, &candidates, "server", failures).await?;
-    plan.on_all_cpus()?;
-    let all = rounds(plan, &candidates, "server, all CPUs", failures).await?;
-
-    let what = format!(
-        "Lines of {} B sent back, {CONNECTIONS} connections.",
-        lines::LINE
-    );
-    let note = format!(
-        "{what} Everything on one CPU; medians of {} rounds.",
-        plan.rounds
-    );
-    let one = one.into_table(Id::Server, "Line server", "Server", note);
-    let note = format!(
-        "{what} Over {} CPUs; medians of {} rounds.",
-        plan.all_cpus.len(),
-        plan.rounds
-    );
-    let all = all.into_table(
-        Id::ServerAllCpus,
-        "Line server, over all CPUs",
+    let samples = rounds(plan, "server", failures).await?;
+    let note = plan.note_for_one_cpu(&what());
+    Ok(vec![samples.into_table(
+        Id::Server,
+        "Line server",
         "Server",
         note,
-    );
-    Ok(vec![one, all])
+    )])
 }
 
-async fn rounds(
-    plan: &Plan,
-    candidates: &[Candidate],
-    what: &str,
-    failures: &mut Vec<String>,
-) -> Result<Samples> {
+/// One table: over all CPUs.
+pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_all_cpus()?;
+    let samples = rounds(plan, "server, all CPUs", failures).await?;
+    let (title, note) = (
+        "Line server, over all CPUs",
+        plan.note_for_all_cpus(&what()),
+    );
+    Ok(vec![samples.into_table(
+        Id::ServerAllCpus,
+        title,
+        "Server",
+        note,
+    )])
+}
+
+fn what() -> String {
+    format!(
+        "Lines of {} B sent back, {CONNECTIONS} connections.",
+        lines::LINE
+    )
+}
+
+async fn rounds(plan: &Plan, what: &str, failures: &mut Vec<String>) -> Result<Samples> {
+    let candidates = plan.choose(CANDIDATES);
     let mut samples = Samples::of(
-        candidates,
+        &candidates,
         vec![Column::new(DEEP, 3), Column::new(SINGLE, 2)],
     );
     for round in 0..plan.rounds {
