@@ -371,3 +371,19 @@ fn a_line_that_comes_in_pieces_is_not_copied_before_it_is_whole() {
     });
     assert!(asked <= 16, "{asked}");
 }
+
+/// A queue of a steady length is in order as it is, however full its last block is.
+#[test]
+fn a_steady_queue_is_not_packed_over_and_over() {
+    for steady in (1..100).map(|i| i * 700) {
+        let mut buffer = EvBuffer::from(&vec![b'.'; steady][..]);
+        let rounds = 2_000;
+        let asked = allocations(|| {
+            for _ in 0..rounds {
+                buffer.add(&[b'x'; 10]).unwrap();
+                buffer.drain(10).unwrap();
+            }
+        });
+        assert!(asked < 40, "{asked} allocations at {steady} bytes");
+    }
+}

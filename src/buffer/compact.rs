@@ -18,12 +18,24 @@ impl EvBuffer {
     }
 
     fn is_wasteful(&self) -> bool {
-        self.held > size::sizes().waste_allowed && self.held > self.len.saturating_add(self.len / 2)
+        let allowed = self.len.saturating_add(self.len / 2);
+        self.held > size::sizes().waste_allowed && self.held > allowed && self.can_be_packed()
+    }
+
+    /// Whether there is something to gain. The spare of the tail is none: it is where the next bytes go.
+    fn can_be_packed(&self) -> bool {
+        let (body_held, body_len) = (self.held - self.tail.charge(), self.len - self.tail.len());
+        body_held > body_len.saturating_add(body_len / 4) || self.is_tail_sparse()
+    }
+
+    fn is_tail_sparse(&self) -> bool {
+        let charge = self.tail.charge();
+        charge > size::sizes().block && self.tail.len() <= charge / 2
     }
 
     /// Copies what lies sparsely in large blocks into small ones.
     ///
-    /// The memory or the length must change by a third before this comes about again, so its cost a byte is constant.
+    /// A fifth of the data must go before this comes about again, so its cost a byte is constant.
     pub(super) fn compact_if_wasteful(&mut self) {
         self.flags.remove(Flags::WASTEFUL);
         if self.is_wasteful() {
@@ -56,7 +68,7 @@ impl EvBuffer {
     }
 
     fn compact_tail(&mut self) {
-        if self.tail.charge() <= size::sizes().block || self.tail.len() > self.tail.charge() / 2 {
+        if !self.is_tail_sparse() {
             return;
         }
         let block = size::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
