@@ -18,7 +18,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::runtime::Handle;
@@ -176,9 +176,13 @@ impl DeferredQueue {
     /// [`QueueClosed`] if the runtime has shut down. `f` is dropped then, without having been called.
     #[doc(alias = "event_deferred_cb_schedule_")]
     pub fn defer(&self, f: impl FnOnce() + Send + 'static) -> Result<(), QueueClosed> {
-        self.core()
-            .push(Job::Once(Box::new(f)))
-            .map_err(|_refused| QueueClosed)
+        match self.core().push(Job::Once(Box::new(f))) {
+            Ok(sleeper) => {
+                sleeper.into_iter().for_each(Waker::wake);
+                Ok(())
+            }
+            Err(_refused) => Err(QueueClosed),
+        }
     }
 
     /// Waits until all that was queued before this call has run.
@@ -206,19 +210,18 @@ impl DeferredQueue {
 
     /// Sees to it that `this` runs after this call; at once if it waits to be run already.
     pub(crate) fn schedule<T: Deferred>(&self, this: &Arc<T>) {
-        if !self.merge(this.source()) {
-            self.core().schedule(Arc::clone(this) as Arc<dyn Deferred>);
-        }
+        self.enqueue(this).into_iter().for_each(Waker::wake);
     }
 
-    /// Merges a change into the run that `source` waits for, if it does. Takes no lock.
+    /// The same for one who holds a lock: what it returns is to be woken after that.
     #[inline]
-    pub(crate) fn merge(&self, source: &Source) -> bool {
-        let queued = source.is_queued();
-        if queued {
+    #[must_use]
+    pub(crate) fn enqueue<T: Deferred>(&self, this: &Arc<T>) -> Option<Waker> {
+        if this.source().is_queued() {
             self.core().count_merged();
+            return None;
         }
-        queued
+        self.core().enqueue(Arc::clone(this) as Arc<dyn Deferred>)
     }
 
     /// Counts a panic of a callback that ran inline.

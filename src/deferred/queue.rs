@@ -65,6 +65,13 @@ pub(super) struct Ticket {
     number: u64,
 }
 
+/// What came of a job.
+struct Done {
+    /// Not if another queue was at it.
+    ran: bool,
+    panicked: u64,
+}
+
 enum Next {
     Run(Job),
     Sleep,
@@ -99,35 +106,38 @@ impl Core {
         }
     }
 
-    /// Puts `job` at the end and wakes the executor if it sleeps. A closed queue gives it back.
-    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
-        let sleeper = {
-            let mut state = self.state.lock();
-            if state.stage == Stage::Closed {
-                return Err(job);
-            }
-            state.jobs.push_back(job);
-            state.pushed += 1;
-            state.peak = state.peak.max(state.jobs.len());
-            state.sleeper.take()
-        };
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
+    /// Puts `job` at the end. Returns the waker of the executor if that sleeps; a closed queue gives the job back.
+    pub(super) fn push(&self, job: Job) -> Result<Option<Waker>, Job> {
+        let mut state = self.state.lock();
+        if state.stage == Stage::Closed {
+            return Err(job);
         }
-        Ok(())
+        state.jobs.push_back(job);
+        state.pushed += 1;
+        state.peak = state.peak.max(state.jobs.len());
+        Ok(state.sleeper.take())
     }
 
-    pub(super) fn schedule(&self, this: Arc<dyn Deferred>) {
+    /// Puts `this` at the end, unless it waits already. Returns the waker of the executor if that sleeps.
+    pub(super) fn enqueue(&self, this: Arc<dyn Deferred>) -> Option<Waker> {
         match this.source().schedule() {
-            Scheduled::Merged => self.count_merged(),
+            Scheduled::Merged => {
+                self.count_merged();
+                None
+            }
             Scheduled::Push => self.push_source(this),
         }
     }
 
     /// A closed queue drops notifications.
-    fn push_source(&self, this: Arc<dyn Deferred>) {
-        if let Err(Job::Source(refused)) = self.push(Job::Source(this)) {
-            refused.source().forsake();
+    fn push_source(&self, this: Arc<dyn Deferred>) -> Option<Waker> {
+        match self.push(Job::Source(this)) {
+            Ok(sleeper) => sleeper,
+            Err(Job::Source(refused)) => {
+                refused.source().forsake();
+                None
+            }
+            Err(Job::Once(_)) => unreachable!("what was pushed comes back"),
         }
     }
 
@@ -157,60 +167,37 @@ impl Core {
 
     /// Runs what waits, up to a batch. `Pending` when nothing does.
     pub(super) fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Batch> {
+        let mut done = None;
         for _ in 0..RUN_BATCH {
-            match self.next(cx.waker()) {
-                Next::Run(job) => self.run(job),
+            match self.next(done.take(), cx.waker()) {
+                Next::Run(job) => done = Some(run(job)),
                 Next::Sleep => return Poll::Pending,
                 Next::End => return Poll::Ready(Batch::End),
             }
         }
+        if let Some(done) = done {
+            let due = self.state.lock().account(done);
+            wake_all(due);
+        }
         Poll::Ready(Batch::Full)
     }
 
-    fn next(&self, waker: &Waker) -> Next {
-        let replaced;
+    /// Takes in what was done last, and what to do next.
+    fn next(&self, done: Option<Done>, waker: &Waker) -> Next {
+        let (due, next, replaced);
         {
             let mut state = self.state.lock();
-            if let Some(job) = state.jobs.pop_front() {
-                return Next::Run(job);
-            }
-            if state.stage != Stage::Open {
-                return Next::End;
-            }
-            // Looking and going to sleep under one lock: no job can come between the two.
-            replaced = state.sleeper.replace(waker.clone());
+            due = done.map_or_else(Vec::new, |done| state.account(done));
+            (next, replaced) = match state.jobs.pop_front() {
+                Some(job) => (Next::Run(job), None),
+                None if state.stage != Stage::Open => (Next::End, None),
+                // Looking and going to sleep under one lock: no job can come between the two.
+                None => (Next::Sleep, state.sleeper.replace(waker.clone())),
+            };
         }
         drop(replaced);
-        Next::Sleep
-    }
-
-    fn run(&self, job: Job) {
-        let mut runner = Runner::default();
-        let ran = match job {
-            Job::Once(f) => {
-                runner.call(f);
-                true
-            }
-            Job::Source(this) => run_source(this, &mut runner),
-        };
-        self.finished(ran, runner.panicked());
-    }
-
-    fn finished(&self, ran: bool, panicked: u64) {
-        let mut due = Vec::new();
-        {
-            let state = &mut *self.state.lock();
-            state.finished += 1;
-            state.run += u64::from(ran);
-            state.panicked += panicked;
-            while let Some(first) = state.waiting.first_entry() {
-                if first.key().target > state.finished {
-                    break;
-                }
-                due.push(first.remove());
-            }
-        }
         wake_all(due);
+        next
     }
 
     /// What has to be finished so that all that was pushed until now is.
@@ -287,6 +274,38 @@ impl Core {
     }
 }
 
+impl State {
+    /// Counts a job that was run. Returns the wakers of those who waited for it.
+    fn account(&mut self, done: Done) -> Vec<Waker> {
+        self.finished += 1;
+        self.run += u64::from(done.ran);
+        self.panicked += done.panicked;
+        let mut due = Vec::new();
+        while let Some(first) = self.waiting.first_entry() {
+            if first.key().target > self.finished {
+                break;
+            }
+            due.push(first.remove());
+        }
+        due
+    }
+}
+
+fn run(job: Job) -> Done {
+    let mut runner = Runner::default();
+    let ran = match job {
+        Job::Once(f) => {
+            runner.call(f);
+            true
+        }
+        Job::Source(this) => run_source(this, &mut runner),
+    };
+    Done {
+        ran,
+        panicked: runner.panicked(),
+    }
+}
+
 /// Runs `this` unless another queue is at it. Returns whether it ran.
 fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
     if !this.source().take() {
@@ -297,7 +316,7 @@ fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
     runner.add(inner);
     if this.source().finish() == Finished::Push {
         match this.queue() {
-            Some(queue) => queue.core().push_source(this),
+            Some(queue) => wake_all(queue.core().push_source(this)),
             None => this.source().forsake(),
         }
         return true;

@@ -153,13 +153,14 @@ impl Deferred for Inner {
 
     fn run(self: Arc<Self>, runner: &mut Runner) {
         let buffer = SharedEvBuffer { inner: self };
-        let mut last = 0;
-        loop {
-            let next = buffer.inner.state.lock().next_deferred(last);
-            let Some(mut call) = next else { return };
-            last = call.id;
+        let mut next = buffer.inner.state.lock().next_deferred(0);
+        while let Some(mut call) = next {
             runner.call(|| call.make(&buffer));
-            let removed = buffer.inner.state.lock().put_back(call);
+            let last = call.id;
+            let mut state = buffer.inner.state.lock();
+            let removed = state.put_back(call);
+            next = state.next_deferred(last);
+            drop(state);
             discard(removed);
         }
     }

@@ -70,7 +70,7 @@ impl<'a> BufferGuard<'a> {
     #[inline(never)]
     fn tell(&self, mut state: LockGuard<'_, State>) {
         let mut aftermath = Aftermath::default();
-        state.settle(self.before, &self.buffer.inner.source, &mut aftermath);
+        state.settle(self.before, &self.buffer.inner, &mut aftermath);
         drop(state);
         aftermath.carry_out(self.buffer);
     }
@@ -177,8 +177,8 @@ pub(super) fn edit_both<R>(
     let before = (in_a.read(), in_b.read());
     let edited = edit(&mut in_a.buffer, &mut in_b.buffer);
     let (mut for_a, mut for_b) = (Aftermath::default(), Aftermath::default());
-    in_a.settle(before.0, &a.inner.source, &mut for_a);
-    in_b.settle(before.1, &b.inner.source, &mut for_b);
+    in_a.settle(before.0, &a.inner, &mut for_a);
+    in_b.settle(before.1, &b.inner, &mut for_b);
     drop((first, second));
     for_a.carry_out(a);
     for_b.carry_out(b);

@@ -5,7 +5,7 @@ use std::{mem, sync::Arc, task::Waker};
 use bytes::Bytes;
 
 use super::{
-    Change, SharedEvBuffer, Watermarks,
+    Change, Inner, SharedEvBuffer, Watermarks,
     callbacks::{Callbacks, Delivery},
     totals::{Mark, Totals},
     waiters::{View, Waiters, Wakers},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     EvBuffer,
     buffer::End,
-    deferred::{DeferredQueue, Source, contain},
+    deferred::{DeferredQueue, contain},
     sync::next_token,
 };
 
@@ -77,7 +77,7 @@ pub(super) struct Reading {
 #[derive(Default)]
 pub(super) struct Aftermath {
     wakers: Wakers,
-    queue: Option<DeferredQueue>,
+    executor: Option<Waker>,
     delivery: Option<Box<Delivery>>,
     parked: Vec<Bytes>,
 }
@@ -214,7 +214,12 @@ impl State {
 
     /// Takes in what was changed since `before`.
     #[inline]
-    pub(super) fn settle(&mut self, before: Reading, source: &Source, aftermath: &mut Aftermath) {
+    pub(super) fn settle(
+        &mut self,
+        before: Reading,
+        inner: &Arc<Inner>,
+        aftermath: &mut Aftermath,
+    ) {
         if !self.buffer.is_unremarkable(self.token) {
             aftermath.parked = self.look_closely(before);
         }
@@ -223,7 +228,7 @@ impl State {
         rare.gauge.update(now.len);
         let change = now.since(before.totals);
         if rare.callbacks.has_any() || rare.gauge.has_news() {
-            rare.tell_callbacks(change.is_some(), now, source, aftermath);
+            rare.tell_callbacks(change.is_some(), now, inner, aftermath);
         }
         if rare.waiters.is_waiting() {
             self.wake_due(change.is_some(), &mut aftermath.wakers);
@@ -316,7 +321,7 @@ impl Rare {
         &mut self,
         changed: bool,
         now: Totals,
-        source: &Source,
+        inner: &Arc<Inner>,
         aftermath: &mut Aftermath,
     ) {
         let crossed = self.gauge.has_news();
@@ -327,8 +332,7 @@ impl Rare {
             aftermath.delivery = self.callbacks.begin_delivery(&mut self.gauge, now);
         }
         if changed && self.callbacks.has_deferred() {
-            let queue = self.queue.as_ref().filter(|queue| !queue.merge(source));
-            aftermath.queue = queue.cloned();
+            aftermath.executor = self.queue.as_ref().and_then(|queue| queue.enqueue(inner));
         }
     }
 
@@ -347,8 +351,8 @@ impl Aftermath {
     #[inline]
     pub(super) fn carry_out(&mut self, buffer: &SharedEvBuffer) {
         self.wakers.wake_all();
-        if let Some(queue) = self.queue.take() {
-            queue.schedule(&buffer.inner);
+        if let Some(executor) = self.executor.take() {
+            executor.wake();
         }
         if let Some(delivery) = self.delivery.take() {
             buffer.deliver(*delivery);
