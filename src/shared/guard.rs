@@ -11,7 +11,7 @@ use super::{
     SharedEvBuffer, Watermarks,
     state::{Aftermath, Reading, State},
 };
-use crate::{EvBuffer, sync::LockGuard};
+use crate::{EvBuffer, Result, sync::LockGuard};
 
 /// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], had from [`lock`](SharedEvBuffer::lock).
 ///
@@ -57,7 +57,11 @@ pub struct BufferGuard<'a> {
 impl<'a> BufferGuard<'a> {
     #[inline]
     pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
-        let state = buffer.inner.state.lock();
+        Self::holding(buffer, buffer.inner.state.lock())
+    }
+
+    #[inline]
+    fn holding(buffer: &'a SharedEvBuffer, state: LockGuard<'a, State>) -> Self {
         Self {
             buffer,
             before: state.read(),
@@ -155,6 +159,16 @@ impl Drop for BufferGuard<'_> {
             self.tell(state);
         }
     }
+}
+
+/// Copies `data` to the back as one change, without the ado of a guard where it concerns nobody.
+#[inline]
+pub(super) fn add(buffer: &SharedEvBuffer, data: &[u8]) -> Result<()> {
+    let mut state = buffer.inner.state.lock();
+    if state.stays_quiet(data.len()) {
+        return state.buffer.add(data);
+    }
+    BufferGuard::holding(buffer, state).add(data)
 }
 
 /// Calls `edit` with two buffers, locked in the order of their addresses, so that two opposite moves do not wait for each

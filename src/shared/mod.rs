@@ -143,7 +143,7 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_add")]
     #[inline]
     pub fn add(&self, data: &[u8]) -> Result<(), BufferError> {
-        self.lock().add(data)
+        guard::add(self, data)
     }
 
     /// Copies `data` before the first byte. See [`EvBuffer::prepend`].

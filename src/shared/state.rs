@@ -152,15 +152,6 @@ impl State {
         self.limit().saturating_sub(self.buffer.len())
     }
 
-    /// Whether `n` bytes more cross no mark, where none stands.
-    #[inline]
-    pub(super) fn stays_low(&self, n: usize) -> bool {
-        match &self.rare {
-            Some(rare) => rare.gauge.stays_low(self.buffer.len().saturating_add(n)),
-            None => true,
-        }
-    }
-
     pub(super) fn is_high(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.gauge.is_high())
     }
@@ -205,10 +196,21 @@ impl State {
     /// Whether there is nothing to be done after the guard.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
+        self.is_quiet_at(self.buffer.len())
+    }
+
+    /// Whether there would be nothing to be done either if `n` bytes were added.
+    #[inline]
+    pub(super) fn stays_quiet(&self, n: usize) -> bool {
+        self.is_quiet_at(self.buffer.len().saturating_add(n))
+    }
+
+    #[inline]
+    fn is_quiet_at(&self, len: usize) -> bool {
         self.buffer.is_unremarkable(self.token)
             && match &self.rare {
                 None => true,
-                Some(rare) => rare.is_quiet(self.buffer.len()),
+                Some(rare) => rare.is_quiet(len),
             }
     }
 

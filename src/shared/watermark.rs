@@ -260,6 +260,7 @@ impl Gauge {
     }
 
     /// Whether the high mark was reached, and the low one not since.
+    #[inline]
     pub(super) fn is_high(&self) -> bool {
         self.stage >= Stage::High
     }
@@ -268,12 +269,6 @@ impl Gauge {
     #[inline]
     pub(super) fn is_quiet(&self, len: usize) -> bool {
         self.quiet_from <= len && len < self.quiet_to
-    }
-
-    /// Whether nothing stands, and nothing is crossed on the way up to `len`.
-    #[inline]
-    pub(super) fn stays_low(&self, len: usize) -> bool {
-        self.stage == Stage::Below && len < self.quiet_to
     }
 
     /// Takes in the length after a change.

@@ -63,11 +63,11 @@ impl Writer {
         }
     }
 
-    /// Adds `data` if that is allowed and crosses no mark, which is what mostly happens.
+    /// Adds `data` if that is allowed and concerns nobody, which is what mostly happens.
     #[inline]
-    fn add_below_marks(&mut self, data: &[u8]) -> bool {
-        let mut guard = self.waiter.buffer().lock();
-        guard.state().stays_low(data.len()) && guard.add(data).is_ok()
+    fn add_quietly(&self, data: &[u8]) -> bool {
+        let mut state = self.waiter.buffer().inner.state.lock();
+        state.stays_quiet(data.len()) && !state.is_high() && state.buffer.add(data).is_ok()
     }
 
     /// Waits for room, then has `add` fill it.
@@ -131,7 +131,7 @@ impl AsyncWrite for Writer {
         }
         let this = self.get_mut();
         let budget = ready!(coop::poll_proceed(cx));
-        if this.add_below_marks(data) {
+        if this.add_quietly(data) {
             budget.made_progress();
             return Poll::Ready(Ok(data.len()));
         }
