@@ -15,7 +15,7 @@ use super::{
     waiters::{Interest, Key},
 };
 
-/// A place among the waiters of a buffer, given back when it is dropped.
+/// A place among the waiters of a buffer, given back when what was waited for is there, and when it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
     buffer: Handle<'a>,
@@ -42,6 +42,12 @@ impl<'a> Waiter<'a> {
             buffer: Handle::Held(buffer),
             key: None,
         }
+    }
+
+    /// Whether it waits, or was woken and has not looked yet.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.key.is_some()
     }
 
     #[inline]
@@ -71,13 +77,20 @@ impl<'a> Waiter<'a> {
             let mut guard = buffer.lock();
             let interest = match look(&mut guard) {
                 Ok(output) => {
+                    if let Some(key) = key.take() {
+                        spare = guard.state_mut().rare_mut().waiters.forget(key);
+                    }
+                    drop(guard);
+                    drop(spare);
                     budget.made_progress();
                     return Poll::Ready(output);
                 }
                 Err(interest) => interest,
             };
-            // What waits holds nothing.
-            if guard.is_empty() {
+            let is_empty = guard.is_empty();
+            let waiters = &mut guard.state_mut().rare_mut().waiters;
+            // What waits holds nothing, unless a writer was woken and is about to fill it again.
+            if is_empty && !waiters.expect_more() {
                 guard.shrink_to_fit();
             }
             let waiters = &mut guard.state_mut().rare_mut().waiters;

@@ -49,7 +49,7 @@ impl Interest {
     }
 }
 
-/// The place of one waiter, kept until it gives it back.
+/// The place of one waiter, which gives it back.
 #[derive(Debug)]
 pub(super) struct Key(usize);
 
@@ -75,6 +75,15 @@ const SLOTS_KEPT: usize = 8;
 impl Waiters {
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting > 0
+    }
+
+    /// Whether a writer was woken that has not looked yet.
+    pub(super) fn expect_more(&self) -> bool {
+        self.slots.len() > self.waiting
+            && self
+                .slots
+                .iter()
+                .any(|(_, slot)| slot.interest == Interest::Room && slot.waker.is_none())
     }
 
     /// Whether a change to a length of `len` wakes nobody.

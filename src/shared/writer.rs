@@ -130,12 +130,13 @@ impl AsyncWrite for Writer {
             return Poll::Ready(Ok(0));
         }
         let this = self.get_mut();
-        let budget = ready!(coop::poll_proceed(cx));
-        if this.add_quietly(data) {
-            budget.made_progress();
-            return Poll::Ready(Ok(data.len()));
+        if !this.waiter.is_waiting() {
+            let budget = ready!(coop::poll_proceed(cx));
+            if this.add_quietly(data) {
+                budget.made_progress();
+                return Poll::Ready(Ok(data.len()));
+            }
         }
-        drop(budget);
         this.poll_room(cx, |guard, room| {
             let n = data.len().min(room);
             guard.add(&data[..n])?;
