@@ -77,20 +77,19 @@ impl<'a> Waiter<'a> {
             let mut guard = buffer.lock();
             let interest = match look(&mut guard) {
                 Ok(output) => {
-                    if let Some(key) = key.take() {
-                        spare = guard.state_mut().rare_mut().waiters.forget(key);
-                    }
+                    let kept = key
+                        .take()
+                        .and_then(|key| guard.state_mut().rare_mut().waiters.forget(key));
+                    // Wakers are foreign code, too: none is dropped under the lock.
                     drop(guard);
-                    drop(spare);
+                    drop((kept, spare));
                     budget.made_progress();
                     return Poll::Ready(output);
                 }
                 Err(interest) => interest,
             };
-            let is_empty = guard.is_empty();
-            let waiters = &mut guard.state_mut().rare_mut().waiters;
             // What waits holds nothing, unless a writer was woken and is about to fill it again.
-            if is_empty && !waiters.expect_more() {
+            if guard.is_empty() && !guard.state_mut().rare_mut().waiters.expect_more() {
                 guard.shrink_to_fit();
             }
             let waiters = &mut guard.state_mut().rare_mut().waiters;
