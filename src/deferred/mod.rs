@@ -208,7 +208,7 @@ impl DeferredQueue {
         self.core().metrics()
     }
 
-    /// Sees to it that `this` runs after this call; at once if it waits to be run already.
+    /// Has `this` run after this call. If it waits already, the change is left to that run.
     pub(crate) fn schedule<T: Deferred>(&self, this: &Arc<T>) {
         self.enqueue(this).into_iter().for_each(Waker::wake);
     }
