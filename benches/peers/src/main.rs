@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use peers::{
     candidates::{self, Starter},
@@ -10,6 +10,10 @@ use peers::{
     measure::{Plan, buffer, idle, proxy, scale, server},
     report::{self, Report, Table},
     sys,
+};
+use tokio::signal::{
+    ctrl_c,
+    unix::{SignalKind, signal},
 };
 
 fn main() -> Result<ExitCode> {
@@ -41,41 +45,41 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Buffer) {
         keep(cli, vec![buffer::run(plan)?])?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     if is(Command::Proxy) {
-        keep(
-            cli,
-            runtime.block_on(proxy::on_one_cpu(plan, &mut failures))?,
-        )?;
+        keep(cli, wait(proxy::on_one_cpu(plan, &mut failures))?)?;
     }
     if is(Command::Server) {
-        keep(
-            cli,
-            runtime.block_on(server::on_one_cpu(plan, &mut failures))?,
-        )?;
+        keep(cli, wait(server::on_one_cpu(plan, &mut failures))?)?;
     }
     if is(Command::Idle) {
-        keep(cli, runtime.block_on(idle::run(plan, &mut failures))?)?;
+        keep(cli, wait(idle::run(plan, &mut failures))?)?;
     }
     if is(Command::Scale) {
-        keep(cli, runtime.block_on(scale::run(plan, &mut failures))?)?;
+        keep(cli, wait(scale::run(plan, &mut failures))?)?;
     }
     // Last, as what most depends on what else the machine does.
     if is(Command::Proxy) {
-        keep(
-            cli,
-            runtime.block_on(proxy::on_all_cpus(plan, &mut failures))?,
-        )?;
+        keep(cli, wait(proxy::on_all_cpus(plan, &mut failures))?)?;
     }
     if is(Command::Server) {
-        keep(
-            cli,
-            runtime.block_on(server::on_all_cpus(plan, &mut failures))?,
-        )?;
+        keep(cli, wait(server::on_all_cpus(plan, &mut failures))?)?;
     }
     Ok(failures)
+}
+
+/// Runs an experiment. An interruption drops it, and with it the candidate that is running.
+fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Table>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            tables = experiment => tables,
+            _ = ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("told to end"),
+        }
+    })
 }
 
 fn plan(cli: &Cli) -> Result<Plan> {
