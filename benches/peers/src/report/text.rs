@@ -54,7 +54,9 @@ pub(super) fn write_targets(out: &mut String, report: &Report) {
         writeln!(
             out,
             "| {} | {:.2} | {:.2} | {verdict} |",
-            target.what, target.limit, target.ratio
+            escaped(&target.what),
+            target.limit,
+            target.ratio
         )
         .expect("a String takes everything");
     }
@@ -62,8 +64,7 @@ pub(super) fn write_targets(out: &mut String, report: &Report) {
 
 pub(super) fn write_table(out: &mut String, table: &Table) {
     let mut line = |cells: &[String]| {
-        // What looks like a tag would be taken for one.
-        let cells: Vec<_> = cells.iter().map(|cell| cell.replace('<', "&lt;")).collect();
+        let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
         writeln!(out, "| {} |", cells.join(" | ")).expect("a String takes everything");
     };
     line(&head(table));
@@ -81,6 +82,11 @@ pub(super) fn write_table(out: &mut String, table: &Table) {
         }
         line(&cells);
     }
+}
+
+/// What looks like a tag would be taken for one.
+fn escaped(text: &str) -> String {
+    text.replace('<', "&lt;")
 }
 
 fn head(table: &Table) -> Vec<String> {
