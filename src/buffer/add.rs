@@ -47,7 +47,28 @@ impl EvBuffer {
     #[cold]
     #[inline(never)]
     fn add_slow(&mut self, data: &[u8]) -> Result<()> {
-        self.append(data.len(), iter::once(data))
+        let n = data.len();
+        if n == 0 {
+            return Ok(());
+        }
+        self.check_growth(End::Back, n)?;
+        self.prepare_add(n);
+        let spare = self.tail_spare_for(n).min(n);
+        let (fits, rest) = data.split_at(spare);
+        if rest.len() > size::sizes().max_block {
+            return self.append(n, iter::once(data));
+        }
+        if rest.is_empty() {
+            self.tail.push(fits);
+        } else {
+            let mut block = self.block_behind(rest.len())?;
+            block.push(rest);
+            self.tail.push(fits);
+            self.replace_tail(block);
+        }
+        self.len += n;
+        self.debug_check();
+        Ok(())
     }
 
     /// Copies all of `data` to the back, as one change, and returns the number of bytes.
@@ -137,13 +158,15 @@ impl EvBuffer {
         while left > 0 {
             // All but the last are as large as a block can be, and the last is made first.
             let len = (left - 1) % size::sizes().max_block + 1;
-            blocks.push_front(Owned::with_capacity(size::next_block(
-                len,
-                self.tail.charge(),
-            )?)?);
+            blocks.push_front(self.block_behind(len)?);
             left -= len;
         }
         Ok(blocks)
+    }
+
+    /// A block with room for `n` bytes, to follow the tail.
+    pub(super) fn block_behind(&self, n: usize) -> Result<Owned> {
+        Owned::with_capacity(size::next_block(n, self.tail.charge())?)
     }
 
     fn next_tail(&mut self, blocks: &mut Blocks) {

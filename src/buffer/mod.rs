@@ -300,17 +300,16 @@ impl EvBuffer {
         self.body.push_back(Segment::Owned(data));
     }
 
-    /// Puts `block` in the place of the tail, whose data become part of the body.
+    /// Puts `block` in the place of the tail, whose data become part of the body. No spare is split off: the new tail is
+    /// where the next byte goes.
     fn replace_tail(&mut self, block: Owned) {
-        if self.tail.is_empty() {
-            self.drop_tail();
-        } else {
-            // No spare is split off here: the new tail is where the next byte goes.
-            self.body
-                .push_back(Segment::Owned(mem::take(&mut self.tail)));
-        }
         self.held += block.charge();
-        self.tail = block;
+        let old = mem::replace(&mut self.tail, block);
+        if old.is_empty() {
+            self.held -= old.charge();
+        } else {
+            self.body.push_back(Segment::Owned(old));
+        }
     }
 
     fn drop_tail(&mut self) {

@@ -44,7 +44,7 @@ impl EvBuffer {
             return Ok(Reservation {
                 buffer: self,
                 spare,
-                fresh: Vec::new(),
+                fresh: None,
                 capacity: spare,
                 cursor: 0,
             });
@@ -60,9 +60,9 @@ impl EvBuffer {
         self.prepare_add(n);
         let spare = self.tail_spare_for(n);
         let fresh = if n > spare {
-            self.fresh_blocks(n - spare)?
+            Some(self.fresh_blocks(n - spare)?)
         } else {
-            Vec::new()
+            None
         };
         Ok(Reservation::new(self, spare, fresh))
     }
@@ -74,12 +74,9 @@ impl EvBuffer {
         self.prepare_add(n);
         if self.tail.spare() >= n.min(size::sizes().min_spare) {
             let spare = self.tail.spare().min(n);
-            return Ok(Reservation::new(self, spare, Vec::new()));
+            return Ok(Reservation::new(self, spare, None));
         }
-        let fresh = vec![Owned::with_capacity(size::next_block(
-            n,
-            self.tail.charge(),
-        )?)?];
+        let fresh = Some(vec![self.block_behind(n)?]);
         let mut room = Reservation::new(self, 0, fresh);
         // The block may be larger.
         room.capacity = n;
@@ -97,8 +94,7 @@ impl EvBuffer {
         let mut blocks = Vec::new();
         let mut left = n;
         while left > 0 {
-            let block =
-                Owned::with_capacity(size::next_block(left.min(each), self.tail.charge())?)?;
+            let block = self.block_behind(left.min(each))?;
             left = left.saturating_sub(block.spare());
             blocks.push(block);
         }
@@ -119,7 +115,7 @@ impl EvBuffer {
         self.prepare_add(n);
         self.enlarge_tail(n);
         if self.tail.spare() < n {
-            let block = Owned::with_capacity(size::next_block(n, self.tail.charge())?)?;
+            let block = self.block_behind(n)?;
             self.replace_tail(block);
         }
         self.debug_check();
@@ -156,8 +152,9 @@ pub struct Reservation<'a> {
     buffer: &'a mut EvBuffer,
     /// How much of the tail's spare is part of the room.
     spare: usize,
-    /// Blocks that follow the tail once something is committed to them.
-    fresh: Vec<Owned>,
+    /// Blocks that follow the tail once something is committed to them. Mostly there are none, and then there is no list
+    /// to be dropped either.
+    fresh: Option<Vec<Owned>>,
     capacity: usize,
     /// Where the next [`put`](Self::put) goes.
     cursor: usize,
@@ -165,8 +162,8 @@ pub struct Reservation<'a> {
 
 impl<'a> Reservation<'a> {
     #[inline]
-    fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Vec<Owned>) -> Self {
-        let all = spare + fresh.iter().map(Owned::spare).sum::<usize>();
+    fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Option<Vec<Owned>>) -> Self {
+        let all = spare + fresh.iter().flatten().map(Owned::spare).sum::<usize>();
         // Also where nothing was asked for, the room is only what may be added.
         let capacity = if buffer.flags.intersects(Flags::SLOW_ADD) {
             all.min(buffer.room())
@@ -197,13 +194,25 @@ impl<'a> Reservation<'a> {
         SlicesMut {
             tail,
             spare: self.spare,
-            fresh: self.fresh.iter_mut(),
+            fresh: self.fresh.as_deref_mut().unwrap_or_default().iter_mut(),
             left: self.capacity,
         }
     }
 
     /// Writes `src` behind what was put before and returns how much of it fitted.
+    #[inline]
     pub fn put(&mut self, src: &[u8]) -> usize {
+        let end = self.cursor + src.len();
+        if end > self.spare {
+            return self.put_over_blocks(src);
+        }
+        self.buffer.tail.draft(self.cursor, src);
+        self.cursor = end;
+        src.len()
+    }
+
+    #[cold]
+    fn put_over_blocks(&mut self, src: &[u8]) -> usize {
         let mut at = self.cursor;
         let mut left = &src[..src.len().min(self.capacity - self.cursor)];
         let n = left.len();
@@ -242,7 +251,7 @@ impl<'a> Reservation<'a> {
         self.buffer.tail.commit(to_tail);
         self.buffer.len += n;
         if n > to_tail {
-            link_blocks(self.buffer, self.fresh, n - to_tail);
+            link_blocks(self.buffer, self.fresh.unwrap_or_default(), n - to_tail);
         }
         self.buffer.debug_check();
         Ok(())
@@ -253,7 +262,7 @@ impl<'a> Reservation<'a> {
     #[cfg(feature = "net")]
     pub(crate) fn memory(&mut self) -> (Option<&mut Owned>, &mut [Owned]) {
         let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
-        (tail, &mut self.fresh)
+        (tail, self.fresh.as_deref_mut().unwrap_or_default())
     }
 
     /// The first range of the room, which is not empty, and how many bytes of it may be used.
@@ -262,7 +271,11 @@ impl<'a> Reservation<'a> {
         if self.spare > 0 {
             return (&mut self.buffer.tail, self.spare);
         }
-        let first = &mut self.fresh[0];
+        let first = self
+            .fresh
+            .as_deref_mut()
+            .and_then(<[Owned]>::first_mut)
+            .expect("the room is not empty");
         let n = first.spare().min(capacity);
         (first, n)
     }

@@ -255,6 +255,17 @@ impl Owned {
         unsafe { slice::from_raw_parts_mut(self.at(self.end).cast_mut(), n) }
     }
 
+    /// Writes `data` into the spare, where they fit from position `at` on, and does not count them as data yet.
+    #[inline]
+    pub(crate) fn draft(&mut self, at: usize, data: &[u8]) {
+        self.zero_unknown(at);
+        let until = at + data.len();
+        let room = &mut self.spare_uninit(until)[at..];
+        // SAFETY: `room` is as long as `data`, which is a borrow of other bytes, since ours are behind `&mut self`.
+        unsafe { ptr::copy_nonoverlapping(data.as_ptr(), room.as_mut_ptr().cast(), data.len()) };
+        self.init = self.init.max(self.end + until as u32);
+    }
+
     /// The first `n` bytes of the spare as they are.
     pub(crate) fn spare_uninit(&mut self, n: usize) -> &mut [MaybeUninit<u8>] {
         assert!(n <= self.spare());
