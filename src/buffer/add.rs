@@ -166,7 +166,7 @@ impl EvBuffer {
 
     /// A block with room for `n` bytes, to follow the tail.
     pub(super) fn block_behind(&self, n: usize) -> Result<Owned> {
-        Owned::with_capacity(size::next_block(n, self.tail.charge())?)
+        Owned::with_capacity(size::next_block(n, self.previous_block())?)
     }
 
     fn next_tail(&mut self, blocks: &mut Blocks) {

@@ -5,7 +5,7 @@ use std::{mem, ptr};
 use bytes::Bytes;
 
 use super::{End, EvBuffer};
-use crate::error::Result;
+use crate::{error::Result, segment::size};
 
 /// States of a buffer that the hot paths ask for with one comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub(crate) struct Ext {
     address: usize,
     /// The shared buffer has to look: something is parked, or the limit is another.
     attention: bool,
+    /// About how many bytes there are each time before it is empty again: a power of two.
+    usual_len: u32,
     max_len: Option<usize>,
     shown: Shown,
     /// Foreign memory to be released once the lock is open.
@@ -186,6 +188,20 @@ impl EvBuffer {
     pub(crate) fn park(&mut self, bytes: Vec<Bytes>) {
         self.ext_mut().parked.extend(bytes);
         self.call_attention();
+    }
+
+    /// Has it begin with a block for `n` bytes, of the size that blocks grow to at most, the next time that it fills.
+    pub(crate) fn expect(&mut self, n: usize) {
+        let block = size::sizes().block;
+        self.ext_mut().usual_len = n.min(block).next_power_of_two().min(block) as u32;
+    }
+
+    /// The size of the block after which the next one is made, which is twice as large.
+    pub(super) fn previous_block(&self) -> usize {
+        match &self.ext {
+            Some(ext) if self.len == 0 => self.tail.charge().max(ext.usual_len as usize / 2),
+            _ => self.tail.charge(),
+        }
     }
 
     pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {

@@ -254,7 +254,14 @@ impl EvBuffer {
             left -= n;
         }
         if left > 0 && self.body.len() < SLICES_MAX {
-            dst.link(Segment::Owned(self.tail.share(left)));
+            let tail = self.tail.share(left);
+            if dst.is_empty() {
+                // A single segment needs no ring.
+                dst.replace_tail(tail);
+                dst.len = left;
+            } else {
+                dst.link(Segment::Owned(tail));
+            }
             left = 0;
         }
         dst.debug_check();

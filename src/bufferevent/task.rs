@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io,
+    io, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -65,6 +65,8 @@ pub(super) struct Task<W> {
     writing: Writing,
     /// Nobody wants what is read.
     discards: bool,
+    /// It is known whom to wake.
+    registered: bool,
     clock: Option<Box<Clock>>,
     /// `None` if nobody listens.
     span: Option<Box<Span>>,
@@ -123,7 +125,10 @@ impl<W: Wire> Future for Task<W> {
         let this = self.get_mut();
         let span = this.span.as_deref().cloned();
         let _entered = span.map(Span::entered);
-        this.inner.0.signal.register(cx.waker());
+        if !mem::replace(&mut this.registered, true) {
+            // A task that is polled by the runtime itself has the same waker for ever.
+            this.inner.0.signal.register(cx.waker());
+        }
         let reason = ready!(this.turn(cx));
         this.end(reason);
         Poll::Ready(())
@@ -143,6 +148,7 @@ impl<W: Wire> Task<W> {
             reading: true,
             writing: Writing::Open,
             discards: false,
+            registered: false,
             clock: None,
             span: (!span.is_disabled()).then(|| Box::new(span)),
         }
@@ -373,6 +379,7 @@ impl<W: Wire> Task<W> {
         let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
         if len == 0 {
             inner.signal.want(Wanted::OUTPUT);
+            guard.expect(n);
             if guard.is_closed() && self.writing == Writing::Open {
                 self.writing = Writing::Ending;
             }
