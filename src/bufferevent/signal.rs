@@ -127,6 +127,10 @@ impl Watch for Input {
             false => None,
         }
     }
+
+    fn is_waiting(&self) -> bool {
+        self.0.wants(Wanted::ROOM)
+    }
 }
 
 struct Output(Arc<Signal>);
@@ -141,6 +145,10 @@ impl Watch for Output {
             .then(|| self.0.happened(Wanted::HIGH))
             .flatten();
         bytes.or(high)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.0.wants(Wanted::OUTPUT) || self.0.wants(Wanted::HIGH)
     }
 }
 

@@ -153,9 +153,10 @@ impl DerefMut for BufferGuard<'_> {
 impl Drop for BufferGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(state) = self.state.take()
-            && !state.is_quiet()
-        {
+        let Some(state) = self.state.take() else {
+            return;
+        };
+        if !state.is_quiet() {
             self.tell(state);
         }
     }

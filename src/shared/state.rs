@@ -23,6 +23,9 @@ pub(crate) trait Watch: Send + Sync {
     /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no
     /// foreign code. What it returns is woken after the lock.
     fn changed(&self, edit: &Edit) -> Option<Waker>;
+
+    /// Whether it waits for anything. If not, it need not be told of a change of the contents.
+    fn is_waiting(&self) -> bool;
 }
 
 /// What a [`Watch`] is told.
@@ -344,7 +347,10 @@ impl Rare {
         self.gauge.is_quiet(len)
             && self.waiters.are_quiet(len)
             && !self.callbacks.has_any()
-            && self.watch.is_none()
+            && match &self.watch {
+                None => true,
+                Some(watch) => len > 0 && !watch.is_waiting(),
+            }
     }
 }
 
