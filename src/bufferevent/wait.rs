@@ -130,11 +130,12 @@ impl Drop for Waiter {
 
 impl Inner {
     fn is_flushed(&self, mark: Mark) -> bool {
-        if self.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
-            return mark.appended <= self.flushed.load(Ordering::Acquire);
-        }
         let output = self.output.lock();
-        mark.is_reached(output.appended(), output.len())
+        let sent = mark.is_reached(output.appended(), output.len());
+        drop(output);
+        // Only then: the task notes that there is something to flush before it removes from the output what it sent.
+        let unflushed = self.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0;
+        sent && (!unflushed || mark.appended <= self.flushed.load(Ordering::Acquire))
     }
 }
 
