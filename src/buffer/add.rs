@@ -53,6 +53,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, n)?;
         self.prepare_add(n);
+        self.enlarge_tail(n);
         let spare = self.tail_spare_for(n).min(n);
         let (fits, rest) = data.split_at(spare);
         if rest.len() > size::sizes().max_block {
