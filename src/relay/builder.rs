@@ -8,21 +8,25 @@ use tokio::net::TcpStream;
 use super::{
     HalfClose, OnError, Progress, RelayCounters, RelayError, RelayStream, RelaySummary, Splice,
     clock::Clock,
-    direction::Direction,
+    direction::{Direction, Most},
     policy::Deadlines,
     promote::Mode,
     task::{AfterError, Observers, Running, Settings},
 };
 use crate::{buffer::EvBuffer, transport::Finder};
 
-/// Bytes held each way at most, unless set otherwise.
-const DEFAULT_BUFFER: usize = 256 << 10;
+/// Bytes held each way at most, unless set otherwise. More of them in the pipe cost fewer wake-ups, and no memory of the
+/// process: with 16 connections on one CPU a pipe held to 256 KiB took a third more CPU time.
+const DEFAULT_MOST: Most = Most {
+    chain: 256 << 10,
+    pipe: 1 << 20,
+};
 
 /// A relay between two streams that has not begun: its settings.
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`buffer`](Self::buffer) | 256 KiB each way |
+/// | [`buffer`](Self::buffer) | 256 KiB each way; 1 MiB in the kernel while a flow is spliced |
 /// | [`half_close`](Self::half_close) | [`HalfClose::Linger`] with 30 s |
 /// | [`idle_timeout`](Self::idle_timeout) | none |
 /// | [`on_error`](Self::on_error) | reset a TCP socket, end any other stream |
@@ -74,7 +78,7 @@ pub struct Relay<A, B> {
     b: B,
     find_a: Finder<A>,
     find_b: Finder<B>,
-    buffer: usize,
+    most: Most,
     half_close: HalfClose,
     idle_timeout: Option<Duration>,
     on_error: Option<OnError>,
@@ -92,7 +96,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             b,
             find_a: Finder::by_type(),
             find_b: Finder::by_type(),
-            buffer: DEFAULT_BUFFER,
+            most: DEFAULT_MOST,
             half_close: HalfClose::default(),
             idle_timeout: None,
             on_error: None,
@@ -103,12 +107,16 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         }
     }
 
-    /// The most bytes held each way; zero is taken for one.
+    /// The most bytes held each way, in memory or in a pipe; zero is taken for one.
     ///
     /// Memory is only held for bytes that wait: an idle relay has none. While a chain is full its stream is not
     /// read, until half of it has been written.
     pub fn buffer(mut self, high: usize) -> Self {
-        self.buffer = high.max(1);
+        let high = high.max(1);
+        self.most = Most {
+            chain: high,
+            pipe: high,
+        };
         self
     }
 
@@ -253,7 +261,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             a_to_b: Direction::new(self.from_a, mode),
             b_to_a: Direction::new(self.from_b, mode),
             settings: Settings {
-                high: self.buffer,
+                most: self.most,
                 close_at_first: self.half_close == HalfClose::Close,
                 after_error: after_error(self.on_error),
             },
@@ -270,7 +278,7 @@ impl<A: fmt::Debug, B: fmt::Debug> fmt::Debug for Relay<A, B> {
         f.debug_struct("Relay")
             .field("a", &self.a)
             .field("b", &self.b)
-            .field("buffer", &self.buffer)
+            .field("buffer", &self.most.chain)
             .field("half_close", &self.half_close)
             .field("idle_timeout", &self.idle_timeout)
             .field("on_error", &self.on_error)

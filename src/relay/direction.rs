@@ -37,6 +37,13 @@ enum Phase {
     Done,
 }
 
+/// The most bytes to hold, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    pub(super) chain: usize,
+    pub(super) pipe: usize,
+}
+
 /// What to read next, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -84,10 +91,13 @@ impl Direction {
         self.chain.len() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 
-    /// What to read next; `None` while nothing is to be read. `high` is at least one.
+    /// What to read next; `None` while nothing is to be read.
     #[inline]
-    pub(super) fn offer(&mut self, high: usize) -> Option<Offer> {
+    pub(super) fn offer(&mut self, most: Most) -> Option<Offer> {
+        let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
+        let splices = in_pipe || self.mode.is_splicing();
         let held = self.held();
+        let high = if splices { most.pipe } else { most.chain };
         self.full = if self.full {
             held > high / 2
         } else {
@@ -96,10 +106,9 @@ impl Direction {
         if self.full || self.phase != Phase::Open {
             return None;
         }
-        // What is in the pipe has to leave it before anything is copied, and the other way round: a chain that was
-        // read into whenever it had room would never become empty where the other side is the slower one.
-        let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
-        if in_pipe || self.mode.is_splicing() {
+        if splices {
+            // What is in the chain has to leave it first, and the other way round: a chain that was read into whenever
+            // it had room would never become empty where the other side is the slower one.
             return self.chain.is_empty().then_some(Offer::Pipe(high));
         }
         Some(Offer::Chain(self.sizer.offer().min(high - held)))
@@ -190,6 +199,13 @@ impl Direction {
 mod tests {
     use super::*;
 
+    fn both(high: usize) -> Most {
+        Most {
+            chain: high,
+            pipe: high,
+        }
+    }
+
     fn copy(offer: Option<Offer>) -> Option<usize> {
         offer.map(|offer| match offer {
             Offer::Chain(n) => n,
@@ -204,12 +220,16 @@ mod tests {
     #[test]
     fn reading_stops_at_the_limit_and_goes_on_at_half_of_it() {
         let mut direction = holding(7);
-        assert_eq!(copy(direction.offer(8)), Some(1), "never more than fits");
+        assert_eq!(
+            copy(direction.offer(both(8))),
+            Some(1),
+            "never more than fits"
+        );
         direction.chain.add(&[0]).unwrap();
         for (drain, offer) in [(0, None), (3, None), (1, Some(4)), (2, Some(6))] {
             direction.chain.drain(drain).unwrap();
             assert_eq!(
-                copy(direction.offer(8)),
+                copy(direction.offer(both(8))),
                 offer,
                 "{} bytes",
                 direction.chain.len()
@@ -220,28 +240,28 @@ mod tests {
     #[test]
     fn a_limit_of_one_byte_reads_byte_by_byte() {
         let mut direction = holding(0);
-        assert_eq!(copy(direction.offer(1)), Some(1));
+        assert_eq!(copy(direction.offer(both(1))), Some(1));
         direction.chain.add(&[0]).unwrap();
-        assert_eq!(copy(direction.offer(1)), None);
+        assert_eq!(copy(direction.offer(both(1))), None);
         direction.chain.drain(1).unwrap();
-        assert_eq!(copy(direction.offer(1)), Some(1));
+        assert_eq!(copy(direction.offer(both(1))), Some(1));
     }
 
     #[test]
     fn initial_bytes_beyond_the_limit_are_written_before_anything_is_read() {
         let mut direction = holding(100);
-        assert_eq!(copy(direction.offer(8)), None);
+        assert_eq!(copy(direction.offer(both(8))), None);
         direction.chain.drain(95).unwrap();
-        assert_eq!(copy(direction.offer(8)), None);
+        assert_eq!(copy(direction.offer(both(8))), None);
         direction.chain.drain(1).unwrap();
-        assert_eq!(copy(direction.offer(8)), Some(4));
+        assert_eq!(copy(direction.offer(both(8))), Some(4));
     }
 
     #[test]
     fn after_the_end_nothing_is_read_and_the_end_is_sent_once() {
         let mut direction = holding(0);
         direction.filled(2048, 0);
-        assert_eq!(copy(direction.offer(8)), None);
+        assert_eq!(copy(direction.offer(both(8))), None);
         assert_eq!(direction.settle(), Settle::Shutdown);
         direction.finish();
         direction.end();
@@ -275,10 +295,22 @@ mod tests {
     fn a_spliced_flow_reads_into_the_pipe_once_the_chain_is_empty() {
         let mut direction = holding(3);
         direction.mode = Mode::Splicing(0);
-        assert_eq!(direction.offer(8), None);
+        assert_eq!(direction.offer(both(8)), None);
         direction.chain.drain(3).unwrap();
-        assert_eq!(direction.offer(8), Some(Offer::Pipe(8)));
+        assert_eq!(direction.offer(both(8)), Some(Offer::Pipe(8)));
         direction.spliced(8, 0);
-        assert_eq!(direction.offer(8), None);
+        assert_eq!(direction.offer(both(8)), None);
+    }
+
+    #[test]
+    fn the_pipe_has_a_limit_of_its_own() {
+        let most = Most {
+            chain: 8,
+            pipe: 100,
+        };
+        let mut direction = holding(0);
+        assert_eq!(direction.offer(most), Some(Offer::Chain(8)));
+        direction.mode = Mode::Splicing(0);
+        assert_eq!(direction.offer(most), Some(Offer::Pipe(100)));
     }
 }

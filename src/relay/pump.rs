@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Step,
-    direction::{Direction, Offer, Settle},
+    direction::{Direction, Most, Offer, Settle},
 };
 use crate::transport::{self, Finder, Spliced};
 
@@ -51,8 +51,7 @@ pub(super) struct Pump<'a, R, W> {
     pub(super) direction: &'a mut Direction,
     pub(super) from: End<'a, R>,
     pub(super) to: End<'a, W>,
-    /// The most bytes to hold.
-    pub(super) high: usize,
+    pub(super) most: Most,
 }
 
 impl<R, W> Pump<'_, R, W>
@@ -107,7 +106,7 @@ where
     }
 
     fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        match self.direction.offer(self.high) {
+        match self.direction.offer(self.most) {
             None => Ok(Moved::Nothing),
             Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
             Some(Offer::Pipe(limit)) => self.fill_pipe(cx, limit),

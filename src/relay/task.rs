@@ -10,7 +10,7 @@ use std::{
 use super::{
     OnError, Peer, Progress, RelayCounters, RelayEnd, RelayError, RelayStream, RelaySummary, Step,
     clock::Clock,
-    direction::Direction,
+    direction::{Direction, Most},
     pump::{End, Pump, Turn},
 };
 use crate::transport::Finder;
@@ -27,8 +27,7 @@ pub(super) enum AfterError {
 /// What does not change while a relay runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
-    /// The most bytes to hold each way, at least one.
-    pub(super) high: usize,
+    pub(super) most: Most,
     /// The first end of stream ends both directions.
     pub(super) close_at_first: bool,
     pub(super) after_error: AfterError,
@@ -112,7 +111,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 stream: &mut self.b,
                 finder: self.find_b,
             },
-            high: self.settings.high,
+            most: self.settings.most,
         };
         match pump.turn(cx) {
             Ok(turn) => return turn,
@@ -133,7 +132,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 stream: &mut self.a,
                 finder: self.find_a,
             },
-            high: self.settings.high,
+            most: self.settings.most,
         };
         match pump.turn(cx) {
             Ok(turn) => return turn,
