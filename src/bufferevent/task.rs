@@ -372,6 +372,8 @@ impl<W: Wire> Task<W> {
         if self.wire.as_ref().is_some_and(Wire::needs_flush) {
             inner.written.fetch_or(Written::UNFLUSHED, Ordering::AcqRel);
         }
+        // Before anyone can see that they have left.
+        Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
         let mut guard = inner.output.lock_as_owner();
         // Whoever put another buffer there meanwhile has removed some or all of them.
         let gone = guard.removed().wrapping_sub(removed);
@@ -385,7 +387,6 @@ impl<W: Wire> Task<W> {
             }
         }
         drop(guard);
-        Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
         tracing::trace!(n, len, "written");
         if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED == 0 {
             inner.wake_flushed(|mark| mark.is_reached(appended, len));
