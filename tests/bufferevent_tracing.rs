@@ -95,6 +95,9 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
+/// Whether a place in the code is listened to is remembered for the whole process, so the tests take turns.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Goes through a short life; returns how often its error was printed.
 async fn live() -> usize {
     let printed = Printed::default();
@@ -114,6 +117,7 @@ async fn live() -> usize {
 
 #[tokio::test]
 async fn nothing_is_formatted_while_nobody_listens() {
+    let _turn = TURN.lock().await;
     assert_eq!(live().await, 0);
     let listener = Listener::new(Level::ERROR);
     let _listening = tracing::subscriber::set_default(listener.clone());
@@ -123,6 +127,7 @@ async fn nothing_is_formatted_while_nobody_listens() {
 
 #[tokio::test]
 async fn a_connection_is_a_span_with_changes_of_state_and_bytes_moved_but_no_contents() {
+    let _turn = TURN.lock().await;
     let listener = Listener::new(Level::TRACE);
     let _listening = tracing::subscriber::set_default(listener.clone());
     assert!(live().await > 0);
