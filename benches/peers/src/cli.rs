@@ -46,6 +46,8 @@ pub enum Command {
     Server,
     /// Nanoseconds of buffer operations.
     Buffer,
+    /// Nanoseconds of operations on a shared buffer, beside what one would build by hand.
+    Shared,
     /// Memory of idle pairs of connections.
     Idle,
     /// What a growing number of connections costs.

@@ -45,6 +45,9 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Buffer) {
         keep(cli, vec![buffer::run(plan)?])?;
     }
+    if is(Command::Shared) {
+        keep(cli, vec![buffer::run_shared(plan)?])?;
+    }
     if is(Command::Proxy) {
         keep(cli, wait(proxy::on_one_cpu(plan, &mut failures))?)?;
     }

@@ -79,7 +79,7 @@ fn inline(n: u64) -> Duration {
 }
 
 /// `n` changes, with a run of the queue after each `EACH` of them.
-fn deferred<const EACH: usize>(n: u64) -> Duration {
+pub(super) fn deferred<const EACH: usize>(n: u64) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");

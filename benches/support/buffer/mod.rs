@@ -3,6 +3,7 @@
 mod callbacks;
 mod clock;
 mod rivals;
+pub mod sharing;
 mod workloads;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Result;
 use bytes::{Buf, BytesMut};
 use clap::ValueEnum;
-use futures_util::{SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},

@@ -1,4 +1,4 @@
-//! Buffer operations.
+//! Buffer operations, and what sharing a buffer costs.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Plan, Samples, in_turn, tell};
 use crate::{
-    buffer::{BUFFERS, LIBEVENT, OURS, Run, Workload, heap_of_100_bytes, workloads},
+    buffer::{BUFFERS, LIBEVENT, OURS, Run, Workload, heap_of_100_bytes, sharing, workloads},
     report::{Column, Id, Row, Table},
     sys,
 };
@@ -17,31 +17,55 @@ pub const HEAP: &str = "heap bytes held for 100 B";
 
 /// One table: nanoseconds for each operation, by workload and buffer.
 pub fn run(plan: &Plan) -> Result<Table> {
-    plan.on_one_cpu()?;
     if !cfg!(libevent) {
         eprintln!(
             "{LIBEVENT} was not found and is left out; to include it: apt-get install libevent-dev pkg-config"
         );
     }
-    let workloads = workloads();
+    let note = "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
+                operations.";
+    let samples = samples(plan, "buffer", &workloads(), &BUFFERS)?;
+    let mut table = samples.into_table(
+        Id::Buffer,
+        "Buffer operations",
+        "Workload",
+        noted(plan, note),
+    );
+    table.rows.push(mean(&table));
+    table.rows.push(heap());
+    Ok(table)
+}
+
+/// One table: nanoseconds for each operation on a shared buffer, and on what one would build by hand.
+pub fn run_shared(plan: &Plan) -> Result<Table> {
+    let samples = samples(plan, "shared", &sharing::workloads(), &sharing::COLUMNS)?;
+    let note = "Nanoseconds for each operation on a shared buffer, and on what one would build by hand instead. Tasks run \
+                on one current-thread runtime.";
+    Ok(samples.into_table(
+        Id::Sharing,
+        "What sharing costs",
+        "Workload",
+        noted(plan, note),
+    ))
+}
+
+fn noted(plan: &Plan, what: &str) -> String {
+    format!("{what} On one CPU; medians of {} rounds.", rounds(plan))
+}
+
+fn samples(plan: &Plan, what: &str, workloads: &[Workload], columns: &[&str]) -> Result<Samples> {
+    plan.on_one_cpu()?;
     let rows = workloads
         .iter()
         .map(|workload| (workload.name.to_owned(), false))
         .collect();
-    let mut samples = Samples::new(rows, BUFFERS.map(|name| Column::new(name, 1)).to_vec());
+    let columns = columns.iter().map(|&name| Column::new(name, 1)).collect();
+    let mut samples = Samples::new(rows, columns);
     for (row, workload) in workloads.iter().enumerate() {
-        tell("buffer", 0, 1, workload.name);
+        tell(what, 0, 1, workload.name);
         measure(plan, workload, |buffer, ns| samples.add(row, buffer, ns));
     }
-    let note = format!(
-        "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
-         operations. On one CPU; medians of {} rounds.",
-        rounds(plan)
-    );
-    let mut table = samples.into_table(Id::Buffer, "Buffer operations", "Workload", note);
-    table.rows.push(mean(&table));
-    table.rows.push(heap());
-    Ok(table)
+    Ok(samples)
 }
 
 fn rounds(plan: &Plan) -> usize {

@@ -117,11 +117,8 @@ async fn memory(
 ) -> Result<Table> {
     let steps = plan.amount(&PAIRS[..], &PAIRS[..2]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;
-    let steps: Vec<_> = steps
-        .iter()
-        .copied()
-        .filter(|&pairs| pairs <= possible)
-        .collect();
+    let mut steps: Vec<_> = steps.iter().map(|&pairs| pairs.min(possible)).collect();
+    steps.dedup();
     let columns = steps
         .iter()
         .map(|n| Column::new(n.to_string(), 2))

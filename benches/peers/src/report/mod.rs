@@ -46,6 +46,7 @@ pub enum Id {
     Server,
     ServerAllCpus,
     Buffer,
+    Sharing,
     ScaleBulk,
     ScaleMessages,
     ScaleMemory,

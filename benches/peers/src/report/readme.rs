@@ -10,11 +10,12 @@ const BEGIN: &str = "<!-- figures:begin -->";
 const END: &str = "<!-- figures:end -->";
 
 /// Tables and plots that a reader of the README sees; the others are one click away.
-const SHOWN: [(Id, &[&str]); 4] = [
+const SHOWN: [(Id, &[&str]); 5] = [
     (Id::Proxy, &["cpu-per-gib.svg", "cpu-per-message.svg"]),
     (Id::Idle, &["memory-per-pair.svg"]),
     (Id::Server, &["cpu-per-request.svg"]),
     (Id::Buffer, &["buffer.svg"]),
+    (Id::Sharing, &[]),
 ];
 
 const SCALE: [(Id, &str); 3] = [
@@ -55,7 +56,9 @@ fn block(report: &Report) -> String {
         plots
             .iter()
             .for_each(|plot| out.push_str(&image(&table.title, plot)));
-        out.push('\n');
+        if !plots.is_empty() {
+            out.push('\n');
+        }
         text::write_table(&mut out, table);
     }
     if SCALE.iter().any(|(id, _)| report.table(*id).is_some()) {

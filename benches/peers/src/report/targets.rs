@@ -2,7 +2,11 @@
 
 use super::{Id, Report};
 use crate::{
-    buffer::{BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT as LIBEVENT_BUFFER, OURS, Workload, workloads},
+    buffer::{
+        BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT as LIBEVENT_BUFFER, OURS, Workload,
+        sharing::{self, BY_HAND as OTHERWISE, SHARED},
+        workloads,
+    },
     candidates::names::{
         BATCH, BATCH_CURRENT_THREAD, CALLBACK, PLAIN, RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE,
         STREAM,
@@ -128,6 +132,8 @@ pub(super) fn all(report: &Report) -> impl Iterator<Item = Target> {
         .chain(memory(report))
         .chain(buffer_mean(report))
         .chain(worst_workloads(report))
+        .chain(sharing_ratios(report))
+        .chain(merged(report))
 }
 
 fn ratios(report: &Report) -> impl Iterator<Item = Target> {
@@ -175,6 +181,36 @@ fn worst_workloads(report: &Report) -> impl Iterator<Item = Target> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// By workload, the most that a shared buffer may take of what is built by hand.
+const SHARING: [(&str, f64); 5] = [
+    (sharing::GUARD, 1.2),
+    (sharing::MARKS, 1.1),
+    (sharing::ONE_BY_ONE, 1.2),
+    (sharing::PIPE_OF_BYTES, 0.5),
+    (sharing::PIPE_WRITTEN, 1.0),
+];
+
+fn sharing_ratios(report: &Report) -> impl Iterator<Item = Target> {
+    SHARING.into_iter().filter_map(move |(workload, limit)| {
+        let table = report.table(Id::Sharing)?;
+        Some(Target {
+            what: format!("ns: {workload}"),
+            limit,
+            ratio: table.get(workload, SHARED)? / table.get(workload, OTHERWISE)?,
+        })
+    })
+}
+
+fn merged(report: &Report) -> Option<Target> {
+    const NANOS: f64 = 20.0;
+    let nanos = report.table(Id::Sharing)?.get(sharing::MERGED, SHARED)?;
+    Some(Target {
+        what: format!("{} / {NANOS} ns", sharing::MERGED),
+        limit: 1.0,
+        ratio: nanos / NANOS,
+    })
 }
 
 fn worst(
