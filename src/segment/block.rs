@@ -7,29 +7,52 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering, fence},
 };
 
+use super::pool;
 use crate::error::{BufferError, Result};
 
-/// Allocates `len` bytes, which are uninitialised; `len` is not zero.
+/// How blocks are aligned: as the pool's links in them.
+pub(super) const ALIGN: usize = align_of::<usize>();
+
+/// Returns `len` bytes, which are uninitialised: a block that this thread kept, or a new one. `len` is not zero.
+#[inline]
 pub(super) fn allocate(len: u32) -> Result<NonNull<u8>> {
     debug_assert!(len > 0);
+    if let Some(block) = pool::take(len) {
+        return Ok(block);
+    }
     let layout = layout(len);
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
     NonNull::new(block).ok_or(BufferError::TooLarge)
 }
 
-/// Gives back what [`allocate`] gave.
+/// Gives back what [`allocate`] gave: to the pool of this thread, or to the allocator.
 ///
 /// # Safety
 ///
 /// `block` came from `allocate(len)` and is not used any more.
+#[inline]
 pub(super) unsafe fn free(block: NonNull<u8>, len: u32) {
+    // SAFETY: passed on to the caller; what the pool has not kept is released.
+    unsafe {
+        if !pool::keep(block, len) {
+            release(block, len);
+        }
+    }
+}
+
+/// Gives a block back to the allocator.
+///
+/// # Safety
+///
+/// As [`free`].
+pub(super) unsafe fn release(block: NonNull<u8>, len: u32) {
     // SAFETY: the caller guarantees that the block was allocated with this very layout.
     unsafe { dealloc(block.as_ptr(), layout(len)) }
 }
 
 fn layout(len: u32) -> Layout {
-    Layout::array::<u8>(len as usize).expect("a block is at most 1 GiB")
+    Layout::from_size_align(len as usize, ALIGN).expect("a block is at most 1 GiB")
 }
 
 /// The count of the ranges on one block. Made when a block is shared for the first time.

@@ -5,6 +5,7 @@
 mod block;
 mod file;
 mod owned;
+mod pool;
 mod recv;
 pub(crate) mod size;
 

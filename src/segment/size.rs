@@ -7,7 +7,7 @@ use crate::error::{BufferError, Result};
 pub(crate) const BLOCK: usize = 16 * 1024;
 
 /// The smallest block, in bytes.
-const MIN_BLOCK: usize = 64;
+pub(super) const MIN_BLOCK: usize = 64;
 
 /// Pieces shorter than this many bytes are copied on a move, not shared.
 ///
