@@ -2,7 +2,7 @@
 
 use std::{io::IoSlice, mem};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{End, EvBuffer, owner::Flags};
 use crate::{
@@ -74,7 +74,22 @@ impl EvBuffer {
     }
 
     /// Removes the first `n` bytes, which are there and may be removed, and returns the first `kept` of them.
+    #[inline]
     pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
+        match self.body.front_mut() {
+            // The next piece of what is shared already, as line after line of a segment is.
+            Some(Segment::Shared(first)) if n < first.len() => {
+                let taken = first.slice(..kept);
+                first.advance(n);
+                self.note_removed(n);
+                Ok(taken)
+            }
+            _ => self.take_front_slow(kept, n),
+        }
+    }
+
+    #[inline(never)]
+    fn take_front_slow(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         if n == 0 {
             return Ok(Bytes::new());
         }
@@ -201,20 +216,29 @@ impl EvBuffer {
     /// # Ok::<(), tokio_evbuffer::BufferError>(())
     /// ```
     #[doc(alias = "evbuffer_pullup")]
+    #[inline]
     pub fn pullup(&mut self, n: usize) -> Option<&[u8]> {
+        if n > self.first_in_memory().len() {
+            self.pull_up(n)?;
+        }
+        Some(&self.first_in_memory()[..n])
+    }
+
+    /// Makes the first `n` bytes contiguous and in memory, if there are so many.
+    #[cold]
+    fn pull_up(&mut self, n: usize) -> Option<()> {
         if n > self.len() {
             return None;
         }
         self.load_first(n).ok()?;
         if n > self.first_len() {
-            self.pull_up(n).ok()?;
+            self.gather_first(n).ok()?;
             self.debug_check();
         }
-        Some(&self.first_in_memory()[..n])
+        Some(())
     }
 
-    #[cold]
-    fn pull_up(&mut self, n: usize) -> Result<()> {
+    fn gather_first(&mut self, n: usize) -> Result<()> {
         if n > size::sizes().max_block {
             let gathered = self.gather(n)?;
             self.skip(n);

@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 
 use super::{End, EvBuffer};
 use crate::error::Result;
@@ -86,76 +86,21 @@ impl EvBuffer {
     /// A search that starts on the LF of a CR LF does not look back at the CR. `None` if `from` is behind the end.
     #[doc(alias = "evbuffer_search_eol")]
     #[must_use]
+    #[inline]
     pub fn search_eol(&self, from: usize, style: EolStyle) -> Option<Eol> {
-        match style {
-            EolStyle::Any => self.search_any_eol(from),
-            EolStyle::Crlf => self.search_lf(from, |after_cr| Some(1 + usize::from(after_cr))),
-            EolStyle::CrlfStrict => self.search_lf(from, |after_cr| after_cr.then_some(2)),
-            EolStyle::Lf => self.search_lf(from, |_| Some(1)),
-            EolStyle::Nul => {
-                let mut at = from;
-                for chunk in self.chunks_from(from) {
-                    if let Some(i) = memchr(0, chunk) {
-                        return Some(Eol { at: at + i, len: 1 });
-                    }
-                    at += chunk.len();
-                }
-                None
+        let mut scan = Scan::new(from, style);
+        // The next line mostly lies in the first segment: no list of them is made for it.
+        let first = self.first_in_memory();
+        if let Some(chunk) = first.get(from..) {
+            if let Some(eol) = scan.look_through(chunk) {
+                return Some(eol);
             }
         }
-    }
-
-    /// Looks at each LF; `len` says how long the end of line is that it makes, if it makes one, from whether a CR comes
-    /// before it.
-    fn search_lf(&self, from: usize, len: impl Fn(bool) -> Option<usize>) -> Option<Eol> {
-        let mut start = from;
-        let mut last = 0;
-        for chunk in self.chunks_from(from) {
-            let mut at = 0;
-            while let Some(i) = memchr(b'\n', &chunk[at..]) {
-                let lf = at + i;
-                let before = if lf > 0 { chunk[lf - 1] } else { last };
-                if let Some(len) = len(before == b'\r') {
-                    return Some(Eol {
-                        at: start + lf + 1 - len,
-                        len,
-                    });
-                }
-                at = lf + 1;
-            }
-            start += chunk.len();
-            last = chunk[chunk.len() - 1];
+        if first.len() < self.len() {
+            let behind = self.chunks_from(from.max(first.len()));
+            return scan.look_through_all(behind);
         }
-        None
-    }
-
-    fn search_any_eol(&self, from: usize) -> Option<Eol> {
-        let mut start = from;
-        let mut found: Option<Eol> = None;
-        for chunk in self.chunks_from(from) {
-            let mut rest = chunk;
-            if found.is_none() {
-                if let Some(i) = memchr2(b'\r', b'\n', chunk) {
-                    found = Some(Eol {
-                        at: start + i,
-                        len: 0,
-                    });
-                    rest = &chunk[i..];
-                }
-            }
-            if let Some(eol) = &mut found {
-                let run = rest
-                    .iter()
-                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-                    .count();
-                eol.len += run;
-                if run < rest.len() {
-                    break;
-                }
-            }
-            start += chunk.len();
-        }
-        found
+        scan.run
     }
 
     /// Takes the first line, without what ends it; `None` if no end of line has arrived yet.
@@ -200,6 +145,103 @@ impl EvBuffer {
         } else {
             0
         }
+    }
+}
+
+/// One search for an end of line over many chunks.
+struct Scan {
+    style: EolStyle,
+    /// Position of the next chunk.
+    at: usize,
+    /// The byte before it.
+    last: u8,
+    /// A run of [`EolStyle::Any`] that has reached the end of the last chunk and may go on.
+    run: Option<Eol>,
+}
+
+impl Scan {
+    #[inline]
+    fn new(from: usize, style: EolStyle) -> Self {
+        Self {
+            style,
+            at: from,
+            last: 0,
+            run: None,
+        }
+    }
+
+    fn look_through_all<'a>(mut self, chunks: impl Iterator<Item = &'a [u8]>) -> Option<Eol> {
+        for chunk in chunks {
+            if let Some(eol) = self.look_through(chunk) {
+                return Some(eol);
+            }
+        }
+        self.run
+    }
+
+    /// Returns the first end of line that ends in `chunk`, as far as that can be told from there.
+    #[inline]
+    fn look_through(&mut self, chunk: &[u8]) -> Option<Eol> {
+        let found = match self.style {
+            EolStyle::Lf => memchr(b'\n', chunk).map(|lf| self.eol(lf, 1)),
+            EolStyle::Crlf => memchr(b'\n', chunk).map(|lf| match self.before(chunk, lf) {
+                b'\r' => self.crlf(lf),
+                _ => self.eol(lf, 1),
+            }),
+            EolStyle::CrlfStrict => memchr_iter(b'\n', chunk)
+                .find(|&lf| self.before(chunk, lf) == b'\r')
+                .map(|lf| self.crlf(lf)),
+            EolStyle::Nul => memchr(0, chunk).map(|nul| self.eol(nul, 1)),
+            EolStyle::Any => self.run_in(chunk),
+        };
+        self.at += chunk.len();
+        self.last = chunk.last().copied().unwrap_or(self.last);
+        found
+    }
+
+    #[inline]
+    fn eol(&self, at: usize, len: usize) -> Eol {
+        Eol {
+            at: self.at + at,
+            len,
+        }
+    }
+
+    /// The end of line of which the second byte is at `lf`.
+    #[inline]
+    fn crlf(&self, lf: usize) -> Eol {
+        Eol {
+            at: self.at + lf - 1,
+            len: 2,
+        }
+    }
+
+    #[inline]
+    fn before(&self, chunk: &[u8], at: usize) -> u8 {
+        match at {
+            0 => self.last,
+            at => chunk[at - 1],
+        }
+    }
+
+    /// Follows a run of CR and LF until something else ends it.
+    fn run_in(&mut self, chunk: &[u8]) -> Option<Eol> {
+        let (start, mut eol) = match self.run {
+            Some(eol) => (0, eol),
+            None => {
+                let start = memchr2(b'\r', b'\n', chunk)?;
+                (start, self.eol(start, 0))
+            }
+        };
+        let rest = &chunk[start..];
+        let goes_on = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let len = rest.iter().take_while(goes_on).count();
+        eol.len += len;
+        if len < rest.len() {
+            return Some(eol);
+        }
+        self.run = Some(eol);
+        None
     }
 }
 
