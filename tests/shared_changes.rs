@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use tokio_evbuffer::{
-    BufferError, Change, Crossing, DeferredQueue, End, EvBuffer, SharedEvBuffer, Watermarks,
+    BufferError, CallbackHandle, Change, Crossing, DeferredQueue, End, EvBuffer, SharedEvBuffer,
+    Watermarks,
 };
 
 type Log<T> = Arc<Mutex<Vec<T>>>;
@@ -283,6 +284,102 @@ fn defect_d2_an_edit_within_a_callback_is_told_after_it_and_sums_match() {
             (1, change(3, 1, 0, 4)),
         ]
     );
+}
+
+/// The only inline callback of a buffer is called in a shorter way than several; what it does may end that.
+#[test]
+fn the_only_callback_may_add_a_second_one_which_is_told_from_then_on() {
+    let buffer = SharedEvBuffer::new();
+    let told = log();
+    let (first, second) = (Arc::clone(&told), Arc::clone(&told));
+    let mut second = Some(second);
+    buffer
+        .on_change_inline(move |buffer, change| {
+            first.lock().unwrap().push((1, change));
+            if let Some(told) = second.take() {
+                buffer
+                    .on_change_inline(move |_, change| told.lock().unwrap().push((2, change)))
+                    .detach();
+                buffer.add(b"within").unwrap();
+            }
+        })
+        .detach();
+    buffer.add(b"x").unwrap();
+    assert_eq!(
+        taken(&told),
+        [
+            (1, change(0, 1, 0, 1)),
+            (2, change(1, 6, 0, 7)),
+            (1, change(1, 6, 0, 7)),
+        ]
+    );
+    buffer.drain(7).unwrap();
+    assert_eq!(
+        taken(&told),
+        [(1, change(7, 0, 7, 0)), (2, change(7, 0, 7, 0))]
+    );
+}
+
+#[test]
+fn the_only_callback_may_put_another_in_its_place() {
+    let buffer = SharedEvBuffer::new();
+    let (handle, told) = (Arc::new(Mutex::new(None)), log());
+    let (mine, log) = (Arc::clone(&handle), Arc::clone(&told));
+    *handle.lock().unwrap() = Some(buffer.on_change_inline(move |buffer, _| {
+        let told = Arc::clone(&log);
+        let other = buffer.on_change_inline(move |_, change| told.lock().unwrap().push(change));
+        let own = mine.lock().unwrap().replace(other);
+        drop(own);
+        buffer.add(b"y").unwrap();
+    }));
+    buffer.add(b"x").unwrap();
+    assert_eq!(taken(&told), [change(1, 1, 0, 2)]);
+    buffer.add(b"z").unwrap();
+    assert_eq!(taken(&told), [change(2, 1, 0, 3)]);
+}
+
+#[test]
+fn the_only_callback_may_edit_and_is_told_of_it_after_it_has_returned() {
+    let buffer = SharedEvBuffer::new();
+    let told = log();
+    let (log, marks) = (Arc::clone(&told), crossings(&buffer));
+    buffer.set_watermarks(Watermarks::new(1, 4).unwrap());
+    let running = AtomicBool::new(false);
+    buffer
+        .on_change_inline(move |buffer, change| {
+            assert!(!running.swap(true, Ordering::Relaxed), "nested");
+            if change.after == 1 {
+                buffer.add(b"more").unwrap();
+            }
+            log.lock().unwrap().push(change);
+            running.store(false, Ordering::Relaxed);
+        })
+        .detach();
+    buffer.add(b"x").unwrap();
+    assert_eq!(taken(&told), [change(0, 1, 0, 1), change(1, 4, 0, 5)]);
+    assert_eq!(taken(&marks), [Crossing::High { len: 5 }]);
+}
+
+#[test]
+fn the_only_callback_may_silence_itself_and_panic() {
+    let buffer = SharedEvBuffer::new();
+    let handle = Arc::new(Mutex::new(None::<CallbackHandle>));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (mine, count) = (Arc::clone(&handle), Arc::clone(&calls));
+    *handle.lock().unwrap() = Some(buffer.on_change_inline(move |buffer, change| {
+        count.fetch_add(1, Ordering::Relaxed);
+        if change.after == 1 {
+            mine.lock().unwrap().as_ref().unwrap().set_enabled(false);
+            buffer.add(b"unheard").unwrap();
+            panic!("on purpose");
+        }
+    }));
+    buffer.add(b"x").unwrap();
+    buffer.add(b"unheard").unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    handle.lock().unwrap().as_ref().unwrap().set_enabled(true);
+    buffer.add(b"heard").unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
 
 /// In libevent a moved segment is told to the destination while the source still counts it.

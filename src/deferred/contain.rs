@@ -7,6 +7,7 @@ use std::{
 };
 
 /// Calls `f` and returns whether it came back. A panic is reported and goes no further.
+#[inline]
 pub(crate) fn contain(what: &'static str, f: impl FnOnce()) -> bool {
     match panic::catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => true,

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Inner, SharedEvBuffer,
-    callbacks::{Call, Callback, Cursor, Delivery},
+    callbacks::{Callback, Callbacks, ChangeCall, Delivery},
     state::State,
 };
 use crate::deferred::{Deferred, DeferredQueue, Runner, Source, contain};
@@ -38,7 +38,7 @@ impl CallbackHandle {
         if let Some(inner) = self.buffer.upgrade() {
             let mut state = inner.state.lock();
             let now = state.totals();
-            state.rare_mut().callbacks.set_enabled(self.id, on, now);
+            state.callbacks_mut().set_enabled(self.id, on, now);
         }
     }
 }
@@ -47,7 +47,7 @@ impl Drop for CallbackHandle {
     #[doc(alias = "evbuffer_remove_cb")]
     fn drop(&mut self) {
         if let Some(inner) = self.buffer.upgrade() {
-            let removed = inner.state.lock().rare_mut().callbacks.remove(self.id);
+            let removed = inner.state.lock().callbacks_mut().remove(self.id);
             discard(removed);
         }
     }
@@ -62,9 +62,10 @@ impl fmt::Debug for CallbackHandle {
 }
 
 /// Drops a callback that was removed, with whatever it owns. No lock may be held.
+#[inline]
 fn discard(removed: Option<Callback>) {
-    if removed.is_some() {
-        contain("the drop of a callback", || drop(removed));
+    if let Some(callback) = removed {
+        contain("the drop of a callback", || drop(callback));
     }
 }
 
@@ -73,13 +74,14 @@ impl SharedEvBuffer {
         let mut state = self.inner.state.lock();
         let now = state.totals();
         let rare = state.rare_mut();
-        if !rare.callbacks.has_watermark() {
+        let callbacks = rare.callbacks.get_or_insert_default();
+        if !callbacks.has_watermark() {
             // What was crossed before anybody listened is not told.
             rare.gauge.forget_news();
         }
         CallbackHandle {
             buffer: Arc::downgrade(&self.inner),
-            id: rare.callbacks.add(callback, now),
+            id: callbacks.add(callback, now),
         }
     }
 
@@ -102,43 +104,59 @@ impl SharedEvBuffer {
     }
 
     /// Calls the inline callbacks that have something to be told, also what comes meanwhile.
-    pub(super) fn deliver(&self, delivery: Delivery) {
-        let Delivery {
-            mut call,
-            mut cursor,
-        } = delivery;
-        loop {
-            let came_back = contain("an inline callback", || call.make(self));
-            if let (false, Some(queue)) = (came_back, self.queue()) {
-                queue.count_panic();
+    pub(super) fn deliver(&self, first: Delivery) {
+        let mut next = Some(first);
+        while let Some(mut call) = next {
+            if !contain("an inline callback", || call.make(self)) {
+                self.count_panic();
             }
-            let (removed, next) = {
-                let mut state = self.inner.state.lock();
-                (state.put_back(call), state.next_inline(&mut cursor))
-            };
-            discard(removed);
-            match next {
-                Some(next) => call = next,
-                None => return,
-            }
+            next = self.next_delivery(call);
+        }
+    }
+
+    /// Goes on after a call that was made.
+    #[cold]
+    pub(super) fn go_on(&self, made: Delivery) {
+        if let Some(next) = self.next_delivery(made) {
+            self.deliver(next);
+        }
+    }
+
+    fn next_delivery(&self, made: Delivery) -> Option<Delivery> {
+        let (removed, next) = self.inner.state.lock().next_delivery(made);
+        discard(removed);
+        next
+    }
+
+    #[cold]
+    pub(super) fn count_panic(&self) {
+        if let Some(queue) = self.queue() {
+            queue.count_panic();
         }
     }
 }
 
 impl State {
-    fn put_back(&mut self, call: Call) -> Option<Callback> {
-        self.rare_mut().callbacks.put_back(call.id, call.callback)
+    #[inline]
+    fn callbacks_mut(&mut self) -> &mut Callbacks {
+        self.rare_mut().callbacks.get_or_insert_default()
     }
 
-    fn next_inline(&mut self, cursor: &mut Cursor) -> Option<Call> {
+    fn next_delivery(&mut self, made: Delivery) -> (Option<Callback>, Option<Delivery>) {
         let now = self.totals();
         let rare = self.rare_mut();
-        rare.callbacks.next_inline(cursor, &mut rare.gauge, now)
+        let callbacks = rare.callbacks.get_or_insert_default();
+        callbacks.next_delivery(made, &mut rare.gauge, now)
     }
 
-    fn next_deferred(&mut self, last: u64) -> Option<Call> {
+    fn first_deferred(&mut self) -> Option<ChangeCall> {
         let now = self.totals();
-        self.rare_mut().callbacks.next_deferred(last, now)
+        self.callbacks_mut().first_deferred(now)
+    }
+
+    fn next_deferred(&mut self, made: ChangeCall) -> (Option<Callback>, Option<ChangeCall>) {
+        let now = self.totals();
+        self.callbacks_mut().next_deferred(made, now)
     }
 }
 
@@ -153,14 +171,11 @@ impl Deferred for Inner {
 
     fn run(self: Arc<Self>, runner: &mut Runner) {
         let buffer = SharedEvBuffer { inner: self };
-        let mut next = buffer.inner.state.lock().next_deferred(0);
+        let mut next = buffer.inner.state.lock().first_deferred();
         while let Some(mut call) = next {
             runner.call(|| call.make(&buffer));
-            let last = call.id;
-            let mut state = buffer.inner.state.lock();
-            let removed = state.put_back(call);
-            next = state.next_deferred(last);
-            drop(state);
+            let removed;
+            (removed, next) = buffer.inner.state.lock().next_deferred(call);
             discard(removed);
         }
     }

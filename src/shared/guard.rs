@@ -73,6 +73,10 @@ impl<'a> BufferGuard<'a> {
     #[cold]
     #[inline(never)]
     fn tell(&self, mut state: LockGuard<'_, State>) {
+        if let Some(calls) = state.tell_callbacks_only(self.before, &self.buffer.inner) {
+            drop(state);
+            return calls.carry_out(self.buffer);
+        }
         let mut aftermath = Aftermath::default();
         state.settle(self.before, &self.buffer.inner, &mut aftermath);
         drop(state);

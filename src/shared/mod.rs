@@ -7,6 +7,7 @@ mod guard;
 #[cfg(all(test, loom))]
 mod loom;
 mod reader;
+mod short;
 mod state;
 mod totals;
 mod wait;

@@ -61,7 +61,8 @@ pub(super) struct OwnerMarks {
 pub(super) struct Rare {
     pub(super) gauge: Gauge,
     pub(super) waiters: Waiters,
-    pub(super) callbacks: Callbacks,
+    /// Apart, since most of those who wait have none.
+    pub(super) callbacks: Option<Box<Callbacks>>,
     pub(super) queue: Option<DeferredQueue>,
     /// The reader that shows the front, by the number of the showing.
     pub(super) shown_by: u64,
@@ -76,12 +77,19 @@ pub(super) struct Reading {
     prepended: u64,
 }
 
+impl Reading {
+    #[inline]
+    pub(super) fn has_changed(&self, now: Totals) -> bool {
+        self.totals != now
+    }
+}
+
 /// What a change leaves to be done once the lock is open.
 #[derive(Default)]
 pub(super) struct Aftermath {
     wakers: Wakers,
     executor: Option<Waker>,
-    delivery: Option<Box<Delivery>>,
+    delivery: Option<Delivery>,
     parked: Vec<Bytes>,
 }
 
@@ -102,6 +110,7 @@ impl State {
         self.apply_owner_marks();
     }
 
+    #[inline]
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -118,6 +127,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn totals(&self) -> Totals {
         self.read().totals
     }
@@ -210,11 +220,17 @@ impl State {
 
     #[inline]
     fn is_quiet_at(&self, len: usize) -> bool {
-        self.buffer.is_unremarkable(self.token)
+        self.has_same_buffer()
             && match &self.rare {
                 None => true,
-                Some(rare) => rare.is_quiet(len),
+                Some(rare) => rare.concerns_no_other(len) && !rare.hears_changes(),
             }
+    }
+
+    /// Whether the buffer is the one marked, and nothing but its contents may have changed.
+    #[inline]
+    pub(super) fn has_same_buffer(&self) -> bool {
+        self.buffer.is_unremarkable(self.token)
     }
 
     /// Takes in what was changed since `before`.
@@ -225,16 +241,14 @@ impl State {
         inner: &Arc<Inner>,
         aftermath: &mut Aftermath,
     ) {
-        if !self.buffer.is_unremarkable(self.token) {
+        if !self.has_same_buffer() {
             aftermath.parked = self.look_closely(before);
         }
         let now = self.totals();
         let Some(rare) = &mut self.rare else { return };
         rare.gauge.update(now.len);
         let change = now.since(before.totals);
-        if rare.callbacks.has_any() || rare.gauge.has_news() {
-            rare.tell_callbacks(change.is_some(), now, inner, aftermath);
-        }
+        rare.tell_callbacks(change.is_some(), now, inner, aftermath);
         if rare.waiters.is_waiting() {
             self.wake_due(change.is_some(), &mut aftermath.wakers);
         }
@@ -329,24 +343,29 @@ impl Rare {
         inner: &Arc<Inner>,
         aftermath: &mut Aftermath,
     ) {
-        let crossed = self.gauge.has_news();
-        if crossed && !self.callbacks.has_watermark() {
+        let Some(callbacks) = &mut self.callbacks else {
+            return self.gauge.forget_news();
+        };
+        if !callbacks.has_watermark() {
             self.gauge.forget_news();
         }
-        if self.callbacks.wants_delivery(changed, crossed) {
-            aftermath.delivery = self.callbacks.begin_delivery(&mut self.gauge, now);
-        }
-        if changed && self.callbacks.has_deferred() {
-            aftermath.executor = self.queue.as_ref().and_then(|queue| queue.enqueue(inner));
+        aftermath.executor = callbacks.schedule(changed, self.queue.as_ref(), inner);
+        aftermath.delivery = callbacks.begin_delivery(changed, &mut self.gauge, now);
+    }
+
+    #[inline]
+    fn hears_changes(&self) -> bool {
+        match &self.callbacks {
+            None => false,
+            Some(callbacks) => callbacks.hear_changes(),
         }
     }
 
-    /// Whether a change to a length of `len` concerns nobody.
+    /// Whether a change to a length of `len` concerns nobody but callbacks that are told of every change.
     #[inline]
-    fn is_quiet(&self, len: usize) -> bool {
+    pub(super) fn concerns_no_other(&self, len: usize) -> bool {
         self.gauge.is_quiet(len)
             && self.waiters.are_quiet(len)
-            && !self.callbacks.has_any()
             && match &self.watch {
                 None => true,
                 Some(watch) => len > 0 && !watch.is_waiting(),
@@ -363,7 +382,7 @@ impl Aftermath {
             executor.wake();
         }
         if let Some(delivery) = self.delivery.take() {
-            buffer.deliver(*delivery);
+            buffer.deliver(delivery);
         }
         if !self.parked.is_empty() {
             release(mem::take(&mut self.parked));
