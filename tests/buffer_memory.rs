@@ -1,8 +1,10 @@
 //! How much memory a buffer takes, how often it asks for it, and what it does not copy; counted by the allocator.
 
+#[path = "support/heap.rs"]
+#[allow(dead_code)]
+mod heap;
+
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     pin::Pin,
     task::{Context, Waker},
 };
@@ -16,46 +18,18 @@ const MIB: usize = 1024 * KIB;
 /// The most that a thread keeps of freed blocks for its next buffers.
 const KEPT_MAX: usize = 64 * KIB;
 
-/// Counts for each thread, since tests run side by side.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 /// What `f` returns, and how many bytes of heap that holds.
 fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
+    let before = heap::in_use_here();
     let made = f();
-    (made, LIVE.get().wrapping_sub(before))
+    (made, (heap::in_use_here() - before) as usize)
 }
 
 /// How often `f` asks for memory.
 fn allocations<T>(f: impl FnOnce() -> T) -> usize {
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations_here();
     f();
-    ALLOCATIONS.get() - before
+    heap::allocations_here() - before
 }
 
 fn pattern(n: usize) -> Vec<u8> {

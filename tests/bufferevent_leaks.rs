@@ -2,11 +2,11 @@
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
-    time::Duration,
-};
+#[path = "support/heap.rs"]
+#[allow(dead_code)]
+mod heap;
+
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, duplex},
@@ -14,30 +14,6 @@ use tokio::{
     runtime::Handle,
 };
 use tokio_evbuffer::{BufferEvent, DeferredQueue, Event, Watermarks};
-
-/// Counts the bytes of memory in use.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// In memory, and over sockets, which cost more.
 const IN_MEMORY: usize = 9_000;
@@ -164,7 +140,7 @@ async fn ten_thousand_connections_that_go_in_the_middle_leave_nothing_behind() {
             descriptors() - descriptors_before
         );
         // What is allocated once, in the first round, is no leak.
-        let now = LIVE.load(Relaxed);
+        let now = heap::in_use();
         let before = *before.get_or_insert(now);
         assert!(now - before < 64 << 10, "{} bytes are left", now - before);
     }

@@ -2,39 +2,17 @@
 
 #![cfg(feature = "net")]
 
+#[path = "support/heap.rs"]
+#[allow(dead_code)]
+mod heap;
+
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     io::{Read, Write},
     net::TcpListener,
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
 };
 
 use tokio::net::TcpStream;
 use tokio_evbuffer::{BufferEvent, Callbacks, EolStyle};
-
-/// Counts the bytes of memory in use.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const CONNECTIONS: usize = 1000;
 
@@ -87,7 +65,7 @@ fn spawn_all(n: usize) -> Vec<(BufferEvent, Peer)> {
 /// How much more is in use than `before`, per connection.
 fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
     let own = list.capacity() * size_of::<(BufferEvent, Peer)>();
-    (LIVE.load(Relaxed) - before - own as isize) / CONNECTIONS as isize
+    (heap::in_use() - before - own as isize) / CONNECTIONS as isize
 }
 
 // One test only, since the count is that of the process.
@@ -97,7 +75,7 @@ async fn an_idle_one_is_small_and_holds_no_segment() {
     let mut first = spawn_all(4);
     exchange(&mut first, false).await;
 
-    let before = LIVE.load(Relaxed);
+    let before = heap::in_use();
     let mut all = spawn_all(CONNECTIONS);
     tokio::task::yield_now().await;
     let fresh = each(before, &all);

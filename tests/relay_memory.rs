@@ -2,40 +2,15 @@
 
 #![cfg(feature = "net")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
-};
+#[path = "support/heap.rs"]
+#[allow(dead_code)]
+mod heap;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{HalfClose, Relay};
-
-/// Counts the bytes of memory in use.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Two ends of one TCP connection.
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -68,16 +43,16 @@ async fn an_idle_relay_holds_no_more_memory_than_a_new_one() {
         let relay = Relay::new(a, b).half_close(HalfClose::Propagate);
         let relaying = tokio::spawn(relay.run());
         carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
-        let before = LIVE.load(Relaxed);
+        let before = heap::in_use();
         carry(&mut left, &mut right, &data, &mut sink).await;
-        let after = LIVE.load(Relaxed);
+        let after = heap::in_use();
         // Until small reads are made, which leave room where they have read nothing.
         for _ in 0..12 {
             carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
         }
         left.shutdown().await.unwrap();
         assert_eq!(right.read(&mut sink).await.unwrap(), 0);
-        let half_closed = LIVE.load(Relaxed);
+        let half_closed = heap::in_use();
         relaying.abort();
         assert!(relaying.await.unwrap_err().is_cancelled());
         kept = kept.min(after.max(half_closed) - before);
