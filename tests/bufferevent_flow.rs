@@ -270,3 +270,20 @@ async fn many_small_additions_are_few_writes() {
     let writes = bev.metrics().writes;
     assert!(writes <= 2, "{writes} writes");
 }
+
+#[tokio::test]
+async fn an_emptied_side_holds_no_memory_whoever_is_told_of_it() {
+    let (near, far) = BufferEvent::pair();
+    for is_told in [false, true] {
+        let told = is_told.then(|| near.input().on_change_inline(|_, _| {}));
+        far.output().add(&bytes(3000)).unwrap();
+        near.input().readable(3000).await.unwrap();
+        near.input().drain(2000).unwrap();
+        near.input().drain(1000).unwrap();
+        settle().await;
+        for side in [near.input(), far.output()] {
+            assert_eq!(side.lock().capacity(), 0, "{is_told}");
+        }
+        drop(told);
+    }
+}

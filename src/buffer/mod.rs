@@ -214,7 +214,13 @@ impl EvBuffer {
     /// Returns whether changes at `end` are refused.
     #[must_use]
     pub fn is_frozen(&self, end: End) -> bool {
-        self.flags.intersects(Flags::frozen(end)) || self.owner_says(Flags::owner_frozen(end))
+        self.is_frozen_by_user(end) || self.owner_says(Flags::owner_frozen(end))
+    }
+
+    /// Whether [`freeze`](Self::freeze) was called for it, whatever the owner of a shared buffer has frozen.
+    #[inline]
+    pub(crate) fn is_frozen_by_user(&self, end: End) -> bool {
+        self.flags.intersects(Flags::frozen(end))
     }
 
     /// Sets the most bytes that the buffer may hold; `None` is no limit.

@@ -258,9 +258,10 @@ impl EvBuffer {
         };
     }
 
-    /// What was shown is shown no more; it stays in the buffer.
+    /// What was shown is shown no more; it stays in the buffer, where another may look at it.
     pub(crate) fn hide_front(&mut self) {
         self.ext_mut().shown = Shown::default();
+        self.call_attention();
     }
 }
 

@@ -128,7 +128,7 @@ impl Watch for Input {
         }
     }
 
-    fn is_waiting(&self) -> bool {
+    fn waits_at(&self, _: usize) -> bool {
         self.0.wants(Wanted::ROOM)
     }
 }
@@ -147,8 +147,9 @@ impl Watch for Output {
         bytes.or(high)
     }
 
-    fn is_waiting(&self) -> bool {
-        self.0.wants(Wanted::OUTPUT) || self.0.wants(Wanted::HIGH)
+    fn waits_at(&self, len: usize) -> bool {
+        // Of an empty output nothing can be written, and it is not too long.
+        len > 0 && (self.0.wants(Wanted::OUTPUT) || self.0.wants(Wanted::HIGH))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     signal::Wanted,
     wire::Wire,
 };
-use crate::{BufferError, End, EvBuffer, deferred::contain, sync::Ordering, transport::ReadSizer};
+use crate::{BufferError, EvBuffer, deferred::contain, sync::Ordering, transport::ReadSizer};
 
 /// Reads and writes in one poll, before other tasks have their turn.
 const ROUNDS_PER_POLL: u32 = 16;
@@ -281,11 +281,8 @@ impl<W: Wire> Task<W> {
             return;
         }
         let inner = &self.inner.0;
-        let guard = inner.input.lock_as_owner();
-        self.room = match guard.is_frozen(End::Back) {
-            true => 0,
-            false => guard.room(),
-        };
+        let guard = inner.input.lock();
+        self.room = guard.room();
         if self.room == 0 {
             inner.signal.want(Wanted::ROOM);
         }
@@ -298,8 +295,8 @@ impl<W: Wire> Task<W> {
         }
         let inner = &self.inner.0;
         let n = chain.len();
-        let mut guard = inner.input.lock_as_owner();
-        let linked = guard.add_buffer(&mut chain);
+        let mut guard = inner.input.lock();
+        let linked = guard.take_in(&mut chain);
         let (len, low) = (guard.len(), guard.marks().low());
         self.room = guard.room();
         drop(guard);
@@ -354,7 +351,7 @@ impl<W: Wire> Task<W> {
     /// before; `None` if there is nothing to send.
     fn share(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
         let inner = &self.inner.0;
-        let mut guard = inner.output.lock_as_owner();
+        let mut guard = inner.output.lock();
         if guard.share_front(flight, max) > 0 {
             return Some(guard.removed());
         }
@@ -374,7 +371,7 @@ impl<W: Wire> Task<W> {
         }
         // Before anyone can see that they have left.
         Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
-        let mut guard = inner.output.lock_as_owner();
+        let mut guard = inner.output.lock();
         // Whoever put another buffer there meanwhile has removed some or all of them.
         let gone = guard.removed().wrapping_sub(removed);
         guard.discard((n as u64).saturating_sub(gone) as usize);

@@ -11,7 +11,7 @@ use super::{
     SharedEvBuffer, Watermarks,
     state::{Aftermath, Reading, State},
 };
-use crate::{EvBuffer, Result, sync::LockGuard};
+use crate::{End, EvBuffer, Result, sync::LockGuard};
 
 /// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], had from [`lock`](SharedEvBuffer::lock).
 ///
@@ -74,6 +74,7 @@ impl<'a> BufferGuard<'a> {
     #[inline(never)]
     fn tell(&self, mut state: LockGuard<'_, State>) {
         if let Some(calls) = state.tell_callbacks_only(self.before, &self.buffer.inner) {
+            state.shrink_if_idle();
             drop(state);
             return calls.carry_out(self.buffer);
         }
@@ -114,9 +115,17 @@ impl BufferGuard<'_> {
         self.state().watermarks()
     }
 
-    /// How many bytes may come in before what fills the buffer has to wait.
+    /// Moves all of `chain` to the back, although the owner has frozen that for others.
+    pub(crate) fn take_in(&mut self, chain: &mut EvBuffer) -> Result<usize> {
+        self.state_mut().take_in(chain)
+    }
+
+    /// How many bytes the owner may add before it has to wait.
     pub(crate) fn room(&self) -> usize {
-        self.state().room()
+        match self.is_frozen_by_user(End::Back) {
+            true => 0,
+            false => self.state().room(),
+        }
     }
 
     pub(crate) fn is_high(&self) -> bool {
@@ -157,10 +166,12 @@ impl DerefMut for BufferGuard<'_> {
 impl Drop for BufferGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Some(state) = self.state.take() else {
+        let Some(mut state) = self.state.take() else {
             return;
         };
-        if !state.is_quiet() {
+        if state.is_quiet() {
+            state.shrink_if_idle();
+        } else if !state.is_as(self.before) {
             self.tell(state);
         }
     }

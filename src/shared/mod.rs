@@ -617,13 +617,6 @@ impl SharedEvBuffer {
 
 /// For the stream that a buffer belongs to.
 impl SharedEvBuffer {
-    /// Locks the buffer for its owner, whom what it froze itself does not hold up.
-    pub(crate) fn lock_as_owner(&self) -> BufferGuard<'_> {
-        let mut guard = self.lock();
-        guard.state_mut().lift_owner_marks();
-        guard
-    }
-
     /// Freezes one end for all but the owner.
     pub(crate) fn set_owner_frozen(&self, end: End, on: bool) {
         self.inner.state.lock().set_owner_frozen(end, on);

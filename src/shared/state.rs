@@ -12,7 +12,7 @@ use super::{
     watermark::Gauge,
 };
 use crate::{
-    EvBuffer,
+    EvBuffer, Result,
     buffer::End,
     deferred::{DeferredQueue, contain},
     sync::next_token,
@@ -24,8 +24,8 @@ pub(crate) trait Watch: Send + Sync {
     /// foreign code. What it returns is woken after the lock.
     fn changed(&self, edit: &Edit) -> Option<Waker>;
 
-    /// Whether it waits for anything. If not, it need not be told of a change of the contents.
-    fn is_waiting(&self) -> bool;
+    /// Whether it waits for what may be there at a length of `len`. If not, it need not be told of a change to that.
+    fn waits_at(&self, len: usize) -> bool;
 }
 
 /// What a [`Watch`] is told.
@@ -71,7 +71,7 @@ pub(super) struct Rare {
 }
 
 /// A reading of everything by which a change shows.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
     totals: Totals,
     prepended: u64,
@@ -185,11 +185,13 @@ impl State {
         self.buffer.set_closed(self.owner.closed);
     }
 
-    /// Lifts what the owner has frozen, until the guard is dropped.
-    pub(super) fn lift_owner_marks(&mut self) {
-        self.buffer.call_attention();
-        self.buffer.set_owner_frozen(End::Front, false);
+    /// Moves all of `chain` to the back, although the owner has frozen that for others.
+    pub(super) fn take_in(&mut self, chain: &mut EvBuffer) -> Result<usize> {
         self.buffer.set_owner_frozen(End::Back, false);
+        let taken = self.buffer.add_buffer(chain);
+        self.buffer
+            .set_owner_frozen(End::Back, self.owner.back_frozen);
+        taken
     }
 
     pub(super) fn set_watch(&mut self, watch: Arc<dyn Watch>) {
@@ -233,6 +235,12 @@ impl State {
         self.buffer.is_unremarkable(self.token)
     }
 
+    /// Whether nothing is different from what it was `before`.
+    #[inline]
+    pub(super) fn is_as(&self, before: Reading) -> bool {
+        self.has_same_buffer() && self.read() == before
+    }
+
     /// Takes in what was changed since `before`.
     #[inline]
     pub(super) fn settle(
@@ -258,9 +266,15 @@ impl State {
         if let Some(waker) = self.tell_watch(change) {
             aftermath.wakers.push(waker);
         }
-        let is_watched = self.rare.as_ref().is_some_and(|rare| rare.watch.is_some());
-        if is_watched && now.len == 0 {
-            // What comes next comes in segments of its own: a connection that is idle holds none.
+        self.shrink_if_idle();
+    }
+
+    /// Lets the memory of an empty buffer go that belongs to a stream: what comes next comes in segments of its own, and
+    /// a connection that is idle holds none.
+    #[inline]
+    pub(super) fn shrink_if_idle(&mut self) {
+        let is_watched = |rare: &Rare| rare.watch.is_some();
+        if self.buffer.is_empty() && self.rare.as_deref().is_some_and(is_watched) {
             self.buffer.shrink_to_fit();
         }
     }
@@ -368,7 +382,7 @@ impl Rare {
             && self.waiters.are_quiet(len)
             && match &self.watch {
                 None => true,
-                Some(watch) => len > 0 && !watch.is_waiting(),
+                Some(watch) => !watch.waits_at(len),
             }
     }
 }
