@@ -322,3 +322,81 @@ async fn callbacks_run_on_the_queue_they_are_deferred_to() {
     assert!(queue.metrics().run >= 1);
     assert_eq!(DeferredQueue::current().metrics().run, 0);
 }
+
+/// The end comes while a callback runs, and with it bytes that the next run is to tell of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_is_told_after_the_last_bytes_also_when_both_come_during_a_run() {
+    let (near, mut far) = duplex(64);
+    let log = Log::default();
+    let (on_read, on_event) = (log.clone(), log.clone());
+    let (running, mut runs) = tokio::sync::mpsc::unbounded_channel();
+    let _bev = BufferEvent::builder()
+        .on_read(move |bev| {
+            on_read.note(format!("read {}", bev.input().drain(usize::MAX).unwrap()));
+            if running.send(()).is_ok() && on_read.len() == 1 {
+                let mut event = tokio_test::task::spawn(bev.next_event());
+                while event.poll().is_pending() {
+                    std::thread::yield_now();
+                }
+            }
+        })
+        .on_event(move |_, event| on_event.note(format!("{event:?}")))
+        .spawn(near);
+    far.write_all(b"1").await.unwrap();
+    runs.recv().await;
+    far.write_all(b"22").await.unwrap();
+    far.shutdown().await.unwrap();
+    log.reaches(3).await;
+    assert_eq!(log.take(), ["read 1", "read 2", "Eof"]);
+}
+
+#[tokio::test]
+async fn a_callback_that_causes_the_next_event_does_not_keep_the_queue_for_itself() {
+    const ENDLESS: usize = 10_000;
+    let (near, _far) = duplex(64);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let bev = BufferEvent::builder()
+        .on_event(move |bev, event| {
+            if count.fetch_add(1, Relaxed) < ENDLESS {
+                bev.trigger_event(event);
+            }
+        })
+        .spawn(near);
+    bev.trigger_event(Event::Stalled);
+    tokio::task::yield_now().await;
+    DeferredQueue::current().drained().await;
+    let told = told.load(Relaxed);
+    assert!((1..ENDLESS).contains(&told), "{told}");
+}
+
+/// Each way to listen, by a callback that owns a handle on its own connection.
+#[tokio::test]
+async fn callbacks_are_let_go_of_when_the_connection_is_over_whatever_they_listen_to() {
+    type Set = fn(BufferEvent, Arc<()>) -> Callbacks;
+    let each: [Set; 4] = [
+        |own, held| Callbacks::new().on_read(move |_| drop((own.clone(), held.clone()))),
+        |own, held| Callbacks::new().on_write(move |_| drop((own.clone(), held.clone()))),
+        |own, held| Callbacks::new().on_event(move |_, _| drop((own.clone(), held.clone()))),
+        |own, held| Callbacks::new().on_watermark(move |_, _, _| drop((own.clone(), held.clone()))),
+    ];
+    for (i, set) in each.into_iter().enumerate() {
+        for late in [false, true] {
+            let owned = Arc::new(());
+            let (near, _far) = duplex(64);
+            let bev = BufferEvent::new(near);
+            let callbacks = set(bev.clone(), Arc::clone(&owned));
+            if late {
+                bev.abort();
+                bev.closed().await;
+                bev.set_callbacks(callbacks);
+            } else {
+                bev.set_callbacks(callbacks);
+                bev.abort();
+                bev.closed().await;
+            }
+            settle().await;
+            assert_eq!(Arc::strong_count(&owned), 1, "{i}, {late}");
+        }
+    }
+}

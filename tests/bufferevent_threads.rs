@@ -175,3 +175,31 @@ async fn nothing_gets_stuck_while_everything_is_changed_all_the_time() {
     outcome.unwrap_or_else(|_| panic!("it sleeps for ever: {read_a:?} {read_b:?}"));
     assert_eq!(sum.load(SeqCst), BYTES);
 }
+
+/// The queue is never idle, so that orders fall into runs that have begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_order_to_call_back_is_lost() {
+    let (near, _far) = tokio::io::duplex(1);
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&called);
+    let bev = BufferEvent::builder()
+        .on_read(move |_| {
+            count.fetch_add(1, SeqCst);
+        })
+        .on_write(|bev| bev.trigger(Direction::Write))
+        .spawn(near);
+    bev.trigger(Direction::Write);
+    let all = tokio::spawn(async move {
+        for _ in 0..20_000 {
+            let before = called.load(SeqCst);
+            bev.trigger(Direction::Read);
+            while called.load(SeqCst) == before {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    timeout(HANG, all)
+        .await
+        .expect("an order was lost")
+        .unwrap();
+}

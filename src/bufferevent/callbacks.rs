@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     BufferEvent, Event, Side,
-    inner::{Control, Hears, Inner},
+    inner::{Hears, Inner},
 };
 use crate::{
     deferred::{Deferred, DeferredQueue, Runner, Source, contain},
@@ -144,7 +144,8 @@ impl Inner {
         slots.number = control.slots.as_ref().map_or(0, |old| old.number + 1);
         let old = control.slots.replace(Box::new(slots));
         self.hears.store(hears, Ordering::Release);
-        let told = control.has_untold();
+        let told = control.untold() > 0;
+        let over = control.outcome.is_some();
         drop(control);
         contain("the drop of a callback", || drop(old));
 
@@ -153,7 +154,7 @@ impl Inner {
             self.due.fetch_or(Hears::READ, Ordering::AcqRel);
         }
         let due = self.due.load(Ordering::Acquire);
-        if due & hears != 0 || (told && hears & Hears::EVENT != 0) {
+        if over || due & hears != 0 || (told && hears & Hears::EVENT != 0) {
             self.queue.schedule(self);
         }
     }
@@ -168,6 +169,15 @@ impl Inner {
     fn take_due(&self, which: u8) -> bool {
         self.hears.load(Ordering::Acquire) & which != 0
             && self.due.fetch_and(!which, Ordering::AcqRel) & which != 0
+    }
+
+    /// Takes both marks of the read callback at once, as they are set: one alone would be of no use to the next run.
+    fn take_read_due(&self) -> u8 {
+        const BOTH: u8 = Hears::READ | Hears::READ_ANYWAY;
+        match self.hears.load(Ordering::Acquire) & Hears::READ {
+            0 => 0,
+            _ => self.due.fetch_and(!BOTH, Ordering::AcqRel) & BOTH,
+        }
     }
 
     /// Takes a callback out, calls it, and puts it back if no other was set meanwhile.
@@ -199,27 +209,18 @@ impl Inner {
         contain("the drop of a callback", || drop(left));
     }
 
-    fn tell_next(
-        &self,
-        bev: &BufferEvent,
-        runner: &mut Runner,
-        next: impl Fn(&mut Control) -> Option<Event>,
-    ) -> bool {
+    /// Tells the event callback, if it is set, of the next event.
+    fn tell_next(&self, bev: &BufferEvent, runner: &mut Runner) {
         let mut control = self.control.lock();
         let hears = control
             .slots
             .as_ref()
             .is_some_and(|slots| slots.event.is_some());
-        let Some(event) = hears.then(|| next(&mut control)).flatten() else {
-            return false;
-        };
+        let event = if hears { control.next_untold() } else { None };
         drop(control);
-        let is_last = matches!(event, Event::Closed);
-        self.call_slot(runner, |slots| &mut slots.event, |f| f(bev, event));
-        if is_last {
-            self.forget_callbacks();
+        if let Some(event) = event {
+            self.call_slot(runner, |slots| &mut slots.event, |f| f(bev, event));
         }
-        !is_last
     }
 
     /// Lets go of the callbacks, which may own handles, and those the connection.
@@ -243,21 +244,29 @@ impl Deferred for Inner {
         let Some(bev) = BufferEvent::revive(&self) else {
             return;
         };
-        self.tell_next(&bev, runner, |control| {
-            match control.is_connected_untold() {
-                true => control.next_untold(),
-                false => None,
-            }
-        });
-        let anyway =
-            self.due.fetch_and(!Hears::READ_ANYWAY, Ordering::AcqRel) & Hears::READ_ANYWAY != 0;
-        if self.take_due(Hears::READ) && (anyway || self.is_read_due()) {
+        // What is told from here on is for the next run: it may be the end that comes after bytes of which nobody has been
+        // told yet, and a callback that tells something each time must not keep the queue for itself.
+        let control = self.control.lock();
+        let (mut untold, over) = (control.untold(), control.outcome.is_some());
+        let connected = control.is_connected_untold();
+        drop(control);
+        if connected {
+            self.tell_next(&bev, runner);
+            untold -= 1;
+        }
+        let read = self.take_read_due();
+        if read & Hears::READ != 0 && (read & Hears::READ_ANYWAY != 0 || self.is_read_due()) {
             self.call_slot(runner, |slots| &mut slots.read, |f| f(&bev));
         }
         if self.take_due(Hears::WRITE) {
             self.call_slot(runner, |slots| &mut slots.write, |f| f(&bev));
         }
-        while self.tell_next(&bev, runner, Control::next_untold) {}
+        for _ in 0..untold {
+            self.tell_next(&bev, runner);
+        }
+        if over {
+            self.forget_callbacks();
+        }
     }
 }
 

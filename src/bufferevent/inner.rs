@@ -257,8 +257,7 @@ impl Inner {
         self.input.close();
         if !self.input.is_empty() {
             // What lies below the low mark is not told otherwise.
-            self.due.fetch_or(Hears::READ_ANYWAY, Ordering::AcqRel);
-            self.call(Hears::READ);
+            self.call(Hears::READ_ANYWAY | Hears::READ);
         }
         self.tell(match error {
             None => Event::Eof,
@@ -356,11 +355,15 @@ impl Inner {
             true => control.slots.take(),
             false => None,
         };
+        let listened = control.slots.is_some();
         drop(control);
         tracing::debug!(summary = ?told, "closed");
         contain("the drop of a callback", || drop(forsaken));
         wake(wakers);
-        self.schedule(Hears::EVENT);
+        if listened {
+            // Also where none of them hears of it: the last run lets go of them.
+            self.queue.schedule(self);
+        }
     }
 
     /// Switches off a direction in which nothing has moved for too long. Those who wait for it are told.
@@ -458,10 +461,9 @@ impl Control {
         matches!(first, Some(Event::Connected))
     }
 
-    pub(super) fn has_untold(&self) -> bool {
-        self.news
-            .as_ref()
-            .is_some_and(|news| !news.untold.is_empty())
+    /// Events that the callback was not told of.
+    pub(super) fn untold(&self) -> usize {
+        self.news.as_ref().map_or(0, |news| news.untold.len())
     }
 }
 
