@@ -10,6 +10,8 @@ pub(crate) mod loom;
 mod queue;
 mod registry;
 mod source;
+mod waiting;
+mod wakers;
 
 use std::{
     error::Error,
@@ -25,9 +27,11 @@ use tokio::runtime::Handle;
 
 pub(crate) use contain::{Runner, contain};
 pub(crate) use source::{Deferred, Source};
+pub(crate) use wakers::Wakers;
 
 use executor::Closing;
-use queue::{Core, Job, Ticket};
+use queue::{Core, Job};
+use waiting::Ticket;
 
 /// The queue of the deferred callbacks of one runtime: a handle, cheap to clone.
 ///
@@ -210,14 +214,18 @@ impl DeferredQueue {
 
     /// Has `this` run after this call. If it waits already, the change is left to that run.
     pub(crate) fn schedule<T: Deferred>(&self, this: &Arc<T>) {
-        self.enqueue(this).into_iter().for_each(Waker::wake);
+        if this.source().is_queued() {
+            return self.core().count_merged();
+        }
+        let sleeper = self.core().enqueue(Arc::clone(this) as Arc<dyn Deferred>);
+        sleeper.into_iter().for_each(Waker::wake);
     }
 
-    /// The same for one who holds a lock: what it returns is to be woken after that.
+    /// The same for one who holds the lock that a run takes before it looks: what it returns is to be woken after that.
     #[inline]
     #[must_use]
     pub(crate) fn enqueue<T: Deferred>(&self, this: &Arc<T>) -> Option<Waker> {
-        if this.source().is_queued() {
+        if this.source().is_queued_under_lock() {
             self.core().count_merged();
             return None;
         }

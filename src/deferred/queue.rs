@@ -1,16 +1,17 @@
 //! The queue itself: jobs, counts and those who wait, behind one lock.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     mem,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use super::{
-    QueueMetrics,
+    QueueMetrics, Wakers,
     contain::{Runner, contain},
     source::{Deferred, Finished, Scheduled},
+    waiting::{Ticket, Waiting},
 };
 use crate::sync::{AtomicU64, Lock, Ordering};
 
@@ -42,9 +43,8 @@ struct State {
     sleeper: Option<Waker>,
     pushed: u64,
     finished: u64,
-    /// Who waits for `finished` to reach a count, by that count and a number of its own.
-    waiting: BTreeMap<Ticket, Waker>,
-    tickets: u64,
+    /// Who waits for `finished` to reach a count.
+    waiting: Waiting,
     peak: usize,
     run: u64,
     panicked: u64,
@@ -56,13 +56,6 @@ enum Stage {
     /// Nobody can push any more; the executor ends when the jobs do.
     Orphaned,
     Closed,
-}
-
-/// A place among those who wait for jobs to be finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket {
-    target: u64,
-    number: u64,
 }
 
 /// What came of a job.
@@ -96,8 +89,7 @@ impl Core {
                 sleeper: None,
                 pushed: 0,
                 finished: 0,
-                waiting: BTreeMap::new(),
-                tickets: 0,
+                waiting: Waiting::default(),
                 peak: 0,
                 run: 0,
                 panicked: 0,
@@ -176,18 +168,22 @@ impl Core {
             }
         }
         if let Some(done) = done {
-            let due = self.state.lock().account(done);
-            wake_all(due);
+            let mut due = Wakers::default();
+            self.state.lock().account(done, &mut due);
+            due.wake_all();
         }
         Poll::Ready(Batch::Full)
     }
 
     /// Takes in what was done last, and what to do next.
     fn next(&self, done: Option<Done>, waker: &Waker) -> Next {
-        let (due, next, replaced);
+        let mut due = Wakers::default();
+        let (next, replaced);
         {
             let mut state = self.state.lock();
-            due = done.map_or_else(Vec::new, |done| state.account(done));
+            if let Some(done) = done {
+                state.account(done, &mut due);
+            }
             (next, replaced) = match state.jobs.pop_front() {
                 Some(job) => (Next::Run(job), None),
                 None if state.stage != Stage::Open => (Next::End, None),
@@ -196,7 +192,7 @@ impl Core {
             };
         }
         drop(replaced);
-        wake_all(due);
+        due.wake_all();
         next
     }
 
@@ -211,28 +207,33 @@ impl Core {
         ticket: &mut Option<Ticket>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let replaced;
-        let waker = cx.waker().clone();
-        {
+        // Cloning a waker runs foreign code: not under the lock. Who comes back mostly does not need one.
+        let mut fresh = ticket.is_none().then(|| cx.waker().clone());
+        loop {
             let mut state = self.state.lock();
             if state.finished >= target || state.stage == Stage::Closed {
+                drop(state);
+                // Whoever saw to that has taken the place away.
+                *ticket = None;
                 return Poll::Ready(());
             }
-            let ticket = *ticket.get_or_insert_with(|| {
-                state.tickets += 1;
-                Ticket {
-                    target,
-                    number: state.tickets,
-                }
-            });
-            replaced = state.waiting.insert(ticket, waker);
+            let ticket = *ticket.get_or_insert_with(|| state.waiting.ticket(target));
+            if let Some(waker) = fresh {
+                let replaced = state.waiting.put(ticket, waker);
+                drop(state);
+                drop(replaced);
+                return Poll::Pending;
+            }
+            if state.waiting.has(ticket, cx.waker()) {
+                return Poll::Pending;
+            }
+            drop(state);
+            fresh = Some(cx.waker().clone());
         }
-        drop(replaced);
-        Poll::Pending
     }
 
     pub(super) fn forget(&self, ticket: Ticket) {
-        let forgotten = self.state.lock().waiting.remove(&ticket);
+        let forgotten = self.state.lock().waiting.remove(ticket);
         drop(forgotten);
     }
 
@@ -252,12 +253,12 @@ impl Core {
 
     /// The executor is gone: drops what is queued, and lets nobody wait.
     pub(super) fn close(&self) {
-        let (jobs, waiting, sleeper) = {
+        let (jobs, mut waiting, sleeper) = {
             let mut state = self.state.lock();
             state.stage = Stage::Closed;
             (
                 mem::take(&mut state.jobs),
-                mem::take(&mut state.waiting),
+                state.waiting.take_all(),
                 state.sleeper.take(),
             )
         };
@@ -270,24 +271,17 @@ impl Core {
                 drop(job);
             });
         }
-        wake_all(waiting.into_values());
+        waiting.wake_all();
     }
 }
 
 impl State {
-    /// Counts a job that was run. Returns the wakers of those who waited for it.
-    fn account(&mut self, done: Done) -> Vec<Waker> {
+    /// Counts a job that was run, and takes the wakers of those who waited for it.
+    fn account(&mut self, done: Done, due: &mut Wakers) {
         self.finished += 1;
         self.run += u64::from(done.ran);
         self.panicked += done.panicked;
-        let mut due = Vec::new();
-        while let Some(first) = self.waiting.first_entry() {
-            if first.key().target > self.finished {
-                break;
-            }
-            due.push(first.remove());
-        }
-        due
+        self.waiting.take_due(self.finished, due);
     }
 }
 
@@ -316,7 +310,7 @@ fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
     runner.add(inner);
     if this.source().finish() == Finished::Push {
         match this.queue() {
-            Some(queue) => wake_all(queue.core().push_source(this)),
+            Some(queue) => wake(queue.core().push_source(this)),
             None => this.source().forsake(),
         }
         return true;
@@ -326,8 +320,8 @@ fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
     true
 }
 
-fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        contain("a waker", || waker.wake());
+fn wake(sleeper: Option<Waker>) {
+    if let Some(sleeper) = sleeper {
+        contain("a waker", || sleeper.wake());
     }
 }

@@ -78,6 +78,13 @@ impl Source {
             .is_ok()
     }
 
+    /// The same for one who holds the lock that each run takes before it looks at what has changed, and made the change
+    /// under it. A plain look will do: had a run that has begun looked already, the lock would have shown us that it has.
+    #[inline]
+    pub(crate) fn is_queued_under_lock(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == QUEUED
+    }
+
     pub(super) fn schedule(&self) -> Scheduled {
         let before = self.step(|state| match state {
             IDLE => QUEUED,

@@ -166,11 +166,17 @@ impl List<OnChange> {
         })
     }
 
-    /// Puts back the only callback. Gives it back if it was removed, is not the only one any more, or has more to be told.
+    /// Whether the only callback was told of all until now.
     #[inline(always)]
-    fn put_back_only(&mut self, made: ChangeCall, now: Totals) -> Result<(), ChangeCall> {
+    fn is_only_told(&self, now: Totals) -> bool {
+        matches!(&self.entries[..], [only] if only.seen == now)
+    }
+
+    /// Puts back the only callback. Gives it back if it was removed, or is not the only one any more.
+    #[inline(always)]
+    fn put_back_only(&mut self, made: ChangeCall) -> Result<(), ChangeCall> {
         match &mut self.entries[..] {
-            [only] if only.id == made.id && only.seen == now => {
+            [only] if only.id == made.id => {
                 only.callback = Some(made.callback);
                 Ok(())
             }
@@ -245,6 +251,21 @@ impl Callbacks {
             Some(queue) if changed && self.deferred.enabled > 0 => queue.enqueue(inner),
             _ => None,
         }
+    }
+
+    /// The only ordinary callback, if it is the only one.
+    #[inline(always)]
+    pub(super) fn take_only_deferred(&mut self, now: Totals) -> Option<ChangeCall> {
+        if self.deferred.enabled == 0 {
+            return None;
+        }
+        self.deferred.take_only(now)
+    }
+
+    /// Ends its call, or gives that back for [`next_deferred`](Self::next_deferred).
+    #[inline(always)]
+    pub(super) fn put_back_only_deferred(&mut self, made: ChangeCall) -> Result<(), ChangeCall> {
+        self.deferred.put_back_only(made)
     }
 
     /// The ordinary callback that is told first.
@@ -332,10 +353,10 @@ impl Callbacks {
         gauge: &Gauge,
         now: Totals,
     ) -> Result<(), ChangeCall> {
-        if gauge.has_news() {
+        if gauge.has_news() || !self.inline.is_only_told(now) {
             return Err(made);
         }
-        self.inline.put_back_only(made, now)?;
+        self.inline.put_back_only(made)?;
         self.delivering = false;
         Ok(())
     }

@@ -103,9 +103,8 @@ impl SharedEvBuffer {
         state.rare_mut().queue.get_or_insert(queue);
     }
 
-    /// Calls the inline callbacks that have something to be told, also what comes meanwhile.
-    pub(super) fn deliver(&self, first: Delivery) {
-        let mut next = Some(first);
+    /// Calls the inline callbacks that have something to be told, from `next` on, also what comes meanwhile.
+    pub(super) fn deliver(&self, mut next: Option<Delivery>) {
         while let Some(mut call) = next {
             if !contain("an inline callback", || call.make(self)) {
                 self.count_panic();
@@ -114,16 +113,22 @@ impl SharedEvBuffer {
         }
     }
 
-    /// Goes on after a call that was made.
-    #[cold]
-    pub(super) fn go_on(&self, made: Delivery) {
-        if let Some(next) = self.next_delivery(made) {
-            self.deliver(next);
+    pub(super) fn next_delivery(&self, made: Delivery) -> Option<Delivery> {
+        let (removed, next) = self.inner.state.lock().next_delivery(made);
+        discard(removed);
+        next
+    }
+
+    /// Calls the ordinary callbacks that have something to be told, from `next` on.
+    pub(super) fn run_deferred(&self, mut next: Option<ChangeCall>, runner: &mut Runner) {
+        while let Some(mut call) = next {
+            runner.call(|| call.make(self));
+            next = self.next_deferred(call);
         }
     }
 
-    fn next_delivery(&self, made: Delivery) -> Option<Delivery> {
-        let (removed, next) = self.inner.state.lock().next_delivery(made);
+    pub(super) fn next_deferred(&self, made: ChangeCall) -> Option<ChangeCall> {
+        let (removed, next) = self.inner.state.lock().next_deferred(made);
         discard(removed);
         next
     }
@@ -138,7 +143,7 @@ impl SharedEvBuffer {
 
 impl State {
     #[inline]
-    fn callbacks_mut(&mut self) -> &mut Callbacks {
+    pub(super) fn callbacks_mut(&mut self) -> &mut Callbacks {
         self.rare_mut().callbacks.get_or_insert_default()
     }
 
@@ -171,12 +176,9 @@ impl Deferred for Inner {
 
     fn run(self: Arc<Self>, runner: &mut Runner) {
         let buffer = SharedEvBuffer { inner: self };
-        let mut next = buffer.inner.state.lock().first_deferred();
-        while let Some(mut call) = next {
-            runner.call(|| call.make(&buffer));
-            let removed;
-            (removed, next) = buffer.inner.state.lock().next_deferred(call);
-            discard(removed);
+        if !buffer.run_alone(runner) {
+            let first = buffer.inner.state.lock().first_deferred();
+            buffer.run_deferred(first, runner);
         }
     }
 }

@@ -31,7 +31,7 @@ pub use writer::Writer;
 
 use crate::{
     buffer::{End, EolStyle, EvBuffer},
-    deferred::{DeferredQueue, Source},
+    deferred::{DeferredQueue, Source, Wakers},
     error::{BufferError, Result},
     sync::Lock,
 };
@@ -39,7 +39,7 @@ use callbacks::Callback;
 use guard::edit_both;
 use state::{Aftermath, State};
 use wait::Until;
-use waiters::{Interest, Wakers};
+use waiters::Interest;
 
 /// An [`EvBuffer`] that several tasks and threads hold: a handle, cheap to clone.
 ///

@@ -11,7 +11,7 @@ use super::{
     callbacks::{ChangeCall, Delivery},
     state::{Rare, Reading, State},
 };
-use crate::deferred::contain;
+use crate::deferred::{Runner, contain};
 
 /// What is to be done once the lock is open.
 pub(super) struct Calls {
@@ -69,6 +69,25 @@ impl Calls {
 }
 
 impl SharedEvBuffer {
+    /// Runs the only ordinary callback. Returns whether that was all there is to run.
+    #[inline]
+    pub(super) fn run_alone(&self, runner: &mut Runner) -> bool {
+        let mut state = self.inner.state.lock();
+        let now = state.totals();
+        let Some(mut call) = state.callbacks_mut().take_only_deferred(now) else {
+            return false;
+        };
+        drop(state);
+        runner.call(|| call.make(self));
+        let mut state = self.inner.state.lock();
+        let Err(made) = state.callbacks_mut().put_back_only_deferred(call) else {
+            return true;
+        };
+        drop(state);
+        self.run_deferred(self.next_deferred(made), runner);
+        true
+    }
+
     #[inline(always)]
     fn deliver_alone(&self, mut call: ChangeCall) {
         if !contain("an inline callback", || call.make(self)) {
@@ -77,7 +96,7 @@ impl SharedEvBuffer {
         let ended = self.inner.state.lock().end_alone(call);
         if let Err(made) = ended {
             // It was removed, or there is more to be told.
-            self.go_on(Delivery::Change(made));
+            self.deliver(self.next_delivery(Delivery::Change(made)));
         }
     }
 }

@@ -8,13 +8,13 @@ use super::{
     Change, Inner, SharedEvBuffer, Watermarks,
     callbacks::{Callbacks, Delivery},
     totals::{Mark, Totals},
-    waiters::{View, Waiters, Wakers},
+    waiters::{View, Waiters},
     watermark::Gauge,
 };
 use crate::{
     EvBuffer, Result,
     buffer::End,
-    deferred::{DeferredQueue, contain},
+    deferred::{DeferredQueue, Wakers, contain},
     sync::next_token,
 };
 
@@ -395,9 +395,7 @@ impl Aftermath {
         if let Some(executor) = self.executor.take() {
             executor.wake();
         }
-        if let Some(delivery) = self.delivery.take() {
-            buffer.deliver(delivery);
-        }
+        buffer.deliver(self.delivery.take());
         if !self.parked.is_empty() {
             release(mem::take(&mut self.parked));
         }

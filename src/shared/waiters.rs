@@ -1,11 +1,11 @@
 //! Who waits for what: one slot a waiter, looked through after each change.
 
-use std::{mem, task::Waker};
+use std::task::Waker;
 
 use slab::Slab;
 
 use super::totals::Mark;
-use crate::deferred::contain;
+use crate::deferred::Wakers;
 
 /// What a waiter waits for. The end of the buffer is waited for by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,11 +165,11 @@ impl Waiters {
 
     /// Takes the wakers of all, due or not.
     pub(super) fn take_all(&mut self, wakers: &mut Wakers) {
-        let taken = self
-            .slots
-            .iter_mut()
-            .filter_map(|(_, slot)| slot.waker.take());
-        taken.for_each(|waker| wakers.push(waker));
+        wakers.extend(
+            self.slots
+                .iter_mut()
+                .filter_map(|(_, slot)| slot.waker.take()),
+        );
         self.waiting = 0;
     }
 
@@ -189,34 +189,6 @@ impl Waiters {
         }
         if self.waiting > 0 {
             self.find_quiet_below();
-        }
-    }
-}
-
-/// Wakers to be woken after the lock: mostly one, which then costs no list.
-#[derive(Debug, Default)]
-pub(super) struct Wakers {
-    first: Option<Waker>,
-    more: Vec<Waker>,
-}
-
-impl Wakers {
-    pub(super) fn push(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.more.push(waker),
-        }
-    }
-
-    /// Wakes them all, and none twice. No lock may be held.
-    #[inline]
-    pub(super) fn wake_all(&mut self) {
-        let Some(first) = self.first.take() else {
-            return;
-        };
-        contain("a waker", || first.wake());
-        for waker in mem::take(&mut self.more) {
-            contain("a waker", || waker.wake());
         }
     }
 }
@@ -340,7 +312,7 @@ mod tests {
 
         let mut due = Wakers::default();
         waiters.take_due(&View { len: 1, ..NOTHING }, &mut due);
-        assert!(due.first.is_some() && due.more.is_empty());
+        assert_eq!(due.len(), 1);
         assert!(!waiters.is_waiting());
         assert!(waiters.forget(key.unwrap()).is_none());
     }

@@ -1,0 +1,45 @@
+//! Wakers that are collected under a lock and woken after it.
+
+use std::{mem, task::Waker};
+
+use super::contain;
+
+/// Mostly one, which then costs no list.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Extend<Waker> for Wakers {
+    #[inline]
+    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
+        wakers.into_iter().for_each(|waker| self.push(waker));
+    }
+}
+
+impl Wakers {
+    pub(crate) fn push(&mut self, waker: Waker) {
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.more.push(waker),
+        }
+    }
+
+    /// Wakes them all, and none twice. No lock may be held.
+    #[inline]
+    pub(crate) fn wake_all(&mut self) {
+        let Some(first) = self.first.take() else {
+            return;
+        };
+        contain("a waker", || first.wake());
+        for waker in mem::take(&mut self.more) {
+            contain("a waker", || waker.wake());
+        }
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+}
