@@ -142,6 +142,31 @@ fn a_file_cut_short_is_an_error_and_the_range_stays() {
 }
 
 #[test]
+fn bytes_that_cannot_be_loaded_equal_nothing() {
+    let mut short = EvBuffer::from(&b"head"[..]);
+    short.add_file(cut_file(b"abc", 0)).unwrap();
+    let whole = EvBuffer::from(&b"headabc"[..]);
+    assert_ne!(short, whole);
+    assert_ne!(whole, short);
+    assert_ne!(short, b"headabc"[..]);
+}
+
+#[tokio::test]
+async fn an_asynchronous_read_loads_no_more_than_it_returns() {
+    let mut buffer = EvBuffer::from(&b"head"[..]);
+    buffer
+        .add_file(FileSegment::new(file_of(&pattern(1000)), ..).unwrap())
+        .unwrap();
+    let before = buffer.capacity();
+    let mut out = [0; 4];
+    tokio::io::AsyncReadExt::read_exact(&mut buffer, &mut out)
+        .await
+        .unwrap();
+    assert_eq!(&out, b"head");
+    assert!(buffer.capacity() <= before, "{}", buffer.capacity());
+}
+
+#[test]
 #[should_panic(expected = "cannot be loaded")]
 fn buf_chunk_panics_rather_than_to_be_empty() {
     let mut buffer = EvBuffer::new();
