@@ -138,6 +138,22 @@ fn what_a_guard_prepends_stays_before_the_range_shown() {
     assert_eq!((change.added, change.removed, change.after), (4, 6, 3));
 }
 
+/// Consuming takes bytes away: a cap that was lowered meanwhile has no say in it.
+#[test]
+fn what_was_prepended_stays_also_above_a_lower_cap() {
+    let buffer = filled(b"12345");
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"12345");
+    let mut guard = buffer.lock();
+    guard.prepend(b"new").unwrap();
+    guard.set_max_len(Some(4));
+    drop(guard);
+    reader.consume(2);
+    let guard = buffer.lock();
+    assert_eq!(*guard, b"new345"[..]);
+    assert_eq!(guard.max_len(), Some(4));
+}
+
 #[test]
 fn a_range_shown_of_a_replaced_buffer_is_gone() {
     let buffer = filled(b"old");

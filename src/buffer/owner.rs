@@ -296,6 +296,10 @@ impl EvBuffer {
     }
 
     pub(super) fn limit(&self) -> Option<usize> {
+        // The flag is what counts: it is lifted where bytes are only moved about.
+        if !self.flags.intersects(Flags::LIMITED) {
+            return None;
+        }
         self.ext.as_ref().and_then(|ext| ext.max_len)
     }
 
