@@ -137,7 +137,7 @@ fn every_way_of_editing_keeps_the_sums() {
 
 #[test]
 fn another_buffer_in_its_place_is_a_change() {
-    for how in 0..3 {
+    for how in 0..4 {
         let buffer = SharedEvBuffer::from(EvBuffer::from(&b"four"[..]));
         let told = inline(&buffer);
         let mark = buffer.mark();
@@ -145,6 +145,10 @@ fn another_buffer_in_its_place_is_a_change() {
         match how {
             0 => *guard = EvBuffer::from(&b"newcomer"[..]),
             1 => assert_eq!(guard.replace(EvBuffer::from(&b"newcomer"[..])), b"four"[..]),
+            2 => {
+                assert_eq!(std::mem::take(&mut *guard), b"four"[..]);
+                assert!(guard.replace(EvBuffer::from(&b"newcomer"[..])).is_empty());
+            }
             _ => {
                 let mut old = std::mem::take(&mut *guard);
                 assert_eq!(old, b"four"[..]);

@@ -89,7 +89,8 @@ impl<'a> BufferGuard<'a> {
     /// Told as a change: all that was there removed, all of `with` added. What the owner of the buffer froze or closed
     /// holds for the new one, too.
     pub fn replace(&mut self, with: EvBuffer) -> EvBuffer {
-        self.state_mut().replace(with)
+        let before = self.before;
+        self.state_mut().replace(with, before)
     }
 
     #[inline]

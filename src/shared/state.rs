@@ -199,7 +199,8 @@ impl State {
     }
 
     /// Puts `with` in the place of the buffer. What that had parked is left to the new one.
-    pub(super) fn replace(&mut self, with: EvBuffer) -> EvBuffer {
+    pub(super) fn replace(&mut self, with: EvBuffer, before: Reading) -> EvBuffer {
+        self.notice_another(before);
         let (prepended, removed) = self.buffer.totals();
         let mut old = mem::replace(&mut self.buffer, with);
         let parked = old.detach();
@@ -282,13 +283,17 @@ impl State {
     /// It is not only the contents that may be others. Returns what was parked.
     #[cold]
     fn look_closely(&mut self, before: Reading) -> Vec<Bytes> {
+        self.notice_another(before);
+        self.apply_owner_marks();
+        self.buffer.take_parked()
+    }
+
+    /// If another buffer lies here than did `before`, all that was there is gone, all that is there is new.
+    fn notice_another(&mut self, before: Reading) {
         if !self.buffer.is_attached(self.token) {
-            // Another buffer lies here: all that was there is gone, all that is there is new.
             let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
             self.attach(before.prepended, gone);
         }
-        self.apply_owner_marks();
-        self.buffer.take_parked()
     }
 
     /// Tells the owner of a change, or that something but the contents is different.
