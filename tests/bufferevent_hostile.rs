@@ -1,12 +1,20 @@
 //! Streams and peers that misbehave: no hang, no lost byte, one clear event.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
-use tokio_evbuffer::{BufferError, BufferEvent, CloseReason, Event, WaitError, Watermarks};
+use tokio_evbuffer::{
+    BufferError, BufferEvent, CloseReason, EvBuffer, Event, SharedEvBuffer, WaitError, Watermarks,
+};
 
 mod support;
 
@@ -242,15 +250,49 @@ async fn a_stream_that_is_always_ready_lets_others_have_their_turn() {
     assert!(matches!(bev.closed().await.reason, CloseReason::Aborted));
 }
 
+/// A write that has the output let go of what is just being written is a write like any other.
+#[tokio::test]
+async fn output_may_be_replaced_while_it_is_written() {
+    struct Replaces(Arc<OnceLock<SharedEvBuffer>>);
+    impl AsyncWrite for Replaces {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let output = self.0.get().expect("set before anything is written");
+            drop(output.lock().replace(EvBuffer::new()));
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    let output = Arc::new(OnceLock::new());
+    let stream = tokio::io::join(tokio::io::empty(), Replaces(Arc::clone(&output)));
+    let bev = BufferEvent::new(stream);
+    output.set(bev.output().clone()).unwrap();
+    for _ in 0..2 {
+        bev.output().add(&bytes(700)).unwrap();
+        bev.flush().await.unwrap();
+    }
+    assert_eq!(bev.metrics().bytes_out, 1400);
+}
+
 #[tokio::test]
 async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
     struct Panics;
     impl tokio::io::AsyncRead for Panics {
         fn poll_read(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
             _: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<io::Result<()>> {
+        ) -> Poll<io::Result<()>> {
             panic!("as the test wants it")
         }
     }

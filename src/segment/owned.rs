@@ -166,7 +166,9 @@ impl Owned {
     #[must_use]
     pub(crate) fn reset(&mut self) -> bool {
         debug_assert!(self.is_empty());
-        if self.count.is_some() && !self.take_block_back() {
+        // A range that was lent never becomes the block: nobody has accounted for that.
+        let lent = self.init == 0;
+        if self.count.is_some() && (lent || !self.take_block_back()) {
             return self.spare() >= sizes().min_spare;
         }
         self.init = self.init.max(self.end);
