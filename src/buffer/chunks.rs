@@ -1,11 +1,8 @@
 //! The data as slices.
 
-use std::{
-    collections::{VecDeque, vec_deque},
-    iter::FusedIterator,
-};
+use std::{iter::FusedIterator, mem, slice};
 
-use crate::segment::{Owned, Segment};
+use crate::segment::{Owned, Ring, Segment};
 
 /// The data of a buffer, one slice a segment, from [`EvBuffer::chunks`](crate::EvBuffer::chunks).
 ///
@@ -14,15 +11,20 @@ use crate::segment::{Owned, Segment};
 pub struct Chunks<'a> {
     /// What is left of a segment that was entered in the middle.
     first: &'a [u8],
-    body: vec_deque::Iter<'a, Segment>,
+    body: slice::Iter<'a, Segment>,
+    /// What of the body follows that.
+    rest: &'a [Segment],
     tail: &'a [u8],
 }
 
 impl<'a> Chunks<'a> {
-    pub(super) fn new(body: &'a VecDeque<Segment>, tail: &'a Owned) -> Self {
+    #[inline]
+    pub(super) fn new(body: &'a Ring<Segment>, tail: &'a Owned) -> Self {
+        let (body, rest) = body.as_slices();
         Self {
             first: &[],
             body: body.iter(),
+            rest,
             tail: tail.as_slice(),
         }
     }
@@ -37,6 +39,25 @@ impl<'a> Chunks<'a> {
             n -= chunk.len();
         }
     }
+
+    /// The next one, where that is not simply the next segment.
+    #[inline(never)]
+    fn next_elsewhere(&mut self) -> Option<&'a [u8]> {
+        if !self.rest.is_empty() {
+            self.body = mem::take(&mut self.rest).iter();
+            return self.next();
+        }
+        let tail = mem::take(&mut self.tail);
+        (!tail.is_empty()).then_some(tail)
+    }
+
+    /// Nothing more: what lies behind bytes that cannot be had must not be taken for them.
+    #[cold]
+    fn end(&mut self) {
+        self.body = [].iter();
+        self.rest = &[];
+        self.tail = &[];
+    }
 }
 
 impl<'a> Iterator for Chunks<'a> {
@@ -45,24 +66,24 @@ impl<'a> Iterator for Chunks<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         if !self.first.is_empty() {
-            return Some(std::mem::take(&mut self.first));
+            return Some(mem::take(&mut self.first));
         }
-        if let Some(segment) = self.body.next() {
-            let chunk = segment.load();
-            if chunk.is_err() {
-                // What lies behind bytes that cannot be had must not be taken for them.
-                self.body = Default::default();
-                self.tail = &[];
+        let Some(segment) = self.body.next() else {
+            return self.next_elsewhere();
+        };
+        match segment.load() {
+            Ok(chunk) => Some(chunk),
+            Err(_) => {
+                self.end();
+                None
             }
-            return chunk.ok();
         }
-        let tail = std::mem::take(&mut self.tail);
-        (!tail.is_empty()).then_some(tail)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = usize::from(!self.first.is_empty())
             + self.body.len()
+            + self.rest.len()
             + usize::from(!self.tail.is_empty());
         (0, Some(left))
     }

@@ -1,11 +1,11 @@
 //! Small data in large blocks is copied into small blocks, so that a buffer holds little more memory than data.
 
-use std::{collections::VecDeque, mem};
+use std::{iter, mem};
 
 use super::{EvBuffer, owner::Flags};
 use crate::{
     error::Result,
-    segment::{Owned, Segment, size},
+    segment::{Owned, Ring, Segment, size},
 };
 
 impl EvBuffer {
@@ -45,8 +45,9 @@ impl EvBuffer {
 
     #[cold]
     fn compact(&mut self) {
-        let mut packed = VecDeque::with_capacity(self.body.len());
-        let mut segments = mem::take(&mut self.body).into_iter().peekable();
+        let mut packed = Ring::new();
+        let mut sparse = mem::take(&mut self.body);
+        let mut segments = iter::from_fn(|| sparse.pop_front()).peekable();
         while let Some(segment) = segments.next() {
             if !is_sparse(&segment) {
                 packed.push_back(segment);

@@ -16,7 +16,7 @@ mod traits;
 mod transfer;
 mod verify;
 
-use std::{collections::VecDeque, mem};
+use std::mem;
 
 pub use crate::segment::{COPY_THRESHOLD, FileSegment};
 pub use chunks::Chunks;
@@ -27,7 +27,7 @@ pub use search::{Eol, EolStyle};
 use crate::{
     error::{BufferError, Result},
     segment::{
-        Owned, Segment,
+        Owned, Ring, Segment,
         size::{self, BLOCK},
     },
 };
@@ -84,7 +84,7 @@ pub struct EvBuffer {
     scanned: u32,
     scanned_for: EolStyle,
     held: usize,
-    body: VecDeque<Segment>,
+    body: Ring<Segment>,
     ext: Option<Box<Ext>>,
 }
 
@@ -108,7 +108,7 @@ impl EvBuffer {
             scanned: 0,
             scanned_for: EolStyle::Lf,
             held: 0,
-            body: VecDeque::new(),
+            body: Ring::new(),
             ext: None,
         }
     }
@@ -190,9 +190,7 @@ impl EvBuffer {
         if self.tail.is_empty() {
             self.drop_tail();
         }
-        if self.body.capacity() > 0 {
-            self.body.shrink_to_fit();
-        }
+        self.body.shrink_to_fit();
         self.compact_if_wasteful();
     }
 
@@ -332,8 +330,8 @@ impl EvBuffer {
         if !self.tail.reset() || self.held > BLOCK {
             self.drop_tail();
         }
-        if self.body.capacity() * size_of::<Segment>() > BLOCK - self.held {
-            self.body = VecDeque::new();
+        if self.body.held() > BLOCK - self.held {
+            self.body = Ring::new();
         }
         self.flags.remove(Flags::EMPTIED);
     }

@@ -216,7 +216,7 @@ impl EvBuffer {
             return Ok(0);
         }
         self.check_growth(End::Back, n)?;
-        for segment in &mut src.body {
+        for segment in src.body.iter_mut() {
             let short = if segment.len() < size::sizes().copy_threshold {
                 segment.in_memory()
             } else {

@@ -15,12 +15,12 @@ pub(super) const ALIGN: usize = align_of::<usize>();
 
 /// Returns `len` bytes, which are uninitialised: a block that this thread kept, or a new one. `len` is not zero.
 #[inline]
-pub(super) fn allocate(len: u32) -> Result<NonNull<u8>> {
+pub(super) fn allocate(len: usize) -> Result<NonNull<u8>> {
     debug_assert!(len > 0);
     if let Some(block) = pool::take(len) {
         return Ok(block);
     }
-    let layout = layout(len);
+    let layout = Layout::from_size_align(len, ALIGN).map_err(|_| BufferError::TooLarge)?;
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
     NonNull::new(block).ok_or(BufferError::TooLarge)
@@ -32,7 +32,7 @@ pub(super) fn allocate(len: u32) -> Result<NonNull<u8>> {
 ///
 /// `block` came from `allocate(len)` and is not used any more.
 #[inline]
-pub(super) unsafe fn free(block: NonNull<u8>, len: u32) {
+pub(super) unsafe fn free(block: NonNull<u8>, len: usize) {
     // SAFETY: passed on to the caller; what the pool has not kept is released.
     unsafe {
         if !pool::keep(block, len) {
@@ -46,13 +46,14 @@ pub(super) unsafe fn free(block: NonNull<u8>, len: u32) {
 /// # Safety
 ///
 /// As [`free`].
-pub(super) unsafe fn release(block: NonNull<u8>, len: u32) {
+pub(super) unsafe fn release(block: NonNull<u8>, len: usize) {
     // SAFETY: the caller guarantees that the block was allocated with this very layout.
     unsafe { dealloc(block.as_ptr(), layout(len)) }
 }
 
-fn layout(len: u32) -> Layout {
-    Layout::from_size_align(len as usize, ALIGN).expect("a block is at most 1 GiB")
+/// The layout of a block of `len` bytes, which is no more than there can be.
+pub(super) fn layout(len: usize) -> Layout {
+    Layout::from_size_align(len, ALIGN).expect("a block is at most half of what can be addressed")
 }
 
 /// The count of the ranges on one block. Made when a block is shared for the first time.

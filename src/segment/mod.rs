@@ -7,6 +7,7 @@ mod file;
 mod owned;
 mod pool;
 mod recv;
+mod ring;
 pub(crate) mod size;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub(crate) use owned::Owned;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use recv::recv_vectored;
+pub(crate) use ring::Ring;
 pub use size::COPY_THRESHOLD;
 
 /// A segment that holds data. Its bytes never change once they are there.

@@ -63,7 +63,7 @@ impl Owned {
             return Ok(Self::NONE);
         }
         Ok(Self {
-            base: block::allocate(cap)?,
+            base: block::allocate(cap as usize)?,
             cap,
             ..Self::NONE
         })
@@ -362,7 +362,7 @@ impl Drop for Owned {
             self.drop_count();
         }
         // SAFETY: this was the last range on the block, which was allocated with this length (rule 5).
-        unsafe { block::free(self.base, len) }
+        unsafe { block::free(self.base, len as usize) }
     }
 }
 

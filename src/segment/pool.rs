@@ -20,7 +20,7 @@ thread_local! {
 
 /// Takes a block of `len` bytes that this thread kept. What is in it counts as uninitialised.
 #[inline]
-pub(super) fn take(len: u32) -> Option<NonNull<u8>> {
+pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
     let class = class_of(len)?;
     // There is no pool any more where another destructor of an ending thread makes a buffer.
     POOL.try_with(|pool| pool.take(class)).ok().flatten()
@@ -32,7 +32,7 @@ pub(super) fn take(len: u32) -> Option<NonNull<u8>> {
 ///
 /// As [`block::free`], if true is returned.
 #[inline]
-pub(super) unsafe fn keep(block: NonNull<u8>, len: u32) -> bool {
+pub(super) unsafe fn keep(block: NonNull<u8>, len: usize) -> bool {
     let Some(class) = class_of(len) else {
         return false;
     };
@@ -42,14 +42,14 @@ pub(super) unsafe fn keep(block: NonNull<u8>, len: u32) -> bool {
 }
 
 #[inline]
-fn class_of(len: u32) -> Option<usize> {
-    let class = (len / MIN_BLOCK as u32).trailing_zeros() as usize;
+fn class_of(len: usize) -> Option<usize> {
+    let class = (len / MIN_BLOCK).trailing_zeros() as usize;
     // Under the address sanitizer no block may be used again: it is to see each use of a freed one.
     (class < CLASSES && len_of(class) == len && !cfg!(evbuffer_no_pool)).then_some(class)
 }
 
-const fn len_of(class: usize) -> u32 {
-    (MIN_BLOCK as u32) << class
+const fn len_of(class: usize) -> usize {
+    MIN_BLOCK << class
 }
 
 /// The blocks of one thread, which goes with it.
@@ -82,7 +82,7 @@ impl Pool {
         // SAFETY: what is listed begins with a link, and nobody else knows of it.
         let next = unsafe { first.read() }.next;
         self.lists[class].set(next);
-        self.kept.set(self.kept.get() - len_of(class) as usize);
+        self.kept.set(self.kept.get() - len_of(class));
         Some(first.cast())
     }
 
@@ -91,7 +91,7 @@ impl Pool {
     /// As [`keep`], for a block of `len_of(class)` bytes.
     #[inline]
     unsafe fn keep(&self, block: NonNull<u8>, class: usize) -> bool {
-        let kept = self.kept.get() + len_of(class) as usize;
+        let kept = self.kept.get() + len_of(class);
         if kept > KEPT_MAX {
             return false;
         }
