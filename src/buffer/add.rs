@@ -116,20 +116,28 @@ impl EvBuffer {
     }
 
     /// Makes the best of the memory that is there before more is asked for.
+    #[inline]
     pub(super) fn prepare_add(&mut self, n: usize) {
         if self.flags.intersects(Flags::WASTEFUL) {
             self.compact_if_wasteful();
         }
-        if self.tail.spare() < n && !self.tail.is_empty() && self.tail.can_realign(n) {
-            self.tail.realign();
+        if self.tail.spare() < n && !self.tail.is_empty() {
+            self.tail.realign_for(n);
         }
     }
 
     /// Moves a little data into a block with room for `n` bytes behind it, rather than to begin another segment.
+    #[inline]
     pub(super) fn enlarge_tail(&mut self, n: usize) {
+        if self.tail.spare() < n && !self.tail.is_empty() {
+            self.move_to_larger_tail(n);
+        }
+    }
+
+    fn move_to_larger_tail(&mut self, n: usize) {
         let (len, sizes) = (self.tail.len(), size::sizes());
-        let small = 0 < len && len < sizes.copy_threshold && n <= sizes.block.saturating_sub(len);
-        if n <= self.tail.spare() || !small || !self.tail.is_unique() {
+        let small = len < sizes.copy_threshold && n <= sizes.block.saturating_sub(len);
+        if !small || !self.tail.is_unique() {
             return;
         }
         let charge = self.tail.charge();
@@ -200,14 +208,14 @@ impl EvBuffer {
         self.prepare_add(0);
         if !self.push_front(data) {
             let mut left = data;
-            let mut blocks = Vec::new();
+            let mut blocks = Blocks::default();
             while !left.is_empty() {
-                let (rest, last) =
-                    left.split_at(left.len() - left.len().min(size::sizes().max_block));
-                blocks.push(self.block_before(last)?);
+                // All but the first are as large as a block can be.
+                let (first, rest) = left.split_at((left.len() - 1) % size::sizes().max_block + 1);
+                blocks.push_front(self.block_before(first)?);
                 left = rest;
             }
-            for block in blocks {
+            while let Some(block) = blocks.next() {
                 self.held += block.charge();
                 self.body.push_front(Segment::Owned(block));
             }

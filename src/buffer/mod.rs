@@ -237,6 +237,17 @@ impl EvBuffer {
     /// Checks that `n` more bytes may come in at `end`.
     #[inline]
     fn check_growth(&self, end: End, n: usize) -> Result<()> {
+        if self.flags.intersects(Flags::REFUSING) {
+            return self.check_refusals(end, n);
+        }
+        match self.len.checked_add(n) {
+            Some(_) => Ok(()),
+            None => Err(BufferError::TooLarge),
+        }
+    }
+
+    #[cold]
+    fn check_refusals(&self, end: End, n: usize) -> Result<()> {
         if self.owner_says(Flags::CLOSED) {
             return Err(BufferError::Closed);
         }
@@ -283,25 +294,26 @@ impl EvBuffer {
     #[inline]
     fn seal_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.seal_data();
+            let data = self.take_tail_data();
+            self.body.push_back(Segment::Owned(data));
         }
     }
 
-    fn seal_data(&mut self) {
+    /// Takes the data of the tail, of which there is some, without an account of their length.
+    #[inline(never)]
+    fn take_tail_data(&mut self) -> Owned {
         let spare = self.tail.spare();
-        let data = if spare >= size::sizes().min_spare {
-            self.tail.split_data()
-        } else {
-            // A little data in a small block moves out of it, and the block stays where the next byte goes.
-            match self.tail.copy_out_of() {
-                Some(data) => {
-                    self.held += data.charge();
-                    data
-                }
-                None => mem::take(&mut self.tail),
+        if spare >= size::sizes().min_spare {
+            return self.tail.split_data();
+        }
+        // A little data in a small block moves out of it, and the block stays where the next byte goes.
+        match self.tail.copy_out_of() {
+            Some(data) => {
+                self.held += data.charge();
+                data
             }
-        };
-        self.body.push_back(Segment::Owned(data));
+            None => mem::take(&mut self.tail),
+        }
     }
 
     /// Puts `block` in the place of the tail, whose data become part of the body. No spare is split off: the new tail is
@@ -327,12 +339,20 @@ impl EvBuffer {
     fn settle_empty(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
         // The tail is all that is left, so that what it answers for is all that is held.
-        if !self.tail.reset() || self.held > BLOCK {
+        let is_of_use = self.tail.reset();
+        if !is_of_use || self.held + self.body.held() > BLOCK {
+            self.drop_memory(is_of_use);
+        }
+        self.flags.remove(Flags::EMPTIED);
+    }
+
+    #[inline(never)]
+    fn drop_memory(&mut self, tail_is_of_use: bool) {
+        if !tail_is_of_use || self.held > BLOCK {
             self.drop_tail();
         }
         if self.body.held() > BLOCK - self.held {
             self.body = Ring::new();
         }
-        self.flags.remove(Flags::EMPTIED);
     }
 }

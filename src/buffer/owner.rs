@@ -42,7 +42,7 @@ impl Flags {
     const OWNER: Self =
         Self(Self::OWNER_FROZEN_FRONT.0 | Self::OWNER_FROZEN_BACK.0 | Self::CLOSED.0);
     /// Whatever may refuse a change.
-    const REFUSING: Self =
+    pub(super) const REFUSING: Self =
         Self(Self::OWNER.0 | Self::FROZEN_FRONT.0 | Self::FROZEN_BACK.0 | Self::LIMITED.0);
 
     pub(super) const fn frozen(end: End) -> Self {
@@ -314,11 +314,16 @@ impl EvBuffer {
     #[inline]
     pub(super) fn count_removed(&mut self, n: usize) {
         if self.flags.intersects(Flags::SHARED) {
-            let ext = self.ext_mut();
-            ext.removed += n as u64;
-            if ext.shown.len > 0 {
-                ext.shown.remove(n);
-            }
+            self.count_removed_if_shared(n);
+        }
+    }
+
+    #[inline(never)]
+    fn count_removed_if_shared(&mut self, n: usize) {
+        let ext = self.ext_mut();
+        ext.removed += n as u64;
+        if ext.shown.len > 0 {
+            ext.shown.remove(n);
         }
     }
 

@@ -326,10 +326,10 @@ impl EvBuffer {
     /// Removes the first `n` bytes, which are there, whatever is frozen.
     #[inline]
     pub(crate) fn discard(&mut self, n: usize) {
-        if self.body.is_empty() {
-            self.tail.advance(n);
-        } else {
-            self.skip(n);
+        match self.body.front_mut() {
+            None => self.tail.advance(n),
+            Some(first) if n < first.len() => first.advance(n),
+            Some(_) => self.skip(n),
         }
         self.note_removed(n);
     }
@@ -349,7 +349,7 @@ impl EvBuffer {
     }
 
     /// Lets the first `n` bytes go, without an account of the length.
-    #[inline]
+    #[inline(never)]
     pub(super) fn skip(&mut self, n: usize) {
         let mut left = n;
         while let Some(first) = self.body.front_mut() {
@@ -386,10 +386,9 @@ impl EvBuffer {
 
     #[inline]
     fn copy_front(&self, out: &mut [u8]) {
-        if self.body.is_empty() {
-            out.copy_from_slice(&self.tail.as_slice()[..out.len()]);
-        } else {
-            copy_chunks(self.chunks(), out);
+        match self.first_in_memory().get(..out.len()) {
+            Some(front) => out.copy_from_slice(front),
+            None => copy_chunks(self.chunks(), out),
         }
     }
 
@@ -436,6 +435,7 @@ impl EvBuffer {
     }
 }
 
+#[inline(never)]
 fn copy_chunks<'a>(chunks: impl Iterator<Item = &'a [u8]>, mut out: &mut [u8]) {
     for chunk in chunks {
         let n = chunk.len().min(out.len());

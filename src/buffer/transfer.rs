@@ -49,7 +49,6 @@ impl EvBuffer {
         {
             return src.discard(n);
         }
-        self.seal_tail();
         self.append_body(src);
         if !src.tail.is_empty() {
             self.take_tail(src);
@@ -79,17 +78,21 @@ impl EvBuffer {
         self.check_growth(end, n)
     }
 
-    /// Moves the body of `src` behind ours; the longer list stays in place.
+    /// Moves the body of `src` behind all data; the longer list stays in place.
     fn append_body(&mut self, src: &mut EvBuffer) {
         self.adopt(src);
-        if self.body.len() < src.body.len() {
-            while let Some(segment) = self.body.pop_back() {
-                src.body.push_front(segment);
-            }
-            mem::swap(&mut self.body, &mut src.body);
-        } else {
-            self.body.append(&mut src.body);
+        if self.body.len() >= src.body.len() {
+            self.seal_tail();
+            return self.body.append(&mut src.body);
         }
+        if !self.tail.is_empty() {
+            let data = self.take_tail_data();
+            src.body.push_front(Segment::Owned(data));
+        }
+        while let Some(segment) = self.body.pop_back() {
+            src.body.push_front(segment);
+        }
+        mem::swap(&mut self.body, &mut src.body);
     }
 
     /// Answers from now on for what the body of `src` holds.

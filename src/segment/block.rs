@@ -14,7 +14,6 @@ use crate::error::{BufferError, Result};
 pub(super) const ALIGN: usize = align_of::<usize>();
 
 /// Returns `len` bytes, which are uninitialised: a block that this thread kept, or a new one. `len` is not zero.
-#[inline]
 pub(super) fn allocate(len: usize) -> Result<NonNull<u8>> {
     debug_assert!(len > 0);
     if let Some(block) = pool::take(len) {

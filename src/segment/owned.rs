@@ -57,6 +57,7 @@ impl Owned {
     };
 
     /// A block of `cap` bytes, all of them spare.
+    #[inline]
     pub(crate) fn with_capacity(cap: usize) -> Result<Self> {
         let cap = u32::try_from(cap).map_err(|_| BufferError::TooLarge)?;
         if cap == 0 {
@@ -86,6 +87,7 @@ impl Owned {
     }
 
     /// Bytes of the block that this range answers for: all, or none if it was lent.
+    #[inline]
     pub(crate) fn charge(&self) -> usize {
         match self.count() {
             Some(_) if self.init == 0 => 0,
@@ -145,14 +147,19 @@ impl Owned {
         self.start += n as u32;
     }
 
-    /// Whether moving the data to the start of the block makes room for `n` bytes at a small price.
-    pub(crate) fn can_realign(&self, n: usize) -> bool {
+    /// Moves the data to the start of the block, if that makes room for `n` bytes at a small price.
+    pub(crate) fn realign_for(&mut self, n: usize) {
+        if self.can_realign(n) {
+            self.realign();
+        }
+    }
+
+    fn can_realign(&self, n: usize) -> bool {
         let (cap, len) = (self.cap as usize, self.len());
         n <= cap - len && len <= sizes().min_spare && len <= cap / 2 && self.is_unique()
     }
 
-    /// Moves the data to the start of the block; only after [`can_realign`](Self::can_realign).
-    pub(crate) fn realign(&mut self) {
+    fn realign(&mut self) {
         assert!(self.is_unique());
         let len = self.end - self.start;
         // SAFETY: no other range is on the block, so its data may be moved within it (rule 2).
@@ -177,6 +184,7 @@ impl Owned {
     }
 
     /// Makes a range that was shared the only one on its block again, if the others are gone.
+    #[inline(never)]
     fn take_block_back(&mut self) -> bool {
         let Some(count) = self.count() else {
             return true;
@@ -315,6 +323,7 @@ impl Owned {
         self.count().is_none_or(Count::is_one)
     }
 
+    #[inline]
     fn count(&self) -> Option<&Count> {
         // SAFETY: the count lives as long as any range that has it, and this one does.
         self.count.map(|count| unsafe { count.as_ref() })
@@ -347,12 +356,10 @@ impl Owned {
     }
 }
 
-impl Drop for Owned {
-    #[inline]
-    fn drop(&mut self) {
-        if self.cap == 0 && self.count.is_none() {
-            return;
-        }
+impl Owned {
+    /// Lets go of the block, of which there is one. Only for the end of this range.
+    #[inline(never)]
+    fn release(&mut self) {
         let mut len = self.cap;
         if let Some(count) = self.count() {
             if !count.decrement() {
@@ -363,6 +370,16 @@ impl Drop for Owned {
         }
         // SAFETY: this was the last range on the block, which was allocated with this length (rule 5).
         unsafe { block::free(self.base, len as usize) }
+    }
+}
+
+impl Drop for Owned {
+    #[inline]
+    fn drop(&mut self) {
+        // A range on a block has bytes of it: a count is made by one, for another of at least one byte.
+        if self.cap > 0 {
+            self.release();
+        }
     }
 }
 
