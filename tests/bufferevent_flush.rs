@@ -153,3 +153,34 @@ async fn a_peer_that_goes_on_sending_does_not_hold_up_a_close() {
     assert_eq!(noise.await.unwrap(), b"bye");
     assert_eq!(summary.bytes_in, 1_000_000);
 }
+
+#[tokio::test]
+async fn a_flush_covers_what_was_written_after_one_that_was_given_up() {
+    let (mut bev, mut far) = over(10);
+    bev.write_all(&[1; 20]).await.unwrap();
+    {
+        let mut given_up = tokio_test::task::spawn(AsyncWriteExt::flush(&mut bev));
+        assert!(given_up.poll().is_pending());
+    }
+    bev.write_all(&[2; 20]).await.unwrap();
+    far.read_exact(&mut [0; 10]).await.unwrap();
+    settle().await;
+    let mut flush = tokio_test::task::spawn(AsyncWriteExt::flush(&mut bev));
+    assert!(flush.poll().is_pending(), "half of it has not left");
+    far.read_exact(&mut [0; 30]).await.unwrap();
+    settle().await;
+    assert!(flush.is_woken() && flush.poll().is_ready());
+}
+
+#[tokio::test]
+async fn what_was_looked_at_before_a_split_is_read_by_the_half_that_reads() {
+    let (mut bev, mut far) = over(16);
+    far.write_all(b"peeked at").await.unwrap();
+    assert_eq!(bev.fill_buf().await.unwrap(), b"peeked at");
+    let (mut reading, _writing) = bev.split();
+    let mut got = [0; 9];
+    let mut read = tokio_test::task::spawn(reading.read_exact(&mut got));
+    assert!(read.poll().is_ready());
+    drop(read);
+    assert_eq!(&got, b"peeked at");
+}

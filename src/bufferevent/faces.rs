@@ -35,6 +35,8 @@ impl BufferEvent {
     fn writer(&mut self) -> Pin<&mut Writer> {
         let Self { inner, faces } = self;
         let faces = faces.get_or_insert_default();
+        // A flush that was given up does not cover what is written now.
+        faces.flushing = None;
         Pin::new(faces.writer.get_or_insert_with(|| inner.output.writer()))
     }
 

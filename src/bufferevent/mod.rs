@@ -399,7 +399,9 @@ impl BufferEvent {
     /// Splits it into two handles, one to read by and one to write by.
     #[must_use]
     pub fn split(self) -> (ReadHalf, WriteHalf) {
-        (ReadHalf(self.clone()), WriteHalf(self))
+        let other = self.clone();
+        // What this one shows of the input stays with whoever reads on: it is hidden from others.
+        (ReadHalf(self), WriteHalf(other))
     }
 
     /// The first handle.
