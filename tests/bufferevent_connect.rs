@@ -108,3 +108,10 @@ async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
     assert!(matches!(summary.reason, CloseReason::LingerExpired));
     assert_eq!(summary.unsent, 6);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_refused_is_no_empty_answer_to_whoever_reads() {
+    let mut bev = BufferEvent::builder().connect(closed_port().await);
+    let error = bev.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}

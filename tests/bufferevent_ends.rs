@@ -7,7 +7,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, CloseReason, Direction, Event, IntoInnerError, Summary, Watermarks,
+    BufferError, BufferEvent, CloseReason, Crossing, Direction, Event, IntoInnerError, Summary,
+    Watermarks,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -394,4 +395,38 @@ async fn events_are_told_one_by_one_and_each_to_one_caller() {
     assert!(first.is_woken() && second.is_woken());
     assert!(first.poll().is_ready());
     assert!(second.poll().is_pending());
+}
+
+#[tokio::test]
+async fn nothing_is_told_after_closed() {
+    let (near, _far) = duplex(16);
+    let bev = BufferEvent::new(near);
+    bev.abort();
+    bev.closed().await;
+    bev.trigger_event(Event::Stalled);
+    assert!(matches!(bev.next_event().await, Some(Event::Closed)));
+    bev.trigger_event(Event::Stalled);
+    assert!(bev.next_event().await.is_none());
+}
+
+/// The output seems to be sent when it is taken away, which may well lead somebody to add more.
+#[tokio::test]
+async fn what_is_added_while_the_stream_is_given_back_is_given_back_or_refused() {
+    let (near, _far) = duplex(16);
+    let (answers, answer) = std::sync::mpsc::channel();
+    let bev = BufferEvent::builder()
+        .write_watermarks(Watermarks::with_high(100).unwrap())
+        .on_watermark(move |bev, _, crossing| {
+            if matches!(crossing, Crossing::Low { .. }) {
+                answers.send(bev.output().add(b"more")).unwrap();
+            }
+        })
+        .spawn(near);
+    bev.disable(Direction::Write);
+    bev.output().add(&[1; 200]).unwrap();
+    let parts = bev.into_inner::<DuplexStream>().await.unwrap();
+    match answer.recv().unwrap() {
+        Ok(()) => assert_eq!(parts.output.len(), 204),
+        Err(error) => assert_eq!((error, parts.output.len()), (BufferError::Closed, 200)),
+    }
 }

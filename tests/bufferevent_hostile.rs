@@ -304,3 +304,24 @@ async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
     );
     assert!(bev.input().readable(1).await.is_err());
 }
+
+#[tokio::test]
+async fn a_stream_that_panics_half_way_is_no_end_of_stream_to_whoever_reads() {
+    struct Half(bool);
+    impl tokio::io::AsyncRead for Half {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            out: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            assert!(!self.0, "as the test wants it");
+            self.0 = true;
+            out.put_slice(b"half");
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+    let mut bev = BufferEvent::new(tokio::io::join(Half(false), tokio::io::sink()));
+    let mut got = Vec::new();
+    assert!(bev.read_to_end(&mut got).await.is_err());
+    assert_eq!(got, b"half");
+}

@@ -222,6 +222,10 @@ impl Inner {
     pub(super) fn tell(self: &Arc<Self>, event: Event) {
         tracing::debug!(?event, "event");
         let mut control = self.control.lock();
+        if control.outcome.is_some() {
+            // `Closed` is the last one.
+            return;
+        }
         control.push(event);
         let wakers = control.waiters.take(|interest| interest == Interest::Event);
         drop(control);
@@ -315,6 +319,9 @@ impl Inner {
 
     /// Takes what is in the buffers, and puts it where whoever waits for the stream finds it.
     pub(super) fn give(&self, stream: Box<dyn Any + Send>) {
+        // What is added from here on would go with neither.
+        self.input.close();
+        self.output.close();
         let input = self.input.lock().replace(EvBuffer::new());
         let output = self.output.lock().replace(EvBuffer::new());
         self.control.lock().taken = Some(Box::new(Taken {
@@ -326,6 +333,9 @@ impl Inner {
 
     /// It is over. Only the first reason counts.
     pub(super) fn finish(self: &Arc<Self>, reason: CloseReason) {
+        if let CloseReason::Error(error) = &reason {
+            self.control.lock().fail_reading(error);
+        }
         self.input.close();
         self.output.close();
         self.signal.unregister();
@@ -433,6 +443,13 @@ impl Control {
         match (&self.reading, &self.writing) {
             (_, Writing::Failed(error)) | (Err(error), _) => Some(Arc::clone(error)),
             _ => None,
+        }
+    }
+
+    /// The connection fails before its stream has ended: nobody may take that for the end.
+    fn fail_reading(&mut self, error: &Arc<io::Error>) {
+        if self.outcome.is_none() && matches!(self.reading, Ok(true)) {
+            self.reading = Err(Arc::clone(error));
         }
     }
 

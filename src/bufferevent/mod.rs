@@ -292,7 +292,7 @@ impl BufferEvent {
     }
 
     /// Tells of `event` as if it had happened: to the event callback, soon after, and to
-    /// [`next_event`](Self::next_event).
+    /// [`next_event`](Self::next_event). To nobody after [`Event::Closed`].
     #[doc(alias = "bufferevent_trigger_event")]
     pub fn trigger_event(&self, event: Event) {
         self.inner.tell(event);
