@@ -3,13 +3,16 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
 };
 use tokio_evbuffer::{
@@ -308,20 +311,103 @@ async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
 #[tokio::test]
 async fn a_stream_that_panics_half_way_is_no_end_of_stream_to_whoever_reads() {
     struct Half(bool);
-    impl tokio::io::AsyncRead for Half {
+    impl AsyncRead for Half {
         fn poll_read(
-            mut self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            out: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<io::Result<()>> {
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
             assert!(!self.0, "as the test wants it");
             self.0 = true;
             out.put_slice(b"half");
-            std::task::Poll::Ready(Ok(()))
+            Poll::Ready(Ok(()))
         }
     }
     let mut bev = BufferEvent::new(tokio::io::join(Half(false), tokio::io::sink()));
     let mut got = Vec::new();
     assert!(bev.read_to_end(&mut got).await.is_err());
     assert_eq!(got, b"half");
+}
+
+/// Has something to read whenever it is asked.
+struct Flood<W> {
+    to: W,
+    ended: Arc<AtomicBool>,
+}
+
+impl<W: Unpin> AsyncRead for Flood<W> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        out.initialize_unfilled();
+        out.set_filled(out.capacity());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Flood<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.to).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ended.store(true, Relaxed);
+        Pin::new(&mut self.to).poll_shutdown(cx)
+    }
+}
+
+async fn turns(n: usize) {
+    for _ in 0..n {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_without_end_does_not_hold_up_the_end_of_the_stream() {
+    let (to, mut peer) = tokio::io::duplex(64);
+    let ended = Arc::new(AtomicBool::new(false));
+    let bev = BufferEvent::new(Flood {
+        to,
+        ended: Arc::clone(&ended),
+    });
+    bev.output().add(b"last words").unwrap();
+    drop(bev);
+    turns(100).await;
+    assert!(ended.load(Relaxed), "the end was not sent");
+    let mut got = Vec::new();
+    assert!(
+        tokio_test::task::spawn(peer.read_to_end(&mut got))
+            .poll()
+            .is_ready(),
+        "the stream is still there"
+    );
+    assert_eq!(got, b"last words");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_without_end_does_not_hold_up_the_clock() {
+    let (to, _peer) = tokio::io::duplex(4);
+    let ended = Arc::default();
+    let bev = BufferEvent::builder()
+        .linger(5 * SECOND)
+        .spawn(Flood { to, ended });
+    bev.output().add(b"too much").unwrap();
+    let closing = tokio::spawn(bev.close());
+    turns(100).await;
+    tokio::time::advance(6 * SECOND).await;
+    turns(100).await;
+    assert!(closing.is_finished());
+    let summary = closing.await.unwrap().unwrap();
+    assert!(matches!(summary.reason, CloseReason::LingerExpired));
+    assert_eq!((summary.bytes_out, summary.unsent), (4, 4));
 }

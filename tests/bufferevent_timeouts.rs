@@ -285,3 +285,17 @@ async fn a_timeout_is_an_error_of_those_who_wait_until_the_direction_is_enabled(
     assert_eq!(all, b"1234567");
     bev.shutdown().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_is_set_again_counts_what_came_meanwhile() {
+    let (near, mut far) = duplex(10);
+    let bev = BufferEvent::builder().read_timeout(5 * SECOND).spawn(near);
+    sleep(SECOND).await;
+    bev.set_timeouts(None, None);
+    sleep(100 * SECOND).await;
+    far.write_all(b"x").await.unwrap();
+    bev.input().readable(1).await.unwrap();
+    bev.set_timeouts(Some(5 * SECOND), None);
+    let start = Instant::now();
+    assert_eq!(next(&bev, start).await, told("ReadTimeout", 5));
+}

@@ -1,7 +1,6 @@
 //! The timer of a connection: the one file here that asks for the time.
 
 use std::{
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -18,18 +17,9 @@ use super::deadlines::{Deadlines, Due, Limits, Standing};
 pub(super) struct Clock {
     deadlines: Deadlines,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Bytes were read, or written, in turns after which nothing was waited for.
-    read: bool,
-    written: bool,
 }
 
 impl Clock {
-    /// Takes note of what a turn has moved that left more to do.
-    pub(super) fn note(&mut self, read: bool, written: bool) {
-        self.read |= read;
-        self.written |= written;
-    }
-
     /// Waits for what is due next, things standing as in `at`.
     ///
     /// The timer is not moved when bytes move, only when it has fired too early.
@@ -39,8 +29,6 @@ impl Clock {
         limits: &Limits,
         mut at: Standing,
     ) -> Poll<Due> {
-        at.read |= mem::take(&mut self.read);
-        at.written |= mem::take(&mut self.written);
         loop {
             let now = Instant::now();
             self.deadlines.look(now, at);

@@ -167,15 +167,12 @@ impl<W: Wire> Task<W> {
         let budget = ready!(coop::poll_proceed(cx));
         let (mut read, mut written) = (0, 0);
         let (mut fill, mut drain) = (Moved::Again, Moved::Again);
-        let mut rounds = 0;
+        let (mut rounds, mut more) = (0, false);
         while !(fill.is_stuck() && drain.is_stuck()) {
             if rounds == ROUNDS_PER_POLL || read.max(written) >= BYTES_PER_POLL {
-                budget.made_progress();
-                if let Some(clock) = &mut self.clock {
-                    clock.note(read > 0, written > 0);
-                }
                 cx.waker().wake_by_ref();
-                return Poll::Pending;
+                more = true;
+                break;
             }
             rounds += 1;
             if drain != Moved::Waits {
@@ -187,10 +184,11 @@ impl<W: Wire> Task<W> {
                 read += fill.bytes();
             }
         }
-        if read + written > 0 {
+        if more || read + written > 0 {
             budget.made_progress();
         }
         self.note_waiting(drain == Moved::Waits);
+        // Also while there is more to do: a peer that sends without end does not hold up the end of what is written.
         self.end_writing(cx);
         if let Some(reason) = self.finished() {
             return Poll::Ready(reason);
@@ -198,6 +196,8 @@ impl<W: Wire> Task<W> {
         let standing = Standing {
             read: read > 0,
             written: written > 0,
+            reading: !more,
+            writing: !more || drain == Moved::Waits,
             ..Standing::default()
         };
         self.poll_clock(cx, standing)
@@ -468,11 +468,16 @@ impl<W: Wire> Task<W> {
     fn poll_clock(&mut self, cx: &mut Context<'_>, mut at: Standing) -> Poll<CloseReason> {
         at.closing = self.orders.wish >= Wish::Close;
         if !self.settings().limits.any(at.closing) {
+            // What has passed by now counts for no limit that is set later.
+            self.clock = None;
             return Poll::Pending;
         }
+        let (read_waits, write_waits) = (at.reading, at.writing);
         loop {
-            at.reading = self.may_read() && (self.room > 0 || self.discards);
-            at.writing = self.may_write() && !self.inner.0.signal.wants(Wanted::OUTPUT);
+            let takes = self.room > 0 || self.discards;
+            at.reading = read_waits && self.may_read() && takes;
+            let empty = self.inner.0.signal.wants(Wanted::OUTPUT);
+            at.writing = write_waits && self.may_write() && !empty;
             at.high = self.settings().limits.stall.is_some() && self.is_output_high();
             let limits = self.settings().limits;
             let clock = self.clock.get_or_insert_default();
