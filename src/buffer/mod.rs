@@ -186,7 +186,15 @@ impl EvBuffer {
     }
 
     /// Lets go of spare room. An empty buffer then holds no memory.
+    #[inline]
     pub fn shrink_to_fit(&mut self) {
+        // Often there is none: then this costs no call.
+        if !self.tail.is_none() || self.body.held() > 0 {
+            self.let_go_of_spare();
+        }
+    }
+
+    fn let_go_of_spare(&mut self) {
         if self.tail.is_empty() {
             self.drop_tail();
         }

@@ -34,12 +34,17 @@ impl Clock {
     /// Waits for the deadline of a relay that has just had its `turn`.
     ///
     /// The timer is not moved when bytes move, only when it has fired too early.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<RelayEnd> {
         self.moved |= turn.moved;
         // While there is more to do, or nobody could look for want of budget, the relay does not wait.
         if !self.deadlines.any() || turn.more || !coop::has_budget_remaining() {
             return Poll::Pending;
         }
+        self.wait(cx)
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
             let now = Instant::now();
             let moved = mem::take(&mut self.moved);

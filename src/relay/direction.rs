@@ -94,6 +94,10 @@ impl Direction {
     /// What to read next; `None` while nothing is to be read.
     #[inline]
     pub(super) fn offer(&mut self, most: Most) -> Option<Offer> {
+        if self.is_idle() {
+            self.full = false;
+            return Some(Offer::Chain(self.sizer.offer().min(most.chain)));
+        }
         let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
         let splices = in_pipe || self.mode.is_splicing();
         let held = self.held();
@@ -112,6 +116,15 @@ impl Direction {
             return self.chain.is_empty().then_some(Offer::Pipe(high));
         }
         Some(Offer::Chain(self.sizer.offer().min(high - held)))
+    }
+
+    /// Nothing is held, and what comes next is copied. With small messages this is the whole of it.
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Open
+            && self.chain.is_empty()
+            && self.pipe.is_none()
+            && !self.mode.is_splicing()
     }
 
     /// A read that was offered `offered` bytes has put `n` into the chain; none is the end of stream.

@@ -2,14 +2,15 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     ops::AddAssign,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::coop,
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::{self, RestoreOnPending},
 };
 
 use super::{
@@ -23,6 +24,9 @@ const ROUNDS_PER_POLL: u32 = 16;
 
 /// Bytes read or written in one direction in one poll, before other tasks have their turn.
 const BYTES_PER_POLL: usize = 1 << 20;
+
+/// A read of so many bytes at most goes by the stack: what the other side takes at once needs no segment.
+const SMALL_MAX: usize = 8 << 10;
 
 /// A stream and where its socket is.
 pub(super) struct End<'a, S> {
@@ -68,25 +72,20 @@ where
         if self.direction.is_done() {
             return Ok(turn);
         }
-        // Streams that are not Tokio's own may be ready for ever and know of no budget.
-        let Poll::Ready(budget) = coop::poll_proceed(cx) else {
+        let Poll::Ready(budget) = self.budget(cx) else {
             turn.more = true;
             return Ok(turn);
         };
         let (mut read, mut written, mut write_waits) = (0, 0, false);
         for _ in 0..ROUNDS_PER_POLL {
-            let fill = self.fill(cx).map_err(|error| (Step::Read, error))?;
-            let drain = match write_waits {
-                true => Moved::Waits,
-                false => self.drain(cx).map_err(|error| (Step::Write, error))?,
-            };
+            let (fill, drain) = self.round(cx, write_waits)?;
             write_waits = drain == Moved::Waits;
             read += fill.bytes();
             written += drain.bytes();
             if fill.is_stuck() && drain.is_stuck() {
                 turn.moved = read + written > 0;
                 if turn.moved {
-                    budget.made_progress();
+                    spend(budget);
                 }
                 if turn.moved || !self.direction.is_open() {
                     self.direction.rest();
@@ -98,19 +97,76 @@ where
                 break;
             }
         }
-        budget.made_progress();
+        spend(budget);
         turn.moved = read + written > 0;
         turn.more = true;
         cx.waker().wake_by_ref();
         Ok(turn)
     }
 
-    fn fill(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        match self.direction.offer(self.most) {
-            None => Ok(Moved::Nothing),
+    /// A turn's share of the task's budget. The sockets of Tokio count each read themselves; other streams may be ready for
+    /// ever and know of no budget.
+    #[inline]
+    fn budget(&self, cx: &mut Context<'_>) -> Poll<Option<RestoreOnPending>> {
+        let End { stream, finder } = &self.from;
+        match finder.socket(stream) {
+            Some(_) => Poll::Ready(None),
+            None => coop::poll_proceed(cx).map(Some),
+        }
+    }
+
+    /// One attempt to read and one to write.
+    fn round(
+        &mut self,
+        cx: &mut Context<'_>,
+        write_waits: bool,
+    ) -> Result<(Moved, Moved), (Step, io::Error)> {
+        let fill = match self.direction.offer(self.most) {
+            Some(Offer::Chain(offered))
+                if offered <= SMALL_MAX && self.direction.chain.is_empty() =>
+            {
+                return self.pass(cx, offered);
+            }
             Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
             Some(Offer::Pipe(limit)) => self.fill_pipe(cx, limit),
+            None => Ok(Moved::Nothing),
+        };
+        let fill = fill.map_err(|error| (Step::Read, error))?;
+        let drain = match write_waits {
+            true => Moved::Waits,
+            false => self.drain(cx).map_err(|error| (Step::Write, error))?,
+        };
+        Ok((fill, drain))
+    }
+
+    /// Hands at most `offered` bytes on as they come. The chain, which is empty, gets what is not taken at once.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        offered: usize,
+    ) -> Result<(Moved, Moved), (Step, io::Error)> {
+        let mut room = [const { MaybeUninit::uninit() }; SMALL_MAX];
+        let mut message = ReadBuf::uninit(&mut room[..offered]);
+        let read = Pin::new(&mut *self.from.stream).poll_read(cx, &mut message);
+        let message = message.filled();
+        let fill = Moved::from(read.map_ok(|()| message.len()));
+        let fill = fill.map_err(|error| (Step::Read, error))?;
+        let Moved::Bytes(n) = fill else {
+            return Ok((fill, Moved::Nothing));
+        };
+        self.direction.filled(offered, n);
+        if n == 0 {
+            return Ok((fill, Moved::Nothing));
         }
+        let End { stream, finder } = &mut self.to;
+        let written = Moved::from(transport::poll_write(cx, *stream, *finder, message));
+        let drain = written.map_err(|error| (Step::Write, error))?;
+        self.direction.drained(drain.bytes());
+        if drain.bytes() < n {
+            let left = self.direction.chain.add(&message[drain.bytes()..]);
+            left.map_err(|error| (Step::Read, error.into()))?;
+        }
+        Ok((fill, drain))
     }
 
     fn fill_chain(&mut self, cx: &mut Context<'_>, offered: usize) -> io::Result<Moved> {
@@ -252,7 +308,15 @@ impl Moved {
     }
 }
 
+#[inline]
+fn spend(budget: Option<RestoreOnPending>) {
+    if let Some(budget) = budget {
+        budget.made_progress();
+    }
+}
+
 /// Turns an interrupted operation into one that will be polled again.
+#[inline]
 fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     match polled {
         Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {

@@ -70,6 +70,13 @@ impl Owned {
         })
     }
 
+    /// Whether this stands for no memory at all. A range on a block has bytes of it: a count is made by one, for another of
+    /// at least one byte.
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.cap == 0
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> usize {
         (self.end - self.start) as usize
@@ -376,8 +383,7 @@ impl Owned {
 impl Drop for Owned {
     #[inline]
     fn drop(&mut self) {
-        // A range on a block has bytes of it: a count is made by one, for another of at least one byte.
-        if self.cap > 0 {
+        if !self.is_none() {
             self.release();
         }
     }

@@ -20,7 +20,7 @@ mod splice;
 mod splice;
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -71,6 +71,30 @@ pub(crate) fn poll_drain<S: AsyncWrite + Unpin>(
         Some(socket) => socket.poll_send(cx, chain, max),
         None => chain.poll_write_to(cx, Pin::new(stream), max),
     };
+    not_zero(written)
+}
+
+/// Writes `bytes`, of which there are some, or the beginning of them.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::WriteZero`] where the stream takes nothing.
+#[inline]
+pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    finder: Finder<S>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    debug_assert!(!bytes.is_empty());
+    not_zero(match finder.socket(stream) {
+        Some(socket) => socket.poll_send_slices(cx, &[IoSlice::new(bytes)]),
+        None => Pin::new(stream).poll_write(cx, bytes),
+    })
+}
+
+#[inline]
+fn not_zero(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
     match written {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => written,

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    io::{self, IoSlice},
     marker::PhantomData,
     net::SocketAddr,
     task::{Context, Poll},
@@ -28,6 +28,14 @@ impl Socket<'_> {
         _: &mut Context<'_>,
         _: &mut EvBuffer,
         _: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn poll_send_slices(
+        self,
+        _: &mut Context<'_>,
+        _: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.0 {}
     }

@@ -1,0 +1,41 @@
+//! Small messages pass through a relay without memory of their own.
+
+#![cfg(feature = "net")]
+
+#[path = "support/heap.rs"]
+#[allow(dead_code)]
+mod heap;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::relay;
+
+/// Two ends of one TCP connection.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+#[tokio::test]
+async fn a_message_that_is_taken_at_once_allocates_nothing() {
+    let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
+    tokio::spawn(relay(a, b));
+    let mut received = [0; 2_000];
+    let mut before = 0;
+    for round in 0..100 {
+        if round == 1 {
+            before = heap::allocations_here();
+        }
+        let message = [round; 2_000];
+        left.write_all(&message).await.unwrap();
+        right.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, message);
+        right.write_all(&message[..64]).await.unwrap();
+        left.read_exact(&mut received[..64]).await.unwrap();
+    }
+    assert_eq!(heap::allocations_here(), before);
+}
