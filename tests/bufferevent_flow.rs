@@ -116,6 +116,32 @@ async fn moving_the_marks_makes_room_at_once() {
     assert!(bev.paused(Direction::Read).is_empty());
 }
 
+/// What a guard has stopped goes on when a guard lets it, though no byte was taken meanwhile.
+#[tokio::test(start_paused = true)]
+async fn reading_goes_on_when_the_input_is_unfrozen_or_its_cap_raised() {
+    let (near, mut far) = duplex(8192);
+    let bev = BufferEvent::new(near);
+    bev.input().lock().freeze(End::Back);
+    far.write_all(&bytes(10)).await.unwrap();
+    settle().await;
+    assert!(bev.input().is_empty());
+    bev.input().lock().unfreeze(End::Back);
+    timeout(SECOND, bev.input().readable(10))
+        .await
+        .expect("it was unfrozen")
+        .unwrap();
+
+    bev.input().lock().set_max_len(Some(15));
+    far.write_all(&bytes(10)).await.unwrap();
+    settle().await;
+    assert_eq!(bev.input().len(), 15);
+    bev.input().lock().set_max_len(None);
+    timeout(SECOND, bev.input().readable(20))
+        .await
+        .expect("the cap was taken away")
+        .unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn defect_d21_who_writes_waits_at_the_high_mark_of_the_output() {
     let (near, mut far) = duplex(10);

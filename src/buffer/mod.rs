@@ -215,6 +215,10 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_unfreeze")]
     pub fn unfreeze(&mut self, end: End) {
         self.flags.remove(Flags::frozen(end));
+        if self.flags.intersects(Flags::SHARED) {
+            // What fills the buffer may wait for that.
+            self.call_attention();
+        }
     }
 
     /// Returns whether changes at `end` are refused.

@@ -250,7 +250,8 @@ impl State {
         inner: &Arc<Inner>,
         aftermath: &mut Aftermath,
     ) {
-        if !self.has_same_buffer() {
+        let is_remarkable = !self.has_same_buffer();
+        if is_remarkable {
             aftermath.parked = self.look_closely(before);
         }
         let now = self.totals();
@@ -261,7 +262,7 @@ impl State {
         if rare.waiters.is_waiting() {
             self.wake_due(change.is_some(), &mut aftermath.wakers);
         }
-        if change.is_none() {
+        if change.is_none() && !is_remarkable {
             return;
         }
         if let Some(waker) = self.tell_watch(change) {
