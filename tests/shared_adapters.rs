@@ -166,6 +166,78 @@ fn a_range_shown_of_a_replaced_buffer_is_gone() {
 }
 
 #[test]
+fn each_piece_consumed_is_told_to_whoever_has_asked_meanwhile() {
+    let buffer = filled(b"123456789");
+    let mut reader = buffer.reader();
+    shows(&mut reader, b"123456789");
+    reader.consume(1);
+    reader.consume(1);
+    let (sender, told) = std::sync::mpsc::channel();
+    let callback = buffer.on_change_inline(move |_, change| sender.send(change).unwrap());
+    reader.consume(1);
+    reader.consume(2);
+    let told: Vec<_> = told.try_iter().map(|c| (c.before, c.removed)).collect();
+    assert_eq!(told, [(7, 1), (6, 2)]);
+    drop(callback);
+
+    reader.consume(1);
+    let mut drained = task::spawn(buffer.wait_for(|buffer| buffer.len() == 1));
+    assert_pending!(drained.poll());
+    reader.consume(1);
+    reader.consume(1);
+    assert!(drained.is_woken());
+    assert_ready!(drained.poll()).unwrap();
+}
+
+/// Nobody can tell by a look from outside whether there was another look before.
+#[test]
+fn consuming_is_the_same_whether_or_not_anybody_looks() {
+    for seed in 1..=500_u64 {
+        let (watched, unwatched) = (run_a_reader(seed, true), run_a_reader(seed, false));
+        assert_eq!(watched, unwatched, "seed {seed}");
+    }
+}
+
+/// Lets a reader and guards change a buffer by turns. Returns what is left after each change of a guard, and in the end.
+fn run_a_reader(seed: u64, looks: bool) -> Vec<Vec<u8>> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut below = |n: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % n
+    };
+    let buffer = filled(b"what is there at first");
+    let mut reader = buffer.reader();
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        let n = below(4) as usize;
+        match below(12) {
+            0 => buffer.add(&b"more"[..n]).unwrap(),
+            1 => buffer.prepend(&b"new"[..n.min(3)]).unwrap(),
+            2 => drop(buffer.drain(n).unwrap()),
+            3 => drop(buffer.lock().replace(EvBuffer::from(&b"another"[..]))),
+            _ => {
+                let _ = task::spawn(reader.fill_buf()).poll();
+                reader.consume(n);
+                if looks {
+                    assert!(buffer.len() < 1 << 20);
+                }
+                continue;
+            }
+        }
+        seen.push(contents(&buffer));
+    }
+    drop(reader);
+    seen.push(contents(&buffer));
+    seen
+}
+
+fn contents(buffer: &SharedEvBuffer) -> Vec<u8> {
+    buffer.lock().chunks().collect::<Vec<_>>().concat()
+}
+
+#[test]
 fn consuming_too_much_is_consuming_all() {
     let buffer = filled(b"12");
     let mut reader = buffer.reader();

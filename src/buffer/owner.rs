@@ -232,6 +232,12 @@ impl EvBuffer {
         self.ext.as_ref().map_or(0, |ext| ext.shown.len)
     }
 
+    /// Whether it is the first `n` bytes that are shown, neither more nor fewer.
+    pub(crate) fn shows_first(&self, n: usize) -> bool {
+        let shows = |ext: &Ext| ext.shown.behind == 0 && ext.shown.len == n;
+        self.ext.as_deref().is_some_and(shows)
+    }
+
     /// Removes the first `n` bytes of what was shown, also from behind what was prepended since.
     pub(crate) fn consume_shown(&mut self, n: usize) {
         let shown = self.ext_mut().shown;

@@ -46,6 +46,22 @@ impl BufferEvent {
         faces.waiter.get_or_insert_with(|| Waiter::new(inner))
     }
 
+    /// What the reader shows; nothing if it has to look first.
+    #[inline]
+    fn shown(&self) -> &[u8] {
+        let reader = self.faces.as_ref().and_then(|faces| faces.reader.as_ref());
+        reader.map_or(&[], Reader::shown)
+    }
+
+    /// Waits until there is something to show; nothing is the end.
+    fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let filled = self.reader().poll_fill_buf(cx).map_ok(<[u8]>::is_empty);
+        if ready!(self.unless_timed_out(Direction::Read, filled))? {
+            self.end_of_input()?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Who would wait for a direction that a timeout has switched off is told so.
     fn unless_timed_out<T>(
         &self,
@@ -92,13 +108,10 @@ impl AsyncRead for BufferEvent {
 impl AsyncBufRead for BufferEvent {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        let filled = this.reader().poll_fill_buf(cx).map_ok(<[u8]>::is_empty);
-        if ready!(this.unless_timed_out(Direction::Read, filled))? {
-            this.end_of_input()?;
-            return Poll::Ready(Ok(&[]));
+        if this.shown().is_empty() {
+            ready!(this.poll_show(cx))?;
         }
-        // It keeps what it shows, and shows it again.
-        this.reader().poll_fill_buf(cx)
+        Poll::Ready(Ok(this.shown()))
     }
 
     fn consume(self: Pin<&mut Self>, n: usize) {

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     SharedEvBuffer, Watermarks,
+    loan::Lending,
     state::{Aftermath, Reading, State},
 };
 use crate::{End, EvBuffer, Result, sync::LockGuard};
@@ -91,6 +92,11 @@ impl<'a> BufferGuard<'a> {
     pub fn replace(&mut self, with: EvBuffer) -> EvBuffer {
         let before = self.before;
         self.state_mut().replace(with, before)
+    }
+
+    /// The lock that it holds.
+    pub(super) fn lending(&self) -> &Lending {
+        &self.buffer.inner.state
     }
 
     #[inline]

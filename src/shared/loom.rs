@@ -121,6 +121,32 @@ fn a_writer_at_the_high_mark_goes_on_when_a_reader_has_made_room() {
     });
 }
 
+/// What is taken past the lock wakes whoever waits for it all the same.
+#[test]
+fn a_waiter_is_told_of_what_a_reader_takes_past_the_lock() {
+    use tokio::io::AsyncBufReadExt;
+    model(|| {
+        let buffer = SharedEvBuffer::new();
+        buffer.add(b"123").unwrap();
+        let mark = buffer.mark();
+        buffer.add(b"4").unwrap();
+        let mut reader = buffer.reader();
+        block_on(reader.fill_buf()).unwrap();
+        let waiter = thread::spawn({
+            let buffer = buffer.clone();
+            move || {
+                block_on(buffer.drained_to(mark)).unwrap();
+                buffer.len()
+            }
+        });
+        for _ in 0..3 {
+            reader.consume(1);
+        }
+        assert_eq!(waiter.join().unwrap(), 1);
+        assert_eq!(buffer.len(), 1);
+    });
+}
+
 /// Whoever delivers, each byte is told once, and before both calls have returned.
 #[test]
 fn inline_callbacks_are_told_every_byte_once_and_never_nest() {

@@ -4,6 +4,7 @@ mod callbacks;
 mod deliver;
 mod error;
 mod guard;
+mod loan;
 #[cfg(all(test, loom))]
 mod loom;
 mod reader;
@@ -33,10 +34,10 @@ use crate::{
     buffer::{End, EolStyle, EvBuffer},
     deferred::{DeferredQueue, Source, Wakers},
     error::{BufferError, Result},
-    sync::Lock,
 };
 use callbacks::Callback;
 use guard::edit_both;
+use loan::Lending;
 use state::{Aftermath, State};
 use wait::Until;
 use waiters::Interest;
@@ -84,7 +85,7 @@ pub struct SharedEvBuffer {
 }
 
 struct Inner {
-    state: Lock<State>,
+    state: Lending,
     /// What the queue of deferred callbacks knows this buffer by.
     source: Source,
 }
@@ -98,7 +99,7 @@ impl Default for SharedEvBuffer {
 impl From<EvBuffer> for SharedEvBuffer {
     fn from(buffer: EvBuffer) -> Self {
         let inner = Arc::new(Inner {
-            state: Lock::new(State::new(buffer)),
+            state: Lending::new(State::new(buffer)),
             source: Source::new(),
         });
         // Marked where it will stay.

@@ -10,7 +10,13 @@ use bytes::{Buf, Bytes};
 use futures::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
-use super::{BufferGuard, SharedEvBuffer, wait::Waiter, waiters::Interest};
+use super::{
+    BufferGuard, SharedEvBuffer,
+    loan::{Lender, Loan},
+    state::State,
+    wait::Waiter,
+    waiters::Interest,
+};
 use crate::{BufferError, End};
 
 /// Takes bytes from a [`SharedEvBuffer`]: [`AsyncRead`], [`AsyncBufRead`] and a [`Stream`] of [`Bytes`].
@@ -56,6 +62,8 @@ pub struct Reader {
     shown: Bytes,
     /// The number of the showing: others follow once its bytes have gone.
     showing: u64,
+    /// Whether its bytes may be taken without the lock.
+    loan: Loan,
     /// The other end is told when this one goes.
     closes: bool,
 }
@@ -66,22 +74,41 @@ impl Reader {
             waiter: Waiter::holding(buffer),
             shown: Bytes::new(),
             showing: 0,
+            loan: Loan::default(),
             closes,
         }
+    }
+
+    /// What `fill_buf` shows; nothing if it has to look first.
+    #[inline]
+    pub(crate) fn shown(&self) -> &[u8] {
+        &self.shown
     }
 
     /// Removes the first `n` of the bytes shown from the buffer, as far as they are still there.
     fn settle(&mut self, n: usize) {
         let n = n.min(self.shown.len());
-        let before = self.shown.len();
         self.shown.advance(n);
+        let lending = &self.waiter.buffer().inner.state;
+        if self.shown.is_empty() || !lending.take(&mut self.loan, n) {
+            self.settle_locked(n);
+        }
+    }
+
+    /// Removes `n` bytes, which [`shown`](Self::shown) does not show any more.
+    fn settle_locked(&mut self, n: usize) {
+        self.loan = Loan::default();
         let mut guard = self.waiter.buffer().lock();
-        if guard.is_shown_by(self.showing) {
-            let gone = before - guard.shown();
-            guard.consume_shown(n.saturating_sub(gone));
-            if self.shown.is_empty() {
-                guard.hide_front();
-            }
+        if !guard.is_shown_by(self.showing) {
+            return;
+        }
+        let before = self.shown.len() + n;
+        let gone = before - guard.shown();
+        guard.consume_shown(n.saturating_sub(gone));
+        if self.shown.is_empty() {
+            guard.hide_front();
+        } else {
+            self.loan = guard.lend(self.shown.len());
         }
     }
 
@@ -120,12 +147,31 @@ impl BufferGuard<'_> {
     }
 
     /// Shows the front under a number that no other showing has.
-    fn show(&mut self) -> Result<(Bytes, u64), BufferError> {
+    fn show(&mut self) -> Result<(Bytes, u64, Loan), BufferError> {
         let shown = self.show_front()?;
         let rare = self.state_mut().rare_mut();
         rare.showings += 1;
         rare.shown_by = rare.showings;
-        Ok((shown, rare.shown_by))
+        let showing = rare.showings;
+        let loan = self.lend(shown.len());
+        Ok((shown, showing, loan))
+    }
+
+    /// Lets the reader that shows the first `n` bytes take of them past the lock, if that concerns nobody.
+    fn lend(&self, n: usize) -> Loan {
+        let state = self.state();
+        match &state.rare {
+            Some(rare) if self.shows_first(n) && state.is_quiet_down_to_one() => {
+                self.lending().lend(rare.shown_by, n)
+            }
+            _ => Loan::default(),
+        }
+    }
+}
+
+impl Lender for State {
+    fn take_back(&mut self, n: usize) {
+        self.buffer.consume_shown(n);
     }
 }
 
@@ -134,7 +180,7 @@ impl AsyncBufRead for Reader {
         let this = self.get_mut();
         if this.shown.is_empty() {
             match ready!(this.poll_ready(cx, |guard| guard.show())) {
-                Some(shown) => (this.shown, this.showing) = shown?,
+                Some(shown) => (this.shown, this.showing, this.loan) = shown?,
                 None => return Poll::Ready(Ok(&[])),
             }
         }

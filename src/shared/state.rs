@@ -230,6 +230,11 @@ impl State {
             }
     }
 
+    /// Whether nobody cares how much goes, as long as something is left: what is quiet at two lengths is so between them.
+    pub(super) fn is_quiet_down_to_one(&self) -> bool {
+        self.is_quiet_at(1) && self.is_quiet()
+    }
+
     /// Whether the buffer is the one marked, and nothing but its contents may have changed.
     #[inline]
     pub(super) fn has_same_buffer(&self) -> bool {
