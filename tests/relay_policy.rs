@@ -344,3 +344,60 @@ async fn bytes_restart_the_idle_time_also_when_others_had_to_have_their_turn() {
         drop(right);
     }
 }
+
+/// Knows of no budget: says once that there is a byte, and takes all.
+struct NoBudget(bool);
+
+impl AsyncRead for NoBudget {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !std::mem::take(&mut self.0) {
+            return Poll::Pending;
+        }
+        out.put_slice(b"x");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for NoBudget {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whatever of the task's budget others have used up in the poll in which the last bytes move.
+#[tokio::test(start_paused = true)]
+async fn the_clock_runs_also_when_the_budget_was_used_up_to_the_last() {
+    for used in 100..130 {
+        let mut running = Box::pin(
+            Relay::new(NoBudget(true), NoBudget(true))
+                .idle_timeout(SECOND)
+                .run(),
+        );
+        let mut first = true;
+        let relaying = tokio::spawn(std::future::poll_fn(move |cx| {
+            for _ in 0..if std::mem::take(&mut first) { used } else { 0 } {
+                let _ = tokio::task::coop::poll_proceed(cx).map(|budget| budget.made_progress());
+            }
+            running.as_mut().poll(cx)
+        }));
+        let end = tokio::time::timeout(100 * SECOND, relaying).await;
+        let summary = end.expect("it sleeps for ever").unwrap().unwrap();
+        assert_eq!(summary.reason, RelayEnd::Idle, "{used}");
+    }
+}

@@ -37,8 +37,14 @@ impl Clock {
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<RelayEnd> {
         self.moved |= turn.moved;
-        // While there is more to do, or nobody could look for want of budget, the relay does not wait.
-        if !self.deadlines.any() || turn.more || !coop::has_budget_remaining() {
+        // While there is more to do the relay does not wait.
+        if !self.deadlines.any() || turn.more {
+            return Poll::Pending;
+        }
+        if !coop::has_budget_remaining() {
+            // Perhaps nobody could look, and the timer would not be looked at either: streams that know of no budget do
+            // not wake us for that.
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.wait(cx)
