@@ -566,3 +566,49 @@ fn copy_bidirectional_takes_trait_objects() {
     );
     assert_eq!(seen().written, b"abc");
 }
+
+/// What a stream says it has taken is counted only as far as it was offered.
+#[test]
+fn a_stream_that_takes_more_than_there_is_is_not_believed() {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    struct Boastful;
+
+    impl tokio::io::AsyncRead for Boastful {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Boastful {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len() + 100))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let world = World::new(11);
+    for len in [5, 100_000] {
+        let a = Fake::new(&world, 0, &bytes(len, 1), Manners::default());
+        let counts = world.run(copy_bidirectional(&mut { a }, &mut Boastful));
+        assert_eq!(counts.unwrap(), (len as u64, 0));
+    }
+}

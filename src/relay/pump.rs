@@ -122,9 +122,7 @@ where
         write_waits: bool,
     ) -> Result<(Moved, Moved), (Step, io::Error)> {
         let fill = match self.direction.offer(self.most) {
-            Some(Offer::Chain(offered))
-                if offered <= SMALL_MAX && self.direction.chain.is_empty() =>
-            {
+            Some(Offer::Chain(offered)) if self.may_pass(offered) => {
                 return self.pass(cx, offered);
             }
             Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
@@ -137,6 +135,13 @@ where
             false => self.drain(cx).map_err(|error| (Step::Write, error))?,
         };
         Ok((fill, drain))
+    }
+
+    /// Whether a read of so many bytes may leave out the chain. It is a read from the stream itself.
+    #[inline]
+    fn may_pass(&self, offered: usize) -> bool {
+        let End { stream, finder } = &self.from;
+        offered <= SMALL_MAX && self.direction.chain.is_empty() && !finder.is_inside(stream)
     }
 
     /// Hands at most `offered` bytes on as they come. The chain, which is empty, gets what is not taken at once.

@@ -38,6 +38,12 @@ impl<S> Finder<S> {
         by_type(stream).or_else(|| self.hook?(stream).map(Socket::Tcp))
     }
 
+    /// Whether the socket is one inside the stream that is used in its place. The stream may hold bytes of its own.
+    #[inline]
+    pub(crate) fn is_inside(&self, stream: &S) -> bool {
+        by_type(stream).is_none() && self.socket(stream).is_some()
+    }
+
     pub(crate) fn is_tcp(&self, stream: &S) -> bool {
         matches!(self.socket(stream), Some(Socket::Tcp(_)))
     }

@@ -89,7 +89,7 @@ pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
     debug_assert!(!bytes.is_empty());
     not_zero(match finder.socket(stream) {
         Some(socket) => socket.poll_send_slices(cx, &[IoSlice::new(bytes)]),
-        None => Pin::new(stream).poll_write(cx, bytes),
+        None => (Pin::new(stream).poll_write(cx, bytes)).map_ok(|n| n.min(bytes.len())),
     })
 }
 

@@ -55,6 +55,11 @@ impl<S> Finder<S> {
         None
     }
 
+    #[inline]
+    pub(crate) fn is_inside(&self, _: &S) -> bool {
+        false
+    }
+
     pub(crate) fn is_tcp(&self, _: &S) -> bool {
         false
     }
