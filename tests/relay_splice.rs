@@ -288,3 +288,32 @@ async fn bytes_of_a_dropped_relay_never_show_up_in_another() {
     check_changes(End::new(left), End::new(right)).await;
     relaying.await.unwrap().unwrap();
 }
+
+/// An urgent mark, which no splice gets past, in a flow that is spliced: what is behind it comes with the next byte, and at
+/// the latest before the end.
+#[tokio::test]
+async fn what_is_behind_an_urgent_mark_is_neither_lost_nor_held_back() {
+    for ends in [false, true] {
+        let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+        let relaying = tokio::spawn(relay(a, b));
+        let (mut left, mut right) = (End::new(left), End::new(right));
+        tokio::join!(left.send(3_000_000), right.receive(3_000_000));
+        left.send(60_000).await;
+        left.stream.writable().await.unwrap();
+        let sent = socket2::SockRef::from(&left.stream).send_out_of_band(b"!");
+        assert_eq!(sent.unwrap(), 1);
+        left.send(60_000).await;
+        right.receive(60_000).await;
+        settle().await;
+        if ends {
+            left.stream.shutdown().await.unwrap();
+            right.receive_rest().await.unwrap();
+        } else {
+            left.send(1).await;
+            right.receive(60_001).await;
+        }
+        assert_eq!(right.received, left.sent);
+        drop((left, right));
+        relaying.await.unwrap().unwrap();
+    }
+}

@@ -138,11 +138,9 @@ impl Direction {
         }
     }
 
-    /// A move has put `n` bytes into the pipe, which may hold `limit`; none is the end of stream.
+    /// A move has put `n` bytes into the pipe, which may hold `limit`.
     pub(super) fn spliced(&mut self, limit: usize, n: usize) {
-        if n == 0 {
-            self.end();
-        } else if self.held() < limit {
+        if self.held() < limit {
             // One that was cut short by the limit says nothing about the flow.
             self.mode.spliced(n);
         }
@@ -311,8 +309,8 @@ mod tests {
         assert_eq!(direction.offer(both(8)), None);
         direction.chain.drain(3).unwrap();
         assert_eq!(direction.offer(both(8)), Some(Offer::Pipe(8)));
-        direction.spliced(8, 0);
-        assert_eq!(direction.offer(both(8)), None);
+        direction.mode.refused();
+        assert_eq!(copy(direction.offer(both(8))), Some(8));
     }
 
     #[test]

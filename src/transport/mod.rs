@@ -109,11 +109,12 @@ fn not_zero(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spliced {
-    /// So many; none at the end of stream.
+    /// So many, at least one.
     Bytes(usize),
     /// The pipe takes no more before something has left it.
     Full,
-    /// There is no pipe to be had, or the kernel does not splice from this stream. Copying still works.
+    /// There is no pipe to be had, or the kernel does not splice what comes next from this stream. Copying still works, and
+    /// tells whether that is the end. The pipe is empty.
     Refused,
 }
 

@@ -120,6 +120,8 @@ impl Pipe {
             return Ok(Spliced::Full);
         }
         match splice(from, &ends.put, room) {
+            // The end of the stream, or an urgent mark in front of it, which only a read gets past.
+            Ok(0) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(self.refusal()),
             Ok(n) => {
                 self.len += n as u32;
                 Ok(Spliced::Bytes(n))
@@ -127,8 +129,15 @@ impl Pipe {
             // The socket is empty, or the pipe is full: it counts pieces, not bytes, and small ones fill it early. While
             // there is something in it, one cannot tell; but then that has to go on first anyway.
             Err(Errno::AGAIN) if self.len > 0 => Ok(Spliced::Full),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(Spliced::Refused),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Nothing more comes by splicing; what is there has to go on first.
+    fn refusal(&self) -> Spliced {
+        match self.len {
+            0 => Spliced::Refused,
+            _ => Spliced::Full,
         }
     }
 
@@ -152,6 +161,16 @@ fn splice(
     len: usize,
 ) -> Result<usize, Errno> {
     rustix::pipe::splice(from, None, to, None, len, SpliceFlags::NONBLOCK)
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Whether a read would bring something.
+fn has_bytes(socket: &socket2::Socket) -> bool {
+    let mut one = [std::mem::MaybeUninit::uninit()];
+    matches!(socket.peek(&mut one), Ok(1))
 }
 
 impl Drop for Pipe {
@@ -190,7 +209,8 @@ impl Socket<'_> {
     ) -> Poll<io::Result<Spliced>> {
         loop {
             ready!(self.poll_ready(cx, Interest::READABLE))?;
-            if slot.is_none() {
+            let first = slot.is_none();
+            if first {
                 *slot = Pipe::lease();
             }
             let Some(pipe) = slot else {
@@ -198,7 +218,13 @@ impl Socket<'_> {
             };
             let mut outcome = Spliced::Full;
             let moved = self.transfer(Interest::READABLE, |socket| {
-                outcome = pipe.fill(socket, limit)?;
+                outcome = match pipe.fill(socket, limit) {
+                    // It was said to be readable: at an urgent mark it is, and yet there is nothing to splice.
+                    Err(error) if first && would_block(&error) && has_bytes(socket) => {
+                        Spliced::Refused
+                    }
+                    filled => filled?,
+                };
                 // That less came than there was room for does not say that the socket is empty.
                 Ok((0, 0))
             });
@@ -295,11 +321,10 @@ mod tests {
         pipe.rescue(&mut chain).unwrap();
         assert!(pipe.is_empty() && chain == vec![b'x'; filled]);
         assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Bytes(1));
-        assert_eq!(
-            pipe.fill(&from, usize::MAX).unwrap(),
-            Spliced::Bytes(0),
-            "the end"
-        );
+        assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Full);
+        pipe.rescue(&mut chain).unwrap();
+        let end = pipe.fill(&from, usize::MAX).unwrap();
+        assert_eq!(end, Spliced::Refused, "the end is for a read to see");
     }
 
     #[test]
