@@ -91,6 +91,24 @@ async fn defect_d19_reading_goes_on_at_the_low_mark_and_not_at_each_byte() {
     assert!(reads <= 80, "{reads} reads of 4000 bytes");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_waited_for_between_the_marks_is_read() {
+    let (near, mut far) = duplex(8192);
+    let bev = BufferEvent::builder()
+        .read_watermarks(Watermarks::new(50, 100).unwrap())
+        .spawn(near);
+    far.write_all(&bytes(1000)).await.unwrap();
+    bev.input().readable(100).await.unwrap();
+    bev.input().drain(30).unwrap();
+    settle().await;
+    assert_eq!(bev.input().len(), 70);
+    timeout(SECOND, bev.input().readable(90))
+        .await
+        .expect("there is room for it")
+        .unwrap();
+    assert_eq!(bev.input().len(), 90);
+}
+
 #[tokio::test]
 async fn moving_the_marks_makes_room_at_once() {
     let (near, mut far) = duplex(8192);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio_evbuffer::{
     Change, Closed, EvBuffer, InvalidWatermarks, SharedEvBuffer, WaitError, Watermarks,
 };
@@ -151,6 +152,33 @@ fn readable_that_can_never_be_true_says_so_at_once() {
     buffer.close();
     assert_ready_ok!(never(3));
     assert_eq!(assert_ready_err!(never(4)), WaitError::Closed);
+}
+
+/// Who waits for more than is there must not wait for a writer that waits for bytes to go.
+#[test]
+fn what_is_waited_for_comes_in_also_between_the_marks() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::new(2, 10).unwrap());
+    let mut writer = buffer.writer();
+    let mut writing = task::spawn(writer.write_all(&[7; 30]));
+    assert_pending!(writing.poll());
+    buffer.drain(5).unwrap();
+    assert!(!writing.is_woken(), "the low mark was not reached");
+
+    let mut readable = task::spawn(buffer.readable(8));
+    assert_pending!(readable.poll());
+    assert!(writing.is_woken());
+    assert_pending!(writing.poll());
+    assert!(readable.is_woken());
+    assert_eq!(buffer.len(), 8, "no more than that");
+    assert_ready_ok!(readable.poll());
+
+    buffer.drain(1).unwrap();
+    let mut given_up = task::spawn(buffer.readable(10));
+    assert_pending!(given_up.poll());
+    drop(given_up);
+    assert_pending!(writing.poll());
+    assert_eq!(buffer.len(), 7, "nobody waits for more");
 }
 
 #[test]

@@ -92,7 +92,8 @@ impl Builder {
     }
 
     /// Sets the marks of the input. Reading stops exactly at the high one and goes on at the low one, from which on the
-    /// read callback is called, too.
+    /// read callback is called, too. A callback that leaves a frame there until it is whole needs a low mark that no
+    /// frame is longer than; by default that is 128 KiB.
     pub fn read_watermarks(mut self, marks: Watermarks) -> Self {
         self.read_marks = marks;
         self

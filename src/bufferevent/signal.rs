@@ -122,7 +122,7 @@ impl Watch for Input {
                 true
             }
         };
-        match removed && !edit.is_high {
+        match removed && edit.has_room {
             true => self.0.happened(Wanted::ROOM),
             false => None,
         }

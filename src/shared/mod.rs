@@ -516,6 +516,7 @@ impl SharedEvBuffer {
     /// Waits until the buffer holds at least `n` bytes.
     ///
     /// A parser that has looked at 100 bytes in vain waits for `readable(101)`: it is not woken for what it has seen.
+    /// What fills the buffer and has stopped at the high mark goes on for that, before the length has fallen to the low one.
     ///
     /// # Errors
     ///

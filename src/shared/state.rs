@@ -38,6 +38,8 @@ pub(crate) struct Edit {
     pub(crate) closed: bool,
     /// The high mark was reached, and the low one not since.
     pub(crate) is_high: bool,
+    /// More may come in.
+    pub(crate) has_room: bool,
 }
 
 pub(super) struct State {
@@ -159,10 +161,12 @@ impl State {
 
     /// How many bytes a writer may add before it has to wait.
     pub(super) fn room(&self) -> usize {
-        if self.is_high() {
-            return 0;
-        }
-        self.limit().saturating_sub(self.buffer.len())
+        let most = match (&self.rare, self.limit()) {
+            // What somebody waits for comes in all the same, or both sides would wait for each other.
+            (Some(rare), limit) if rare.gauge.is_high() => rare.waiters.wanted().min(limit),
+            (_, limit) => limit,
+        };
+        most.saturating_sub(self.buffer.len())
     }
 
     pub(super) fn is_high(&self) -> bool {
@@ -310,6 +314,7 @@ impl State {
             len: self.buffer.len(),
             closed: self.owner.closed,
             is_high: rare.gauge.is_high(),
+            has_room: self.room() > 0,
         })
     }
 

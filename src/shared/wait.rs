@@ -94,6 +94,10 @@ impl<'a> Waiter<'a> {
             }
             let waiters = &mut guard.state_mut().rare_mut().waiters;
             let registered = waiters.register(key, interest, cx.waker(), &mut spare);
+            if registered && matches!(interest, Interest::Len(_)) && guard.is_high() {
+                // Between the marks, what fills the buffer waits for bytes to go, unless it is told that more are wanted.
+                guard.call_attention();
+            }
             drop(guard);
             if registered {
                 // What is left in `spare`, foreign code, goes after the lock.

@@ -36,6 +36,14 @@ pub(super) struct View {
 }
 
 impl Interest {
+    /// How many bytes are waited for. None where it is something else.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Len(n) => n,
+            _ => 0,
+        }
+    }
+
     /// Whether what is waited for may have come true.
     fn is_due(self, view: &View) -> bool {
         view.closed
@@ -86,6 +94,15 @@ impl Waiters {
                 .any(|(_, slot)| slot.interest == Interest::Room && slot.waker.is_none())
     }
 
+    /// The most bytes that somebody waits for.
+    pub(super) fn wanted(&self) -> usize {
+        let waiting = self.slots.iter().filter(|(_, slot)| slot.waker.is_some());
+        waiting
+            .map(|(_, slot)| slot.interest.bytes())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Whether a change to a length of `len` wakes nobody.
     #[inline]
     pub(super) fn are_quiet(&self, len: usize) -> bool {
@@ -97,10 +114,7 @@ impl Waiters {
             .slots
             .iter()
             .filter(|(_, slot)| slot.waker.is_some())
-            .map(|(_, slot)| match slot.interest {
-                Interest::Len(n) => n,
-                _ => 0,
-            })
+            .map(|(_, slot)| slot.interest.bytes())
             .min()
             .unwrap_or(0);
     }
@@ -130,10 +144,7 @@ impl Waiters {
             }
         };
         slot.interest = interest;
-        let least = match interest {
-            Interest::Len(n) => n,
-            _ => 0,
-        };
+        let least = interest.bytes();
         if self.waiting == 0 || least < self.quiet_below {
             self.quiet_below = least;
         }

@@ -5,7 +5,9 @@ use std::{error::Error, fmt, io};
 /// Marks on the length of a buffer: where to stop, where to go on, where it is too much.
 ///
 /// What fills the buffer stops at the high mark and goes on at the low one, so that it does not go on for each byte
-/// taken. Checked when made, `low < high < overflow`, so that setting them cannot fail. The default is no marks.
+/// taken. Whoever leaves a frame in the buffer until the whole of it is there either waits for it with
+/// [`readable`](crate::SharedEvBuffer::readable), for which more comes in also between the marks, or sets a low mark that no
+/// frame is longer than. Checked when made, `low < high < overflow`, so that setting them cannot fail. The default is no marks.
 ///
 /// # Examples
 ///
@@ -346,7 +348,9 @@ impl Gauge {
         let raised = match (self.marks.high, marks.high) {
             (Some(old), Some(new)) => new > old && len < new,
             (Some(_), None) => true,
-            (None, _) => false,
+            // What stood until now was the overflow mark alone.
+            (None, Some(new)) => len < new,
+            (None, None) => false,
         };
         let nowhere = marks.high.is_none() && marks.overflow.is_none();
         self.marks = marks;
@@ -501,6 +505,10 @@ mod tests {
             told.extend(std::iter::from_fn(|| gauge.next()));
             assert_eq!(told, expected, "{new:?}");
         }
+        let mut gauge = Gauge::default();
+        gauge.set(Watermarks::NONE.and_overflow(40).unwrap(), 50);
+        gauge.set(marks(10, 100), 50);
+        assert!(!gauge.is_high(), "nothing is reached");
         let mut gauge = Gauge::default();
         gauge.set(Watermarks::NONE, 50);
         gauge.set(marks(10, 50), 50);

@@ -16,7 +16,8 @@ use crate::{BufferError, End};
 
 /// Adds bytes to a [`SharedEvBuffer`]: [`AsyncWrite`] and a [`Sink`] of [`Bytes`].
 ///
-/// It fills the buffer up to its high mark, then waits until that has fallen to its low one; a hard cap
+/// It fills the buffer up to its high mark, then waits until that has fallen to its low one, or until more is
+/// [waited for](SharedEvBuffer::readable); a hard cap
 /// ([`set_max_len`](crate::EvBuffer::set_max_len)) is waited for likewise. Without marks it never waits. Several
 /// writers of one buffer take turns, call by call.
 ///
