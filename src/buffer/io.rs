@@ -129,16 +129,26 @@ impl EvBuffer {
         max: usize,
     ) -> io::Result<(usize, usize)> {
         if max <= BLOCK {
-            self.expand(max)?;
-            let n = self.tail.recv(socket, max)?;
-            self.commit_to_tail(n);
-            return Ok((n, max));
+            return self.recv_flat_from(socket, max);
         }
         let mut room = self.reserve(max)?;
         let (tail, fresh) = room.memory();
         let (n, offered) = segment::recv_vectored(socket, tail, fresh, max)?;
         room.commit(n)?;
         Ok((n, offered))
+    }
+
+    /// The same into one block, however large: for who soon empties the buffer, since all of the block is held until then.
+    #[cfg(feature = "net")]
+    pub(crate) fn recv_flat_from(
+        &mut self,
+        socket: &socket2::Socket,
+        max: usize,
+    ) -> io::Result<(usize, usize)> {
+        self.expand(max)?;
+        let n = self.tail.recv(socket, max)?;
+        self.commit_to_tail(n);
+        Ok((n, max))
     }
 
     /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory.

@@ -177,7 +177,13 @@ where
     fn fill_chain(&mut self, cx: &mut Context<'_>, offered: usize) -> io::Result<Moved> {
         let End { stream, finder } = &mut self.from;
         let chain = &mut self.direction.chain;
-        let moved = Moved::from(transport::poll_fill(cx, *stream, *finder, chain, offered))?;
+        let read = if chain.is_empty() {
+            transport::poll_fill_flat(cx, *stream, *finder, chain, offered)
+        } else {
+            // The other side is behind: what it takes shall leave its memory with it.
+            transport::poll_fill(cx, *stream, *finder, chain, offered)
+        };
+        let moved = Moved::from(read)?;
         if let Moved::Bytes(n) = moved {
             self.direction.filled(offered, n);
         }

@@ -23,6 +23,15 @@ impl Socket<'_> {
         match self.0 {}
     }
 
+    pub(crate) fn poll_recv_flat(
+        self,
+        _: &mut Context<'_>,
+        _: &mut EvBuffer,
+        _: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.0 {}
+    }
+
     pub(crate) fn poll_send(
         self,
         _: &mut Context<'_>,

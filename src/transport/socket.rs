@@ -33,10 +33,35 @@ const SHORT_MEANS_BLOCKED: bool = cfg!(all(
     )
 ));
 
+/// One system call that receives to the back of a chain: the bytes that came, and those that were asked for.
+type Receive = fn(&mut EvBuffer, &socket2::Socket, usize) -> io::Result<(usize, usize)>;
+
 impl Socket<'_> {
     /// Receives at most `max` bytes to the back of `chain` with one system call; 0 is the end of stream.
+    #[inline]
     pub(crate) fn poll_recv(
         self,
+        cx: &mut Context<'_>,
+        chain: &mut EvBuffer,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_recv_by(EvBuffer::recv_from, cx, chain, max)
+    }
+
+    /// The same into one block.
+    #[inline]
+    pub(crate) fn poll_recv_flat(
+        self,
+        cx: &mut Context<'_>,
+        chain: &mut EvBuffer,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_recv_by(EvBuffer::recv_flat_from, cx, chain, max)
+    }
+
+    fn poll_recv_by(
+        self,
+        receive: Receive,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
@@ -44,7 +69,7 @@ impl Socket<'_> {
         loop {
             // Before there is anything to read no memory is taken. This counts against the task's budget.
             ready!(self.poll_ready(cx, Interest::READABLE))?;
-            let received = self.transfer(Interest::READABLE, |socket| chain.recv_from(socket, max));
+            let received = self.transfer(Interest::READABLE, |socket| receive(chain, socket, max));
             if let Some(received) = received {
                 return Poll::Ready(received);
             }
@@ -152,6 +177,43 @@ impl Socket<'_> {
             Self::Tcp(tcp) => SockRef::from(*tcp),
             #[cfg(unix)]
             Self::Unix(unix) => SockRef::from(*unix),
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{future::poll_fn, task::Waker};
+
+    use tokio::{io::AsyncWriteExt, net::UnixStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flat_read_goes_into_one_block_and_another_into_several() {
+        let (from, mut source) = UnixStream::pair().unwrap();
+        let mut chain = EvBuffer::new();
+        source.write_all(&[1; 50_000]).await.unwrap();
+        let read = poll_fn(|cx| Socket::Unix(&from).poll_recv_flat(cx, &mut chain, 100_000));
+        assert_eq!(read.await.unwrap(), 50_000);
+        assert_eq!((chain.len(), chain.segments()), (50_000, 1));
+
+        source.write_all(&[2; 50_000]).await.unwrap();
+        let mut chain = EvBuffer::new();
+        let read = poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 100_000));
+        assert_eq!(read.await.unwrap(), 50_000);
+        assert_eq!((chain.len(), chain.segments()), (50_000, 4));
+    }
+
+    #[tokio::test]
+    async fn a_pending_read_leaves_a_chain_without_memory() {
+        let (from, _source) = UnixStream::pair().unwrap();
+        let mut chain = EvBuffer::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for receive in [EvBuffer::recv_from, EvBuffer::recv_flat_from as Receive] {
+            let read = Socket::Unix(&from).poll_recv_by(receive, &mut cx, &mut chain, 100_000);
+            assert!(read.is_pending());
+            assert_eq!(chain.capacity(), 0);
         }
     }
 }
