@@ -2,16 +2,22 @@
 
 #![cfg(feature = "net")]
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, Direction, End, EvBuffer, Event, FileSegment, PauseReason, Side,
-    Watermarks,
+    BufferError, BufferEvent, Direction, End, EvBuffer, Event, FileSegment, PauseReason,
+    SharedEvBuffer, Side, Watermarks,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -329,5 +335,68 @@ async fn an_emptied_side_holds_no_memory_whoever_is_told_of_it() {
             assert_eq!(side.lock().capacity(), 0, "{is_told}");
         }
         drop(told);
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_or_a_cap_stops_reading_at_once_and_ends_nothing() {
+    let (near, mut far) = duplex(8192);
+    let bev = BufferEvent::new(near);
+    // It is waiting for bytes now, and knows how many it may take.
+    settle().await;
+    bev.input().lock().freeze(End::Back);
+    far.write_all(&bytes(100)).await.unwrap();
+    settle().await;
+    assert!(bev.input().is_empty() && bev.is_enabled(Direction::Read));
+
+    bev.input().lock().set_max_len(Some(10));
+    bev.input().lock().unfreeze(End::Back);
+    let mut got = Vec::new();
+    while got.len() < 100 {
+        settle().await;
+        assert!(bev.input().len() <= 10);
+        got.extend(bev.input().take_bytes(usize::MAX).unwrap());
+    }
+    assert!(got == bytes(100));
+}
+
+/// Has its own input frozen or capped in the middle of a read.
+struct Meddles {
+    input: Arc<OnceLock<SharedEvBuffer>>,
+    how: fn(&mut EvBuffer),
+}
+
+impl AsyncRead for Meddles {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(input) = self.input.get() else {
+            return Poll::Pending;
+        };
+        out.put_slice(&bytes(100));
+        (self.how)(&mut input.lock());
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_was_being_read_when_the_input_was_frozen_or_capped_is_not_lost() {
+    let ways: [fn(&mut EvBuffer); 2] = [
+        |input| input.freeze(End::Back),
+        |input| input.set_max_len(Some(1)),
+    ];
+    for how in ways {
+        let input = Arc::new(OnceLock::new());
+        let stream = Meddles {
+            input: Arc::clone(&input),
+            how,
+        };
+        let bev = BufferEvent::new(tokio::io::join(stream, tokio::io::sink()));
+        input.set(bev.input().clone()).unwrap();
+        settle().await;
+        assert!(bev.is_enabled(Direction::Read));
+        assert_eq!(bev.input().take_bytes(200).unwrap(), bytes(100));
     }
 }

@@ -209,14 +209,19 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_freeze")]
     pub fn freeze(&mut self, end: End) {
         self.flags.insert(Flags::frozen(end));
+        self.tell_of_freeze();
     }
 
     /// Allows changes at `end` again.
     #[doc(alias = "evbuffer_unfreeze")]
     pub fn unfreeze(&mut self, end: End) {
         self.flags.remove(Flags::frozen(end));
+        self.tell_of_freeze();
+    }
+
+    fn tell_of_freeze(&mut self) {
         if self.flags.intersects(Flags::SHARED) {
-            // What fills the buffer may wait for that.
+            // What fills the buffer is to stop, or waits to go on.
             self.call_attention();
         }
     }

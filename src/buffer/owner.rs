@@ -45,6 +45,10 @@ impl Flags {
     pub(super) const REFUSING: Self =
         Self(Self::OWNER.0 | Self::FROZEN_FRONT.0 | Self::FROZEN_BACK.0 | Self::LIMITED.0);
 
+    /// Whatever may refuse bytes that were read already.
+    const REFUSING_READ: Self =
+        Self(Self::FROZEN_BACK.0 | Self::OWNER_FROZEN_BACK.0 | Self::LIMITED.0);
+
     pub(super) const fn frozen(end: End) -> Self {
         match end {
             End::Front => Self::FROZEN_FRONT,
@@ -202,6 +206,16 @@ impl EvBuffer {
             Some(ext) if self.len == 0 => self.tail.charge().max(ext.usual_len as usize / 2),
             _ => self.tail.charge(),
         }
+    }
+
+    /// Moves all of `chain`, which was read before, to the back: it is too late to freeze or to limit that. After the end of
+    /// the stream nothing comes in.
+    pub(crate) fn take_in(&mut self, chain: &mut EvBuffer) -> Result<usize> {
+        let refusing = self.flags.only(Flags::REFUSING_READ);
+        self.flags.remove(refusing);
+        let taken = self.add_buffer(chain);
+        self.flags.insert(refusing);
+        taken
     }
 
     pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {

@@ -122,11 +122,6 @@ impl BufferGuard<'_> {
         self.state().watermarks()
     }
 
-    /// Moves all of `chain` to the back, although the owner has frozen that for others.
-    pub(crate) fn take_in(&mut self, chain: &mut EvBuffer) -> Result<usize> {
-        self.state_mut().take_in(chain)
-    }
-
     /// How many bytes the owner may add before it has to wait.
     pub(crate) fn room(&self) -> usize {
         match self.is_frozen_by_user(End::Back) {

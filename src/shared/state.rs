@@ -12,7 +12,7 @@ use super::{
     watermark::Gauge,
 };
 use crate::{
-    EvBuffer, Result,
+    EvBuffer,
     buffer::End,
     deferred::{DeferredQueue, Wakers, contain},
     sync::next_token,
@@ -187,15 +187,6 @@ impl State {
         self.buffer
             .set_owner_frozen(End::Back, self.owner.back_frozen);
         self.buffer.set_closed(self.owner.closed);
-    }
-
-    /// Moves all of `chain` to the back, although the owner has frozen that for others.
-    pub(super) fn take_in(&mut self, chain: &mut EvBuffer) -> Result<usize> {
-        self.buffer.set_owner_frozen(End::Back, false);
-        let taken = self.buffer.add_buffer(chain);
-        self.buffer
-            .set_owner_frozen(End::Back, self.owner.back_frozen);
-        taken
     }
 
     pub(super) fn set_watch(&mut self, watch: Arc<dyn Watch>) {
