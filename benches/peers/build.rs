@@ -2,10 +2,11 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=src/libevent.c");
+    // With what its locks are made of.
     let Ok(libevent) = pkg_config::Config::new()
         .atleast_version("2.1")
         .cargo_metadata(false)
-        .probe("libevent")
+        .probe("libevent_pthreads")
     else {
         return;
     };

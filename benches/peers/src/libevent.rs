@@ -10,7 +10,10 @@ use std::{
     net::SocketAddr,
     os::fd::IntoRawFd,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Result, bail};
@@ -69,6 +72,13 @@ struct RawBase {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+struct RawConfig {
+    _opaque: [u8; 0],
+}
+
+/// `EVENT_BASE_FLAG_NOLOCK`
+const NO_LOCK: c_int = 1;
 /// `EVBUFFER_PTR_SET`
 const SET: c_int = 0;
 /// `EVLOOP_NONBLOCK`
@@ -132,7 +142,12 @@ unsafe extern "C" {
     fn evbuffer_unfreeze(buf: *mut Raw, at_front: c_int) -> c_int;
     fn evbuffer_add_cb(buf: *mut Raw, callback: Callback, arg: *mut c_void) -> *mut c_void;
     fn evbuffer_defer_callbacks(buf: *mut Raw, base: *mut RawBase) -> c_int;
-    fn event_base_new() -> *mut RawBase;
+    fn evbuffer_enable_locking(buf: *mut Raw, lock: *mut c_void) -> c_int;
+    fn evthread_use_pthreads() -> c_int;
+    fn event_config_new() -> *mut RawConfig;
+    fn event_config_set_flag(config: *mut RawConfig, flag: c_int) -> c_int;
+    fn event_config_free(config: *mut RawConfig);
+    fn event_base_new_with_config(config: *const RawConfig) -> *mut RawBase;
     fn event_base_free(base: *mut RawBase);
     fn event_base_loop(base: *mut RawBase, flags: c_int) -> c_int;
 
@@ -399,6 +414,13 @@ impl Drop for Evbuffer {
     }
 }
 
+/// Whether an evbuffer may be used by several threads, as a `SharedEvBuffer` always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locking {
+    On,
+    Off,
+}
+
 /// An evbuffer with a callback that counts what is added.
 #[derive(Debug)]
 pub struct Observed {
@@ -412,14 +434,22 @@ pub struct Observed {
 struct Base(NonNull<RawBase>);
 
 impl Observed {
-    /// The callback runs within each change.
-    pub fn inline() -> Self {
+    /// The callback runs within each change, which takes a lock if there is one.
+    pub fn inline(locking: Locking) -> Self {
         unsafe extern "C" fn count(_: *mut Raw, info: *const CallbackInfo, counted: *mut c_void) {
             // SAFETY: libevent lends the info, and the counter outlives the buffer.
             let (info, counted) = unsafe { (&*info, &*counted.cast::<AtomicU64>()) };
             counted.fetch_add(info.added as u64, Ordering::Relaxed);
         }
         let (buffer, counted) = (Evbuffer::new(), Box::new(AtomicU64::new(0)));
+        if locking == Locking::On {
+            static ONCE: Once = Once::new();
+            // SAFETY: takes nothing, and is called once, before the first lock.
+            ONCE.call_once(|| assert_eq!(unsafe { evthread_use_pthreads() }, 0));
+            // SAFETY: the buffer lives, and null asks for a lock of its own.
+            let code = unsafe { evbuffer_enable_locking(buffer.0.as_ptr(), ptr::null_mut()) };
+            assert_eq!(code, 0, "out of memory");
+        }
         let arg = ptr::from_ref(&*counted).cast_mut().cast();
         // SAFETY: the counter lives in a box that is dropped after the buffer.
         let entry = unsafe { evbuffer_add_cb(buffer.0.as_ptr(), count, arg) };
@@ -431,11 +461,10 @@ impl Observed {
         }
     }
 
-    /// The callback runs in an event loop, for all changes since it last ran.
-    pub fn deferred() -> Self {
-        // SAFETY: takes nothing; null means that it cannot be had.
-        let base = Base(NonNull::new(unsafe { event_base_new() }).expect("an event loop"));
-        let observed = Self::inline();
+    /// The callback runs in an event loop, for all changes since it last ran. Buffer and loop have locks or have none.
+    pub fn deferred(locking: Locking) -> Self {
+        let observed = Self::inline(locking);
+        let base = Base::new(locking);
         // SAFETY: both live, and the base is dropped after the buffer.
         unsafe { evbuffer_defer_callbacks(observed.buffer.0.as_ptr(), base.0.as_ptr()) };
         Self {
@@ -461,6 +490,23 @@ impl Observed {
     /// Bytes that the callback was told of.
     pub fn counted(&self) -> u64 {
         self.counted.load(Ordering::Relaxed)
+    }
+}
+
+impl Base {
+    fn new(locking: Locking) -> Self {
+        // SAFETY: the config lives from its making to its end, both here; null means that memory has run out.
+        let base = unsafe {
+            let config = event_config_new();
+            assert!(!config.is_null(), "out of memory");
+            if locking == Locking::Off {
+                event_config_set_flag(config, NO_LOCK);
+            }
+            let base = event_base_new_with_config(config);
+            event_config_free(config);
+            base
+        };
+        Self(NonNull::new(base).expect("an event loop"))
     }
 }
 

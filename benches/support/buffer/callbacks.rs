@@ -17,37 +17,53 @@ use super::{OURS, Run, Workload, clock::cpu_time, workloads::time};
 const MERGED: usize = 64;
 const DATA: [u8; 64] = [7; 64];
 
-/// What both have: callbacks, at once and deferred. Ours is locked, besides.
-pub(super) fn workloads() -> [Workload; 3] {
-    let spread = |name, runs| Workload {
+/// What both have: callbacks, at once and deferred. A shared buffer has a lock; so has the evbuffer beside it, and what it
+/// takes without one stands in a row of its own.
+pub(super) fn workloads() -> Vec<Workload> {
+    let workload = |name, runs| Workload {
         name,
         contiguous: false,
         runs,
     };
-    [
-        spread(
-            "add 64 B, drain, inline callback",
+    vec![
+        workload(
+            "add 64 B, drain, inline callback, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::inline as Run),
+                (super::LIBEVENT, c::inline::<true> as Run),
                 (OURS, inline as Run),
             ],
         ),
-        spread(
-            "add 64 B, deferred callback, one by one",
+        #[cfg(libevent)]
+        workload(
+            "add 64 B, drain, inline callback, not locked",
+            vec![(super::LIBEVENT, c::inline::<false> as Run)],
+        ),
+        workload(
+            "add 64 B, deferred callback, one by one, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::deferred::<1> as Run),
+                (super::LIBEVENT, c::deferred::<1, true> as Run),
                 (OURS, deferred::<1> as Run),
             ],
         ),
-        spread(
-            "add 64 B, deferred callback, merged by 64",
+        #[cfg(libevent)]
+        workload(
+            "add 64 B, deferred callback, one by one, not locked",
+            vec![(super::LIBEVENT, c::deferred::<1, false> as Run)],
+        ),
+        workload(
+            "add 64 B, deferred callback, merged by 64, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::deferred::<MERGED> as Run),
+                (super::LIBEVENT, c::deferred::<MERGED, true> as Run),
                 (OURS, deferred::<MERGED> as Run),
             ],
+        ),
+        #[cfg(libevent)]
+        workload(
+            "add 64 B, deferred callback, merged by 64, not locked",
+            vec![(super::LIBEVENT, c::deferred::<MERGED, false> as Run)],
         ),
     ]
 }
@@ -108,12 +124,16 @@ mod c {
     use std::{hint::black_box, time::Duration};
 
     use super::{DATA, time};
-    use crate::libevent::Observed;
+    use crate::libevent::{Locking, Observed};
 
     const WORKS: &str = "libevent does what the workload asks for";
 
-    pub(super) fn inline(n: u64) -> Duration {
-        let mut observed = Observed::inline();
+    fn locking(on: bool) -> Locking {
+        if on { Locking::On } else { Locking::Off }
+    }
+
+    pub(super) fn inline<const LOCKED: bool>(n: u64) -> Duration {
+        let mut observed = Observed::inline(locking(LOCKED));
         let took = time(n, || {
             observed.buffer().add(black_box(&DATA)).expect(WORKS);
             observed.buffer().drain(DATA.len()).expect(WORKS);
@@ -122,8 +142,8 @@ mod c {
         took
     }
 
-    pub(super) fn deferred<const EACH: usize>(n: u64) -> Duration {
-        let mut observed = Observed::deferred();
+    pub(super) fn deferred<const EACH: usize, const LOCKED: bool>(n: u64) -> Duration {
+        let mut observed = Observed::deferred(locking(LOCKED));
         let rounds = n.div_ceil(EACH as u64);
         let took = time(rounds, || {
             for _ in 0..EACH {

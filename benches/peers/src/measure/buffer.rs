@@ -23,7 +23,8 @@ pub fn run(plan: &Plan) -> Result<Table> {
         );
     }
     let note = "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
-                operations.";
+                operations. A buffer with callbacks is a `SharedEvBuffer`, which has a lock, and is compared with an evbuffer \
+                for which `evbuffer_enable_locking` was called; what that takes without one is shown below.";
     let samples = samples(plan, "buffer", &workloads(), &BUFFERS)?;
     let mut table = samples.into_table(
         Id::Buffer,
