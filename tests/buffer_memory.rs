@@ -371,3 +371,39 @@ fn a_steady_queue_is_not_packed_over_and_over() {
         assert!(asked < 40, "{asked} allocations at {steady} bytes");
     }
 }
+
+/// What is split off from a block keeps all of it, also when the rest of the block was let go of.
+#[test]
+fn pieces_of_blocks_that_were_reserved_do_not_keep_them() {
+    type Add = fn(&mut EvBuffer);
+    let ways: [(&str, Add); 3] = [
+        ("reserve", |buffer| {
+            let mut room = buffer.reserve(16 * KIB).unwrap();
+            room.put(&[7; 100]);
+            room.commit(100).unwrap();
+            buffer.add_reference("r").unwrap();
+        }),
+        ("expand", |buffer| {
+            buffer.expand(MIB).unwrap();
+            buffer.add(&[7; 100]).unwrap();
+            buffer.add_reference("r").unwrap();
+        }),
+        ("several pieces", |buffer| {
+            buffer.expand(16 * KIB).unwrap();
+            for _ in 0..5 {
+                buffer.add(&[7; 100]).unwrap();
+                buffer.add_reference("r").unwrap();
+            }
+        }),
+    ];
+    for (name, add) in ways {
+        let (mut buffer, _) = held_by(EvBuffer::new);
+        let (_, held) = held_by(|| {
+            (0..200).for_each(|_| add(&mut buffer));
+            buffer.shrink_to_fit();
+        });
+        let (most, list) = (2 * buffer.len() + 32 * KIB, 80 * buffer.segments());
+        assert!(buffer.capacity() <= most, "{name}: {}", buffer.capacity());
+        assert!(held <= most + list + KEPT_MAX, "{name}: {held}");
+    }
+}

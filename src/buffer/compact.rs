@@ -75,14 +75,20 @@ impl EvBuffer {
         let block = size::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
         if let Ok(mut block) = block {
             block.push(self.tail.as_slice());
-            self.tail = block;
+            let old = mem::replace(&mut self.tail, block);
+            self.hand_over(&old);
         }
     }
 }
 
-/// Whether a segment answers for much more memory than it has data.
+/// Whether a segment answers for much more memory than it has data; or keeps very much more, for which nobody here may answer
+/// once the others on its block have been copied.
 fn is_sparse(segment: &Segment) -> bool {
-    segment.charge() > segment.len() + segment.len() / 4
+    let Segment::Owned(owned) = segment else {
+        return false;
+    };
+    let (charge, len) = (owned.charge(), owned.len());
+    charge > len + len / 4 || (charge == 0 && owned.block_len() / 4 > len)
 }
 
 /// The data of `run` in blocks that they fill.

@@ -88,6 +88,10 @@ pub struct EvBuffer {
     ext: Option<Box<Ext>>,
 }
 
+/// How many segments are asked whether they lie on the block of a tail that goes: enough for what is mostly linked between two
+/// pieces of a block, and no walk over a long chain.
+const HEIRS_MAX: usize = 64;
+
 /// A buffer is moved about, and many of them are held; it stays small.
 const _: () = assert!(size_of::<EvBuffer>() <= 96);
 
@@ -339,16 +343,35 @@ impl EvBuffer {
         self.held += block.charge();
         let old = mem::replace(&mut self.tail, block);
         if old.is_empty() {
-            self.held -= old.charge();
+            self.let_go_of(&old);
         } else {
             self.body.push_back(Segment::Owned(old));
         }
     }
 
     fn drop_tail(&mut self) {
-        debug_assert!(self.tail.is_empty());
-        self.held -= self.tail.charge();
-        self.tail = Owned::NONE;
+        let old = mem::take(&mut self.tail);
+        self.let_go_of(&old);
+    }
+
+    /// Accounts for a tail without data that goes.
+    #[inline]
+    fn let_go_of(&mut self, tail: &Owned) {
+        debug_assert!(tail.is_empty());
+        if tail.is_unique() || !self.hand_over(tail) {
+            self.held -= tail.charge();
+        }
+    }
+
+    /// Has what was split off from `tail` and is still here, and keeps its block, answer for that from now on. False if
+    /// there is no such segment among the last ones.
+    #[inline(never)]
+    fn hand_over(&mut self, tail: &Owned) -> bool {
+        let mut last = self.body.iter_mut().rev().take(HEIRS_MAX);
+        last.any(|segment| match segment {
+            Segment::Owned(owned) => owned.take_over_from(tail),
+            Segment::Shared(_) | Segment::File(_) => false,
+        })
     }
 
     /// Keeps at most one block, of at most 16 KiB in all with the ring, after the last byte has gone.

@@ -26,7 +26,8 @@ use crate::error::{BufferError, Result};
 /// 3. The bytes from `end` to `init` are initialised, where `init` is larger than `end`.
 /// 4. The bytes from `end` to `cap` belong to this range alone: of all ranges on a block at most one has spare.
 /// 5. Without a count this is the only range on its block, and `cap` is the length of the block.
-/// 6. A range that was lent from another has no spare and `init == 0`: the lender answers for the memory.
+/// 6. A range that was lent from another has no spare and `init == 0`: the lender answers for the memory, until another range
+///    [takes that over](Self::take_over_from).
 ///
 /// From 2 and 4 it follows that the holder may write to its spare at any time, and to its misalign, or over data
 /// of its own, only while it is the only range on the block.
@@ -251,6 +252,22 @@ impl Owned {
         let all = self.reset();
         debug_assert!(all, "nobody shares the block");
         Some(data)
+    }
+
+    /// Answers for the block from now on, in the place of `lender`. False if this lies on another one.
+    #[must_use]
+    pub(crate) fn take_over_from(&mut self, lender: &Self) -> bool {
+        let is_heir = self.count.is_some() && self.count == lender.count;
+        if is_heir {
+            // Which is told by an `init` that is not zero (rule 6).
+            self.init = self.end;
+        }
+        is_heir
+    }
+
+    /// Length of the whole block that this range lies on, whoever answers for it.
+    pub(crate) fn block_len(&self) -> usize {
+        self.count().map_or(self.cap, |count| count.block_len) as usize
     }
 
     /// The data as `Bytes`, without a copy. The memory goes when they do.
