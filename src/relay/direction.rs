@@ -73,6 +73,10 @@ impl Direction {
         chain.unfreeze(crate::End::Front);
         chain.unfreeze(crate::End::Back);
         chain.set_max_len(None);
+        if chain.is_empty() {
+            // It may have room left from what it held before.
+            chain.shrink_to_fit();
+        }
         Self {
             chain,
             pipe: None,
