@@ -12,16 +12,19 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, FileSegment, WaitError};
+use tokio_evbuffer::{BufferEvent, EolStyle, Event, FileSegment, WaitError};
 
 /// The longest line of a request.
 const LINE_MAX: usize = 8 * 1024;
+
+/// A connection on which nothing has moved for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Serves the files below a folder.
 #[derive(Parser)]
@@ -76,21 +79,41 @@ async fn accept(listener: TcpListener, root: PathBuf) {
     }
 }
 
-/// Answers one request after the other until the client has no more.
+/// Serves one client until it has no more requests, or has stood still for too long.
 async fn serve(stream: TcpStream, root: &Path) -> Result<()> {
-    let connection = BufferEvent::builder()
-        .idle_timeout(Duration::from_secs(30))
-        .spawn(stream);
-    while let Some(request) = next_line(&connection).await? {
-        while next_line(&connection)
+    let connection = BufferEvent::builder().idle_timeout(IDLE_MAX).spawn(stream);
+    tokio::select! {
+        answered = answer_all(&connection, root) => answered?,
+        () = idle(&connection) => {
+            connection.abort();
+            bail!("nothing has moved for {IDLE_MAX:?}");
+        }
+    }
+    connection.close().await?;
+    Ok(())
+}
+
+/// Waits until nothing has moved for too long. What becomes of the connection then is for its users to say.
+async fn idle(connection: &BufferEvent) {
+    while let Some(event) = connection.next_event().await {
+        if matches!(event, Event::IdleTimeout) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Answers one request after the other until the client has no more.
+async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
+    while let Some(request) = next_line(connection).await? {
+        while next_line(connection)
             .await?
             .is_some_and(|header| !header.is_empty())
         {}
-        answer(&connection, root, &request)?;
+        answer(connection, root, &request)?;
         // A client that does not read its answers gets no more of them.
         connection.flush().await?;
     }
-    connection.close().await?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, RelaySummary, WaitError};
 use tokio_rustls::{
@@ -27,6 +28,9 @@ use tokio_rustls::{
 
 /// The longest head of a request that is looked for a `Host`.
 const HEAD_MAX: usize = 16 * 1024;
+
+/// For how long a client may take to say what it wants, and a server to take the connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Relays each TLS connection to the server that serves its host.
 #[derive(Parser)]
@@ -105,16 +109,15 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Result<RelaySummary> {
     stream.set_nodelay(true)?;
-    let client = BufferEvent::builder()
-        .idle_timeout(Duration::from_secs(10))
-        .spawn(acceptor.accept(stream).await.context("no TLS handshake")?);
-
-    let host = peek_host(&client).await?;
+    let (client, host) = timeout(PATIENCE, greet(stream, acceptor))
+        .await
+        .context("no request in time")??;
     let addr = routes
         .get(&host)
         .with_context(|| format!("no route to {host}"))?;
-    let upstream = TcpStream::connect(addr)
+    let upstream = timeout(PATIENCE, TcpStream::connect(addr))
         .await
+        .with_context(|| format!("no answer from {addr}"))?
         .with_context(|| format!("cannot reach {addr}"))?;
 
     let parts = client
@@ -125,6 +128,14 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Resu
         .initial(parts.input, EvBuffer::new())
         .run()
         .await?)
+}
+
+/// Makes the TLS connection, and finds out which host the client wants.
+async fn greet(stream: TcpStream, acceptor: TlsAcceptor) -> Result<(BufferEvent, String)> {
+    let stream = acceptor.accept(stream).await.context("no TLS handshake")?;
+    let client = BufferEvent::new(stream);
+    let host = peek_host(&client).await?;
+    Ok((client, host))
 }
 
 /// Waits for the head of the first request and returns its `Host`. Nothing is taken from the input.
@@ -159,7 +170,15 @@ fn host_of(head: &[u8]) -> Result<String> {
         .find(|(name, _)| name.eq_ignore_ascii_case("host"))
         .map(|(_, value)| value.trim())
         .context("the request names no host")?;
-    Ok(host.to_owned())
+    Ok(without_port(host).to_owned())
+}
+
+/// Clients name the port, too, where it is not the usual one.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    }
 }
 
 /// Two servers, and a client of each, through one front.
@@ -182,7 +201,8 @@ async fn demonstrate() -> Result<()> {
         let mut stream = connector
             .connect(ServerName::try_from("localhost")?, stream)
             .await?;
-        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let port = addr.port();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut response = String::new();
         stream.read_to_string(&mut response).await?;

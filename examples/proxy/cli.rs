@@ -21,7 +21,7 @@ pub(crate) struct ProxyConfig {
     pub(crate) grace: Duration,
     pub(crate) stats: Option<Duration>,
     pub(crate) max_connections: usize,
-    pub(crate) buffer: usize,
+    pub(crate) buffer: Option<usize>,
     pub(crate) splice: Splice,
     pub(crate) accept_proxy: bool,
     pub(crate) send_proxy: Option<Version>,
@@ -77,9 +77,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "listen", default_value = "10000", value_parser = count)]
     max_connections: usize,
 
-    /// Hold at most so many bytes of a connection each way
-    #[arg(long, value_name = "SIZE", requires = "listen", default_value = "256KiB", value_parser = size)]
-    buffer: usize,
+    /// Hold at most so many bytes of a connection each way [default: 256KiB, or 1MiB in the kernel]
+    #[arg(long, value_name = "SIZE", requires = "listen", value_parser = size)]
+    buffer: Option<usize>,
 
     /// Copy all bytes; never let the kernel move them from socket to socket. Also in the demonstration
     #[arg(long)]

@@ -164,10 +164,12 @@ async fn serve(mut client: TcpStream, from: SocketAddr, entry: Entry, config: Ar
 
     let mut relay = Relay::new(client, upstream)
         .initial(received, EvBuffer::new())
-        .buffer(config.buffer)
         .half_close(HalfClose::Linger(config.linger))
         .splice(config.splice)
         .counters(entry.counters());
+    if let Some(buffer) = config.buffer {
+        relay = relay.buffer(buffer);
+    }
     if let Some(idle) = config.idle {
         relay = relay.idle_timeout(idle);
     }
