@@ -1,5 +1,7 @@
 //! The task that owns the stream: moves bytes between it and the two buffers, and does as it is told.
 
+mod writing;
+
 use std::{
     future::Future,
     io, mem,
@@ -16,11 +18,11 @@ use super::{
     CloseReason, Direction, Event,
     clock::Clock,
     deadlines::{Due, Limits, Standing},
-    inner::{Counters, Hears, Inner, Orders, Wish, Written},
+    inner::{Counters, Hears, Inner, Orders, Wish},
     signal::Wanted,
     wire::Wire,
 };
-use crate::{BufferError, EvBuffer, deferred::contain, sync::Ordering, transport::ReadSizer};
+use crate::{BufferError, EvBuffer, deferred::contain, transport::ReadSizer};
 
 /// Reads and writes in one poll, before other tasks have their turn.
 const ROUNDS_PER_POLL: u32 = 16;
@@ -321,130 +323,6 @@ impl<W: Wire> Task<W> {
         Moved::Again
     }
 
-    fn drain(&mut self, cx: &mut Context<'_>) -> Moved {
-        // What is wanted is not there yet.
-        if !self.may_write() || self.inner.0.signal.wants(Wanted::OUTPUT) {
-            return Moved::Nothing;
-        }
-        let max = self.settings().max_single_write;
-        let mut flight = EvBuffer::new();
-        let Some(removed) = self.share(&mut flight, max) else {
-            return Moved::Again;
-        };
-        let Some(wire) = &mut self.wire else {
-            return Moved::Nothing;
-        };
-        let moved = match wire.poll_drain(cx, &mut flight, max) {
-            Poll::Pending => Moved::Waits,
-            Poll::Ready(Ok(n)) => {
-                self.sent(n, removed);
-                Moved::Bytes(n)
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
-            Poll::Ready(Err(error)) => self.fail_writing(error),
-        };
-        contain("the owner of released memory", || drop(flight));
-        moved
-    }
-
-    /// Shares the front of the output, which stays there until it is sent. How much had been removed from there
-    /// before; `None` if there is nothing to send.
-    fn share(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
-        let inner = &self.inner.0;
-        let mut guard = inner.output.lock();
-        if guard.share_front(flight, max) > 0 {
-            return Some(guard.removed());
-        }
-        inner.signal.want(Wanted::OUTPUT);
-        guard.shrink_to_fit();
-        if guard.is_closed() && self.writing == Writing::Open {
-            self.writing = Writing::Ending;
-        }
-        None
-    }
-
-    /// Removes the `n` bytes that were sent. Of the output `removed` had been removed when they were shared.
-    fn sent(&mut self, n: usize, removed: u64) {
-        let inner = &self.inner.0;
-        if self.wire.as_ref().is_some_and(Wire::needs_flush) {
-            inner.written.fetch_or(Written::UNFLUSHED, Ordering::AcqRel);
-        }
-        // Before anyone can see that they have left.
-        Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
-        let mut guard = inner.output.lock();
-        // Whoever put another buffer there meanwhile has removed some or all of them.
-        let gone = guard.removed().wrapping_sub(removed);
-        guard.discard((n as u64).saturating_sub(gone) as usize);
-        let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
-        if len == 0 {
-            inner.signal.want(Wanted::OUTPUT);
-            guard.expect(n);
-            if guard.is_closed() && self.writing == Writing::Open {
-                self.writing = Writing::Ending;
-            }
-        }
-        drop(guard);
-        tracing::trace!(n, len, "written");
-        if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED == 0 {
-            inner.wake_flushed(|mark| mark.is_reached(appended, len));
-        }
-        if len <= low.unwrap_or(0) {
-            inner.call(Hears::WRITE);
-        }
-    }
-
-    fn fail_writing(&mut self, error: io::Error) -> Moved {
-        self.writing = Writing::Failed;
-        self.inner.0.writing_ended(Some(Arc::new(error)));
-        Moved::Again
-    }
-
-    /// Lets the handles see whether a write waits.
-    fn note_waiting(&self, waits: bool) {
-        let written = &self.inner.0.written;
-        if (written.load(Ordering::Relaxed) & Written::WAITS != 0) != waits {
-            written.fetch_xor(Written::WAITS, Ordering::Relaxed);
-        }
-    }
-
-    /// Flushes once nothing is left to write, or somebody waits for it, and ends the stream if it is time.
-    fn end_writing(&mut self, cx: &mut Context<'_>) {
-        let inner = &self.inner.0;
-        let written = inner.written.load(Ordering::Acquire);
-        let empty = inner.signal.wants(Wanted::OUTPUT);
-        if !self.may_write() || !(empty || written & Written::AWAITED != 0) {
-            return;
-        }
-        let Some(wire) = &mut self.wire else { return };
-        if written & Written::UNFLUSHED != 0 {
-            match again(wire.poll_flush(cx), cx) {
-                Poll::Pending => return,
-                Poll::Ready(Err(error)) => {
-                    self.fail_writing(error);
-                    return;
-                }
-                Poll::Ready(Ok(())) => inner.note_flushed(),
-            }
-        }
-        if !empty {
-            return;
-        }
-        if self.writing != Writing::Ending {
-            return;
-        }
-        match again(wire.poll_shutdown(cx), cx) {
-            Poll::Pending => {}
-            // The peer was quicker to end all of it.
-            Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
-                self.fail_writing(error);
-            }
-            Poll::Ready(_) => {
-                self.writing = Writing::Ended;
-                inner.writing_ended(None);
-            }
-        }
-    }
-
     /// Why it is over, if it is.
     fn finished(&self) -> Option<CloseReason> {
         let wish = self.orders.wish;
@@ -536,16 +414,5 @@ impl Moved {
 
     fn is_stuck(self) -> bool {
         matches!(self, Self::Nothing | Self::Waits)
-    }
-}
-
-/// Turns an interrupted operation into one that will be polled again.
-fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    match polled {
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        polled => polled,
     }
 }
