@@ -2,10 +2,19 @@
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
-use std::{io, sync::LazyLock, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream, UnixStream},
     task::JoinHandle,
 };
@@ -316,4 +325,62 @@ async fn what_is_behind_an_urgent_mark_is_neither_lost_nor_held_back() {
         drop((left, right));
         relaying.await.unwrap().unwrap();
     }
+}
+
+/// A sink whose socket is found only while it may be. Without it the wrapper itself is written to.
+struct Fickle(TcpStream);
+
+static IS_FOUND: AtomicBool = AtomicBool::new(true);
+
+impl AsyncRead for Fickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Fickle {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What is in the pipe of a sink that cannot be spliced to any more is copied to it.
+#[tokio::test]
+async fn bytes_in_the_pipe_are_rescued_for_a_sink_that_takes_no_splice() {
+    let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
+    let relaying = Relay::new(a, Fickle(b)).sockets(
+        |_| None,
+        |fickle| IS_FOUND.load(Ordering::Relaxed).then_some(&fickle.0),
+    );
+    let relaying = tokio::spawn(relaying.run());
+    let (mut left, mut right) = (End::new(left), End::new(right));
+    tokio::join!(left.send(2_000_000), right.receive(2_000_000));
+    // Until nothing goes on any more.
+    let data = bytes(left.sent, 64 << 20);
+    let stuck = tokio::time::timeout(Duration::from_millis(200), left.stream.write_all(&data));
+    stuck.await.expect_err("more than all buffers hold");
+
+    IS_FOUND.store(false, Ordering::Relaxed);
+    left.stream.shutdown().await.unwrap();
+    right.receive_rest().await.unwrap();
+    assert!(right.received > 4_000_000);
+    right.stream.shutdown().await.unwrap();
+    let summary = relaying.await.unwrap().unwrap();
+    assert_eq!(summary.a_to_b, right.received as u64);
 }

@@ -69,7 +69,7 @@ impl Pipe {
         drop(pool);
         // Counted from here on, since dropping it counts it out again.
         let mut pipe = Self { ends: None, len: 0 };
-        pipe.ends = Some(Ends::new().ok()?);
+        pipe.ends = Some(Ends::new(PIPE_LEN).ok()?);
         Some(pipe)
     }
 
@@ -185,9 +185,10 @@ impl Drop for Pipe {
 }
 
 impl Ends {
-    fn new() -> io::Result<Self> {
+    /// A pipe for `len` bytes, or for more or fewer of them as the kernel likes.
+    fn new(len: usize) -> io::Result<Self> {
         let (take, put) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let size = fcntl_setpipe_size(&put, PIPE_LEN)?;
+        let size = fcntl_setpipe_size(&put, len)?;
         if size < PIPE_LEN_MIN {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
@@ -356,5 +357,35 @@ mod tests {
         let mut chain = EvBuffer::new();
         pipe.rescue(&mut chain).unwrap();
         assert_eq!(chain, b"kept"[..]);
+    }
+
+    #[test]
+    fn a_size_that_is_refused_or_not_worth_it_gives_no_pipe() {
+        assert!(Ends::new(usize::MAX / 4).is_err());
+        let small = Ends::new(PIPE_LEN_MIN / 2).unwrap_err();
+        assert_eq!(small.kind(), io::ErrorKind::QuotaExceeded);
+        assert!(Ends::new(PIPE_LEN_MIN).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_spliced_from_or_to_is_told_from_an_error() {
+        let _all = one_at_a_time();
+        let mut pipe = Pipe::lease().unwrap();
+        let directory = std::fs::File::open("/").unwrap();
+        let from = socket2::Socket::from(OwnedFd::from(directory));
+        assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Refused);
+
+        let (mut source, from) = pair();
+        source.write_all(b"kept").unwrap();
+        pipe.fill(&from, usize::MAX).unwrap();
+        let file = tempfile::tempdir().unwrap();
+        let appending = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(file.path().join("log"))
+            .unwrap();
+        let to = socket2::Socket::from(OwnedFd::from(appending));
+        assert_eq!(pipe.drain(&to).unwrap(), None);
+        assert_eq!(pipe.len(), 4);
     }
 }

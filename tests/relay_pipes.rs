@@ -1,0 +1,73 @@
+//! Where no pipe is to be had, bulk is copied; as soon as there is one again, it is spliced.
+
+#![cfg(all(feature = "net", target_os = "linux"))]
+
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_evbuffer::relay;
+
+/// More than as many attempts to splice as there may be pipes: each follows a mebibyte that was copied.
+const BULK: usize = 100 << 20;
+
+/// Two ends of one TCP connection.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
+
+/// Sends `len` bytes that depend on `seed`, and compares what comes.
+async fn carry(left: &mut TcpStream, right: &mut TcpStream, len: usize, seed: u8) {
+    let piece: Vec<u8> = (0..65_537_u32).map(|i| (i % 251) as u8 ^ seed).collect();
+    let pieces = len / piece.len();
+    let send = async {
+        for _ in 0..pieces {
+            left.write_all(&piece).await.unwrap();
+        }
+    };
+    let receive = async {
+        let mut received = vec![0; piece.len()];
+        for _ in 0..pieces {
+            right.read_exact(&mut received).await.unwrap();
+            assert!(received == piece);
+        }
+    };
+    tokio::join!(send, receive);
+}
+
+/// Pipes of this process.
+fn pipes() -> usize {
+    let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().starts_with("pipe:"))
+        .count()
+}
+
+// One test only, since the limit and the pipes are those of the process.
+#[tokio::test]
+async fn without_descriptors_bulk_is_copied_and_with_them_it_is_spliced_again() {
+    let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
+    tokio::spawn(relay(a, b));
+    carry(&mut left, &mut right, 1 << 17, 0).await;
+    let before = pipes();
+
+    let usual = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..usual
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    carry(&mut left, &mut right, BULK, 1).await;
+    setrlimit(Resource::Nofile, usual).unwrap();
+    assert_eq!(pipes(), before);
+
+    carry(&mut left, &mut right, 4 << 20, 2).await;
+    assert!(pipes() > before, "attempts that failed are not counted");
+}
