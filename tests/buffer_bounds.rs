@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -223,4 +224,59 @@ fn an_owner_is_released_with_its_last_byte_and_once() {
     part.add_owner(owner(10)).unwrap();
     drop(part);
     assert_eq!(released(), 1, "with its buffer");
+}
+
+/// Foreign memory that panics when it is dropped.
+struct Panics(Owner);
+
+impl AsRef<[u8]> for Panics {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("as the test wants it")
+    }
+}
+
+#[test]
+fn an_owner_that_panics_takes_its_own_bytes_along_and_no_others() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let owner = || Owner(vec![7; 100], dropped.clone());
+    let mut buffer = EvBuffer::new();
+    buffer.add_owner(owner()).unwrap();
+    buffer.add_owner(Panics(owner())).unwrap();
+    buffer.add_owner(owner()).unwrap();
+    buffer.add(b"tail").unwrap();
+
+    let drained = catch_unwind(AssertUnwindSafe(|| buffer.drain(250)));
+    assert!(drained.is_err());
+    assert_eq!(dropped.load(Relaxed), 2);
+    assert_eq!(buffer, [&[7; 100][..], b"tail"].concat());
+    assert_eq!(buffer.drain(usize::MAX), Ok(104));
+    assert_eq!(dropped.load(Relaxed), 3);
+}
+
+#[test]
+fn a_buffer_that_goes_releases_all_owners_though_one_panics() {
+    for panics in 2..8 {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let owner = || Owner(vec![7; 100], dropped.clone());
+        let mut buffer = EvBuffer::new();
+        for i in 0..8 {
+            if i == 6 {
+                // The list of segments goes on at the start of its memory.
+                buffer.drain(200).unwrap();
+            }
+            match i == panics {
+                true => buffer.add_owner(Panics(owner())).unwrap(),
+                false => buffer.add_owner(owner()).unwrap(),
+            }
+        }
+        let gone = catch_unwind(AssertUnwindSafe(|| drop(buffer)));
+        assert!(gone.is_err());
+        assert_eq!(dropped.load(Relaxed), 8);
+    }
 }

@@ -359,13 +359,16 @@ impl EvBuffer {
             }
             left -= len;
             self.held -= first.charge();
-            match self.body.pop_front() {
+            let first = self.body.pop_front();
+            let on_panic = Recount(self);
+            match first {
                 // Memory of our own runs nobody's code when it goes.
-                Some(Segment::Shared(bytes)) if self.flags.intersects(Flags::SHARED) => {
-                    self.release_foreign(bytes);
+                Some(Segment::Shared(bytes)) if on_panic.0.flags.intersects(Flags::SHARED) => {
+                    on_panic.0.release_foreign(bytes);
                 }
                 first => drop(first),
             }
+            mem::forget(on_panic);
             if left == 0 {
                 return;
             }
@@ -432,6 +435,18 @@ impl EvBuffer {
 
     fn first_is_owned(&self) -> bool {
         matches!(self.body.front(), None | Some(Segment::Owned(_)))
+    }
+}
+
+/// Makes good for what could not be done because the `Drop` of an owner has panicked: the length is that of what is there.
+struct Recount<'a>(&'a mut EvBuffer);
+
+impl Drop for Recount<'_> {
+    fn drop(&mut self) {
+        let buffer = &mut *self.0;
+        let body: usize = buffer.body.iter().map(Segment::len).sum();
+        buffer.len = body + buffer.tail.len();
+        buffer.scanned = 0;
     }
 }
 

@@ -219,13 +219,22 @@ impl<T> Ring<T> {
     #[cold]
     #[inline(never)]
     fn drop_all(&mut self) {
-        let (front, back) = self.as_mut_slices();
-        // SAFETY: the items are dropped once: this is the end of the list.
-        unsafe {
-            ptr::drop_in_place(front);
-            ptr::drop_in_place(back);
+        let rest = Rest(self);
+        while let Some(item) = rest.0.pop_front() {
+            drop(item);
         }
-        self.free();
+    }
+}
+
+/// The end of a list, also where the drop of one of its items has panicked.
+struct Rest<'a, T>(&'a mut Ring<T>);
+
+impl<T> Drop for Rest<'_, T> {
+    fn drop(&mut self) {
+        while let Some(item) = self.0.pop_front() {
+            drop(item);
+        }
+        self.0.free();
     }
 }
 
