@@ -44,6 +44,9 @@ async fn main() -> Result<()> {
     }
 }
 
+/// The longest line.
+const LINE_MAX: usize = 8 * 1024;
+
 /// Times that a slow client made us stop reading from it.
 static PAUSES: AtomicUsize = AtomicUsize::new(0);
 
@@ -98,6 +101,10 @@ fn answer(connection: &BufferEvent) {
             // The other direction has ended; there is nobody to answer.
             return;
         }
+    }
+    if input.len() >= LINE_MAX {
+        // Of a line that never ends no more would be read, and nothing would ever happen again.
+        connection.abort();
     }
 }
 

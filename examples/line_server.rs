@@ -9,17 +9,20 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, WaitError};
+use tokio_evbuffer::{BufferEvent, Direction, EolStyle, Event, PauseReason, WaitError};
 
 /// The longest line that is answered; a longer one ends the connection.
 const LINE_MAX: usize = 64 * 1024;
+
+/// A connection on which nothing has moved for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Answers each line with the same line in capitals.
 #[derive(Parser)]
@@ -65,9 +68,34 @@ async fn accept(listener: TcpListener) {
 
 async fn serve(stream: TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    let connection = BufferEvent::builder()
-        .idle_timeout(Duration::from_secs(60))
-        .spawn(stream);
+    let connection = BufferEvent::builder().idle_timeout(IDLE_MAX).spawn(stream);
+    tokio::select! {
+        answered = answer_all(&connection) => answered?,
+        () = idle(&connection) => {
+            connection.abort();
+            bail!("nothing has moved for {IDLE_MAX:?}");
+        }
+    }
+    let summary = connection.close().await?;
+    println!(
+        "{} bytes in, {} out, {:?}",
+        summary.bytes_in, summary.bytes_out, summary.reason
+    );
+    Ok(())
+}
+
+/// Waits until nothing has moved for too long. What becomes of the connection then is for its users to say.
+async fn idle(connection: &BufferEvent) {
+    while let Some(event) = connection.next_event().await {
+        if matches!(event, Event::IdleTimeout) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Answers line after line until the client has no more.
+async fn answer_all(connection: &BufferEvent) -> Result<()> {
     loop {
         let seen = {
             let mut input = connection.input().lock();
@@ -80,18 +108,19 @@ async fn serve(stream: TcpStream) -> Result<()> {
             input.len()
         };
         ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
+        if connection
+            .paused(Direction::Write)
+            .contains(PauseReason::HighWatermark)
+        {
+            // A client that does not read its answers gets no more of them.
+            connection.flush().await?;
+        }
         match connection.input().readable(seen + 1).await {
             Ok(()) => {}
-            Err(WaitError::Closed) => break,
+            Err(WaitError::Closed) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
-    let summary = connection.close().await?;
-    println!(
-        "{} bytes in, {} out, {:?}",
-        summary.bytes_in, summary.bytes_out, summary.reason
-    );
-    Ok(())
 }
 
 /// A few clients, each of which sends many lines at once and checks every answer.

@@ -43,7 +43,7 @@ const WRITE_HIGH: usize = 64 * 1024;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tokio_evbuffer::{BufferEvent, Watermarks};
+/// use tokio_evbuffer::{BufferEvent, Event, Watermarks};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -54,6 +54,11 @@ const WRITE_HIGH: usize = 64 * 1024;
 ///     .on_read(|bev| {
 ///         let line = bev.input().take_bytes(usize::MAX).unwrap();
 ///         bev.output().add_reference(line).unwrap();
+///     })
+///     .on_event(|bev, event| {
+///         if matches!(event, Event::IdleTimeout) {
+///             bev.abort();
+///         }
 ///     })
 ///     .spawn(stream);
 ///
@@ -127,13 +132,15 @@ impl Builder {
     }
 
     /// Tells [`Event::IdleTimeout`] when no byte moved either way for so long. Time in which we ourselves had paused
-    /// reading, with nothing to write, does not count.
+    /// reading, with nothing to write, does not count. It ends nothing by itself: whoever is told may
+    /// [`abort`](BufferEvent::abort).
     pub fn idle_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.idle = Some(d);
         self
     }
 
-    /// Tells [`Event::Stalled`] when the output stood above its high mark for so long, though it may be moving.
+    /// Tells [`Event::Stalled`] when the output stood above its high mark for so long, though it may be moving. It ends
+    /// nothing by itself, either.
     pub fn stall_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.stall = Some(d);
         self
