@@ -73,16 +73,27 @@ impl<'a> BufferGuard<'a> {
     /// There is, or may be, somebody to be told. Kept out of the way of the many changes that concern nobody.
     #[cold]
     #[inline(never)]
-    fn tell(&self, mut state: LockGuard<'_, State>) {
-        if let Some(calls) = state.tell_callbacks_only(self.before, &self.buffer.inner) {
+    fn tell(&mut self) {
+        let (buffer, before) = (self.buffer, self.before);
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        if state.concerns_nobody(state.buffer.len()) {
+            state.shrink_if_idle();
+            return state.find_quiet();
+        }
+        if state.is_as(before) {
+            return state.find_quiet();
+        }
+        if let Some(calls) = state.tell_callbacks_only(before, &buffer.inner) {
             state.shrink_if_idle();
             drop(state);
-            return calls.carry_out(self.buffer);
+            return calls.carry_out(buffer);
         }
         let mut aftermath = Aftermath::default();
-        state.settle(self.before, &self.buffer.inner, &mut aftermath);
+        state.settle(before, &buffer.inner, &mut aftermath);
         drop(state);
-        aftermath.carry_out(self.buffer);
+        aftermath.carry_out(buffer);
     }
 
     /// Puts `with` in the place of the buffer and returns what was there.
@@ -168,13 +179,9 @@ impl DerefMut for BufferGuard<'_> {
 impl Drop for BufferGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Some(mut state) = self.state.take() else {
-            return;
-        };
-        if state.is_quiet() {
-            state.shrink_if_idle();
-        } else if !state.is_as(self.before) {
-            self.tell(state);
+        // Where nobody is to be told the lock opens with the field, which is dropped after this.
+        if !self.state().is_quiet() {
+            self.tell();
         }
     }
 }

@@ -49,6 +49,9 @@ pub(super) struct State {
     pub(super) owner: OwnerMarks,
     /// What few buffers need, made when it is first needed.
     pub(super) rare: Option<Box<Rare>>,
+    /// Changes to lengths below this concern nobody, so that most changes ask nothing else, whoever may wait for others.
+    /// Lengths from this on may concern somebody. Short, to fit beside `owner`.
+    quiet_below: u32,
 }
 
 /// What the owner has set, to be put on whatever buffer takes the place of the first.
@@ -102,6 +105,7 @@ impl State {
             token: 0,
             owner: OwnerMarks::default(),
             rare: None,
+            quiet_below: u32::MAX,
         }
     }
 
@@ -112,8 +116,10 @@ impl State {
         self.apply_owner_marks();
     }
 
+    /// Whoever gets at it may bring somebody in who is to be told: the next guard looks anew.
     #[inline]
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.quiet_below = 0;
         self.rare.get_or_insert_default()
     }
 
@@ -218,6 +224,13 @@ impl State {
 
     #[inline]
     fn is_quiet_at(&self, len: usize) -> bool {
+        let is_quiet = len < self.quiet_below as usize && self.has_same_buffer();
+        debug_assert!(!is_quiet || self.concerns_nobody(len));
+        is_quiet
+    }
+
+    /// The same looked at closely, who waits now and who does not.
+    pub(super) fn concerns_nobody(&self, len: usize) -> bool {
         self.has_same_buffer()
             && match &self.rare {
                 None => true,
@@ -227,7 +240,16 @@ impl State {
 
     /// Whether nobody cares how much goes, as long as something is left: what is quiet at two lengths is so between them.
     pub(super) fn is_quiet_down_to_one(&self) -> bool {
-        self.is_quiet_at(1) && self.is_quiet()
+        self.concerns_nobody(1) && self.concerns_nobody(self.buffer.len())
+    }
+
+    /// Notes who is to be told from now on.
+    pub(super) fn find_quiet(&mut self) {
+        let below = self
+            .rare
+            .as_ref()
+            .map_or(usize::MAX, |rare| rare.quiet_below());
+        self.quiet_below = u32::try_from(below).unwrap_or(u32::MAX);
     }
 
     /// Whether the buffer is the one marked, and nothing but its contents may have changed.
@@ -250,6 +272,12 @@ impl State {
         inner: &Arc<Inner>,
         aftermath: &mut Aftermath,
     ) {
+        self.tell_all(before, inner, aftermath);
+        self.find_quiet();
+    }
+
+    #[inline]
+    fn tell_all(&mut self, before: Reading, inner: &Arc<Inner>, aftermath: &mut Aftermath) {
         let is_remarkable = !self.has_same_buffer();
         if is_remarkable {
             aftermath.parked = self.look_closely(before);
@@ -380,6 +408,14 @@ impl Rare {
             None => false,
             Some(callbacks) => callbacks.hear_changes(),
         }
+    }
+
+    /// The least length that may concern somebody. A watch may begin to wait at any time, so it is asked each time.
+    fn quiet_below(&self) -> usize {
+        if self.watch.is_some() || self.hears_changes() {
+            return 0;
+        }
+        self.gauge.quiet_below().min(self.waiters.quiet_below())
     }
 
     /// Whether a change to a length of `len` concerns nobody but callbacks that are told of every change.

@@ -106,7 +106,16 @@ impl Waiters {
     /// Whether a change to a length of `len` wakes nobody.
     #[inline]
     pub(super) fn are_quiet(&self, len: usize) -> bool {
-        self.waiting == 0 || len < self.quiet_below
+        len < self.quiet_below()
+    }
+
+    /// The least length that may wake somebody.
+    #[inline]
+    pub(super) fn quiet_below(&self) -> usize {
+        match self.waiting {
+            0 => usize::MAX,
+            _ => self.quiet_below,
+        }
     }
 
     fn find_quiet_below(&mut self) {

@@ -273,6 +273,15 @@ impl Gauge {
         self.quiet_from <= len && len < self.quiet_to
     }
 
+    /// The least length that may cross something.
+    #[inline]
+    pub(super) fn quiet_below(&self) -> usize {
+        match self.quiet_from {
+            0 => self.quiet_to,
+            _ => 0,
+        }
+    }
+
     /// Takes in the length after a change.
     #[inline]
     pub(super) fn update(&mut self, len: usize) {
