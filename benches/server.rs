@@ -13,7 +13,7 @@ mod support;
 
 use std::{env, net::SocketAddr};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use support::{
     Flavour, Result, check, pin,
@@ -26,7 +26,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, Event};
+use tokio_evbuffer::{BufferEvent, EolStyle, Event, SharedEvBuffer};
 use tokio_util::codec::{Framed, LinesCodec};
 
 /// A request and its answer, of 40 bytes each.
@@ -172,19 +172,21 @@ async fn readln(connection: BufferEvent) -> Result<()> {
     let (input, output) = (connection.input(), connection.output());
     let mut seen = 0;
     while input.readable(seen + 1).await.is_ok() {
-        loop {
-            let len = input.len();
-            let Some(line) = input.readln(EolStyle::Lf)? else {
-                // No line among so many bytes: what has come since will show.
-                seen = len;
-                break;
-            };
+        while let Some(line) = line_or_seen(input, &mut seen)? {
             let mut output = output.lock();
             output.add(&line)?;
             output.add(b"\n")?;
         }
     }
     Ok(())
+}
+
+/// The next line; if there is none, `seen` is among how many bytes.
+fn line_or_seen(input: &SharedEvBuffer, seen: &mut usize) -> Result<Option<Bytes>> {
+    let mut input = input.lock();
+    let line = input.readln(EolStyle::Lf)?;
+    *seen = input.len();
+    Ok(line)
 }
 
 fn callbacks(stream: TcpStream) {
