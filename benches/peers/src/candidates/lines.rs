@@ -98,9 +98,11 @@ fn callback(client: TcpStream) {
 
 fn send_lines_back(event: &BufferEvent) -> io::Result<()> {
     let (mut input, mut output) = (event.input().lock(), event.output().lock());
-    while let Some(line) = input.readln(EolStyle::Lf)? {
-        output.add(&line)?;
-        output.add(b"\n")?;
+    while let Some(eol) = input.search_eol(0, EolStyle::Lf) {
+        let len = eol.at + eol.len;
+        let line = input.pullup(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        output.add(line)?;
+        input.drain(len)?;
     }
     Ok(())
 }
