@@ -7,13 +7,15 @@
 //! cargo run --release --example callback_server -- --listen 127.0.0.1:7000    # the real thing, until ctrl-c
 //! ```
 
+mod support;
+
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,14 +36,7 @@ async fn main() -> Result<()> {
     let Some(addr) = Args::parse().listen else {
         return demonstrate().await;
     };
-    let listener = TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("cannot listen on {addr}"))?;
-    println!("listening on {}", listener.local_addr()?);
-    tokio::select! {
-        () = accept(listener) => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
+    support::listen(addr, accept).await
 }
 
 /// The longest line.
@@ -51,16 +46,7 @@ const LINE_MAX: usize = 8 * 1024;
 static PAUSES: AtomicUsize = AtomicUsize::new(0);
 
 async fn accept(listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => serve(stream),
-            Err(error) => {
-                // Out of descriptors, as a rule: connections that end will free some.
-                eprintln!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    support::accept_all(listener, |stream, _| serve(stream)).await
 }
 
 fn serve(stream: TcpStream) {

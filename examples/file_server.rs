@@ -5,6 +5,8 @@
 //! cargo run --release --example file_server -- --listen 127.0.0.1:8080 --root .
 //! ```
 
+mod support;
+
 use std::{
     io::ErrorKind,
     net::SocketAddr,
@@ -49,34 +51,19 @@ async fn main() -> Result<()> {
     let root = root
         .canonicalize()
         .with_context(|| format!("cannot serve {}", root.display()))?;
-    let listener = TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("cannot listen on {addr}"))?;
-    println!("listening on {}", listener.local_addr()?);
-    tokio::select! {
-        () = accept(listener, root) => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
+    support::listen(addr, |listener| accept(listener, root)).await
 }
 
 async fn accept(listener: TcpListener, root: PathBuf) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let root = root.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = serve(stream, &root).await {
-                        eprintln!("{peer}: {error:#}");
-                    }
-                });
+    let serve = |stream, peer| {
+        let root = root.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, &root).await {
+                eprintln!("{peer}: {error:#}");
             }
-            Err(error) => {
-                // Out of descriptors, as a rule: connections that end will free some.
-                eprintln!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+        });
+    };
+    support::accept_all(listener, serve).await
 }
 
 /// Serves one client until it has no more requests, or has stood still for too long.

@@ -10,6 +10,8 @@
 //!
 //! The certificate, for `localhost`, is made at the start.
 
+mod support;
+
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,15 +58,9 @@ async fn main() -> Result<()> {
     let Some(addr) = args.listen else {
         return demonstrate().await;
     };
-    let listener = TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("cannot listen on {addr}"))?;
-    println!("listening on {}", listener.local_addr()?);
     let (acceptor, _) = certificate()?;
-    tokio::select! {
-        () = accept(listener, acceptor, Arc::new(args.route.into_iter().collect())) => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
+    let routes = Arc::new(args.route.into_iter().collect());
+    support::listen(addr, |listener| accept(listener, acceptor, routes)).await
 }
 
 /// A certificate for `localhost`: the server's side of it, and that of a client which trusts it.
@@ -87,16 +83,7 @@ fn certificate() -> Result<(TlsAcceptor, TlsConnector)> {
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, as a rule: connections that end will free some.
-                eprintln!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let serve = |stream, peer| {
         let (acceptor, routes) = (acceptor.clone(), routes.clone());
         tokio::spawn(async move {
             match serve(stream, acceptor, routes).await {
@@ -104,7 +91,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
                 Err(error) => eprintln!("{peer}: {error:#}"),
             }
         });
-    }
+    };
+    support::accept_all(listener, serve).await
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Result<RelaySummary> {

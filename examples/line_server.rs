@@ -7,6 +7,8 @@
 //! cargo run --release --example line_server -- --listen 127.0.0.1:7000    # the real thing, until ctrl-c
 //! ```
 
+mod support;
+
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,33 +39,18 @@ async fn main() -> Result<()> {
     let Some(addr) = Args::parse().listen else {
         return demonstrate().await;
     };
-    let listener = TcpListener::bind(addr)
-        .await
-        .with_context(|| format!("cannot listen on {addr}"))?;
-    println!("listening on {}", listener.local_addr()?);
-    tokio::select! {
-        () = accept(listener) => Ok(()),
-        stopped = tokio::signal::ctrl_c() => Ok(stopped?),
-    }
+    support::listen(addr, accept).await
 }
 
 async fn accept(listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                tokio::spawn(async move {
-                    if let Err(error) = serve(stream).await {
-                        eprintln!("{peer}: {error:#}");
-                    }
-                });
+    let serve = |stream, peer| {
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream).await {
+                eprintln!("{peer}: {error:#}");
             }
-            Err(error) => {
-                // Out of descriptors, as a rule: connections that end will free some.
-                eprintln!("cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+        });
+    };
+    support::accept_all(listener, serve).await
 }
 
 async fn serve(stream: TcpStream) -> Result<()> {
