@@ -738,6 +738,30 @@ fn a_buffer_bound_to_a_queue_takes_callbacks_anywhere() {
 }
 
 #[test]
+fn a_run_that_waits_moves_to_the_queue_chosen_since_when_its_runtime_goes() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let queue = DeferredQueue::of(second.handle());
+    let buffer = SharedEvBuffer::new();
+    buffer.defer_to(DeferredQueue::of(first.handle()));
+    let told = log();
+    let log = Arc::clone(&told);
+    buffer
+        .on_change(move |_, change| log.lock().unwrap().push(change.after))
+        .detach();
+    buffer.add(b"abc").unwrap();
+    buffer.defer_to(queue.clone());
+    buffer.add(b"d").unwrap();
+    drop(first);
+    second.block_on(queue.drained());
+    assert_eq!(taken(&told), [4]);
+}
+
+#[test]
 fn a_callback_that_owns_its_buffer_and_handle_leaves_nothing_behind() {
     let marker = Arc::new(());
     let slot = Arc::new(Mutex::new(None));

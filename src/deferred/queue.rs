@@ -264,14 +264,23 @@ impl Core {
         };
         drop(sleeper);
         for job in jobs {
-            contain("the drop of a deferred callback", || {
-                if let Job::Source(this) = &job {
-                    this.source().forsake();
-                }
-                drop(job);
+            contain("the drop of a deferred callback", || match job {
+                Job::Source(this) => self.forsake(this),
+                Job::Once(f) => drop(f),
             });
         }
         waiting.wake_all();
+    }
+
+    /// Does not run what is queued here. If it was bound to another queue meanwhile, it runs there.
+    fn forsake(&self, this: Arc<dyn Deferred>) {
+        this.source().forsake();
+        let elsewhere = this
+            .queue()
+            .filter(|queue| !std::ptr::eq(&**queue.core(), self));
+        if let Some(queue) = elsewhere {
+            wake(queue.core().enqueue(this));
+        }
     }
 }
 

@@ -418,8 +418,8 @@ impl SharedEvBuffer {
 
     /// Chooses the queue on which the ordinary callbacks of this buffer run.
     ///
-    /// A run that waits on another queue already still happens there; never two at once. The queue of a runtime that is gone
-    /// drops notifications silently.
+    /// A run that waits on another queue already still happens there, unless the runtime of that one goes before; never two at
+    /// once. The queue of a runtime that is gone drops notifications silently.
     #[doc(alias = "evbuffer_defer_callbacks")]
     pub fn defer_to(&self, queue: DeferredQueue) {
         let earlier = self.inner.state.lock().rare_mut().queue.replace(queue);
