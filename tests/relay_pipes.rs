@@ -1,4 +1,4 @@
-//! Where no pipe is to be had, bulk is copied; as soon as there is one again, it is spliced.
+//! Where no pipe is to be had, bulk is copied; when there is one again, it is spliced.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_evbuffer::relay;
 
-/// More than as many attempts to splice as there may be pipes: each follows a mebibyte that was copied.
+/// More than what is copied before a pipe is asked for again.
 const BULK: usize = 100 << 20;
 
 /// Two ends of one TCP connection.
@@ -68,6 +68,6 @@ async fn without_descriptors_bulk_is_copied_and_with_them_it_is_spliced_again() 
     setrlimit(Resource::Nofile, usual).unwrap();
     assert_eq!(pipes(), before);
 
-    carry(&mut left, &mut right, 4 << 20, 2).await;
-    assert!(pipes() > before, "attempts that failed are not counted");
+    carry(&mut left, &mut right, BULK, 2).await;
+    assert!(pipes() > before);
 }

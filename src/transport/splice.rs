@@ -24,6 +24,10 @@ const PIPE_LEN: usize = 1 << 20;
 /// Below this many bytes a pipe is not worth having. To a user who holds many the kernel gives small ones.
 const PIPE_LEN_MIN: usize = 256 << 10;
 
+/// Leases that make no pipe after the kernel has refused one. A flow asks about once a mebibyte, and to be refused each
+/// time made it 5 % dearer than one that only copies.
+const LEASES_AFTER_REFUSAL: u32 = 64;
+
 static POOL: Global<Pool> = Global::new();
 
 /// The empty pipes, and how many there are in all.
@@ -31,6 +35,21 @@ static POOL: Global<Pool> = Global::new();
 struct Pool {
     idle: Vec<Ends>,
     made: usize,
+    /// So many leases are not to make a pipe.
+    refused: u32,
+}
+
+impl Pool {
+    /// Counts in one more pipe, if another may be made.
+    fn count_in(&mut self) -> bool {
+        if self.made >= PIPES_MAX {
+            return false;
+        }
+        let tries = self.refused == 0;
+        self.refused = self.refused.saturating_sub(1);
+        self.made += usize::from(tries);
+        tries
+    }
 }
 
 #[derive(Debug)]
@@ -62,14 +81,17 @@ impl Pipe {
                 len: 0,
             });
         }
-        if pool.made >= PIPES_MAX {
+        if !pool.count_in() {
             return None;
         }
-        pool.made += 1;
         drop(pool);
         // Counted from here on, since dropping it counts it out again.
         let mut pipe = Self { ends: None, len: 0 };
-        pipe.ends = Some(Ends::new(PIPE_LEN).ok()?);
+        let Ok(ends) = Ends::new(PIPE_LEN) else {
+            POOL.lock().refused = LEASES_AFTER_REFUSAL;
+            return None;
+        };
+        pipe.ends = Some(ends);
         Some(pipe)
     }
 
@@ -357,6 +379,18 @@ mod tests {
         let mut chain = EvBuffer::new();
         pipe.rescue(&mut chain).unwrap();
         assert_eq!(chain, b"kept"[..]);
+    }
+
+    #[test]
+    fn a_refused_pipe_is_asked_for_again_after_a_while() {
+        let mut pool = Pool::default();
+        assert!(pool.count_in());
+        pool.refused = LEASES_AFTER_REFUSAL;
+        for _ in 0..LEASES_AFTER_REFUSAL {
+            assert!(!pool.count_in());
+        }
+        while pool.count_in() {}
+        assert_eq!(pool.made, PIPES_MAX);
     }
 
     #[test]
