@@ -1,12 +1,15 @@
 //! A buffer that several tasks hold: [`SharedEvBuffer`], its callbacks, and waiting for it.
 
+mod awaiting;
 mod callbacks;
 mod deliver;
 mod error;
+mod forms;
 mod guard;
 mod loan;
 #[cfg(all(test, loom))]
 mod loom;
+mod marks;
 mod reader;
 mod short;
 mod state;
@@ -18,29 +21,24 @@ mod writer;
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
-
 pub use deliver::CallbackHandle;
 pub use error::{Closed, WaitError};
 pub use guard::BufferGuard;
+pub use marks::{InvalidWatermarks, Watermarks};
 pub use reader::Reader;
 pub(crate) use state::{Edit, Watch};
 pub use totals::{Change, Mark};
 pub use wait::{Changed, Changes};
-pub use watermark::{Crossing, InvalidWatermarks, Watermarks};
+pub use watermark::Crossing;
 pub use writer::Writer;
 
 use crate::{
-    buffer::{End, EolStyle, EvBuffer},
+    buffer::{End, EvBuffer},
     deferred::{DeferredQueue, Source, Wakers},
-    error::{BufferError, Result},
 };
 use callbacks::Callback;
-use guard::edit_both;
 use loan::Lending;
 use state::{Aftermath, State};
-use wait::Until;
-use waiters::Interest;
 
 /// An [`EvBuffer`] that several tasks and threads hold: a handle, cheap to clone.
 ///
@@ -121,152 +119,6 @@ impl SharedEvBuffer {
     #[inline]
     pub fn lock(&self) -> BufferGuard<'_> {
         BufferGuard::new(self)
-    }
-
-    /// Returns the number of bytes held.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.inner.state.lock().buffer.len()
-    }
-
-    /// Returns whether the buffer holds no byte.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Copies `data` to the back. See [`EvBuffer::add`].
-    ///
-    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::add`]; [`BufferError::Closed`] after [`close`](Self::close).
-    #[doc(alias = "evbuffer_add")]
-    #[inline]
-    pub fn add(&self, data: &[u8]) -> Result<(), BufferError> {
-        guard::add(self, data)
-    }
-
-    /// Copies `data` before the first byte. See [`EvBuffer::prepend`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::prepend`].
-    #[doc(alias = "evbuffer_prepend")]
-    pub fn prepend(&self, data: &[u8]) -> Result<(), BufferError> {
-        self.lock().prepend(data)
-    }
-
-    /// Links `data` behind the last byte, without a copy. See [`EvBuffer::add_reference`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::add_reference`].
-    #[doc(alias = "evbuffer_add_reference")]
-    pub fn add_reference(&self, data: impl Into<Bytes>) -> Result<(), BufferError> {
-        // Foreign code: before the lock.
-        let data = data.into();
-        self.lock().add_reference(data)
-    }
-
-    /// Moves all bytes of `src` to the back and returns how many. See [`EvBuffer::add_buffer`].
-    ///
-    /// To move between two shared buffers use [`move_to`](Self::move_to), which cannot deadlock.
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::add_buffer`].
-    #[doc(alias = "evbuffer_add_buffer")]
-    pub fn add_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
-        self.lock().add_buffer(src)
-    }
-
-    /// Removes at most `n` bytes from the front and returns how many. See [`EvBuffer::drain`].
-    ///
-    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::drain`].
-    #[doc(alias = "evbuffer_drain")]
-    pub fn drain(&self, n: usize) -> Result<usize, BufferError> {
-        self.lock().drain(n)
-    }
-
-    /// Moves bytes from the front into `out` and returns how many. See [`EvBuffer::remove`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::remove`].
-    #[doc(alias = "evbuffer_remove")]
-    pub fn remove(&self, out: &mut [u8]) -> Result<usize, BufferError> {
-        self.lock().remove(out)
-    }
-
-    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many. See
-    /// [`EvBuffer::remove_buffer`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::remove_buffer`].
-    #[doc(alias = "evbuffer_remove_buffer")]
-    pub fn remove_buffer(&self, dst: &mut EvBuffer, n: usize) -> Result<usize, BufferError> {
-        self.lock().remove_buffer(dst, n)
-    }
-
-    /// Takes at most `n` bytes from the front. See [`EvBuffer::take_bytes`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::take_bytes`].
-    pub fn take_bytes(&self, n: usize) -> Result<Bytes, BufferError> {
-        self.lock().take_bytes(n)
-    }
-
-    /// Copies bytes from the front into `out` and returns how many. See [`EvBuffer::copyout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::copyout`].
-    #[doc(alias = "evbuffer_copyout")]
-    pub fn copyout(&self, out: &mut [u8]) -> Result<usize, BufferError> {
-        self.inner.state.lock().buffer.copyout(out)
-    }
-
-    /// Takes a line without its end, if there is a whole one. See [`EvBuffer::readln`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::readln`].
-    #[doc(alias = "evbuffer_readln")]
-    pub fn readln(&self, style: EolStyle) -> Result<Option<Bytes>, BufferError> {
-        self.lock().readln(style)
-    }
-
-    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many: one change of each buffer.
-    ///
-    /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before
-    /// anybody is told. A move into itself is `Ok(0)`.
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::remove_buffer`]. Nothing was moved then.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio_evbuffer::SharedEvBuffer;
-    ///
-    /// let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
-    /// a.add(b"to the other side")?;
-    /// assert_eq!(a.move_to(&b, 3)?, 3);
-    /// assert_eq!((a.len(), b.len()), (14, 3));
-    /// # Ok::<(), tokio_evbuffer::BufferError>(())
-    /// ```
-    #[doc(alias = "evbuffer_remove_buffer")]
-    pub fn move_to(&self, dst: &SharedEvBuffer, n: usize) -> Result<usize, BufferError> {
-        edit_both(self, dst, |from, to| from.remove_buffer(to, n)).unwrap_or(Ok(0))
     }
 
     /// Has `f` called after changes: soon, by the executor of a [`DeferredQueue`], with no lock held.
@@ -426,171 +278,6 @@ impl SharedEvBuffer {
         drop(earlier);
     }
 
-    /// Waits for a change.
-    ///
-    /// The position is taken by the call, not by the first poll: a change made between the two is told at once. Changes
-    /// since then are told as one.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if the buffer is closed and nothing has changed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing but the position. To see every change, keep a [`changes`](Self::changes) stream.
-    pub fn changed(&self) -> Changed<'_> {
-        Changed::new(self)
-    }
-
-    /// Returns a stream of the changes from now on, which ends when the buffer is closed.
-    ///
-    /// It keeps one position and no queue: what happened between two items is merged into one. The sums over all items are
-    /// what was added and removed in all.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future of its next item loses nothing: the position moves only with an item.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use futures::StreamExt;
-    /// use tokio_evbuffer::SharedEvBuffer;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tokio_evbuffer::BufferError> {
-    /// let buffer = SharedEvBuffer::new();
-    /// let mut changes = buffer.changes();
-    /// buffer.add(b"12345")?;
-    /// buffer.drain(2)?;
-    /// buffer.close();
-    ///
-    /// let change = changes.next().await.unwrap();
-    /// assert_eq!((change.added, change.removed, change.after), (5, 2, 3));
-    /// assert_eq!(changes.next().await, None);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn changes(&self) -> Changes {
-        Changes::new(self)
-    }
-
-    /// Waits until `pred` says so, which is asked now and after changes.
-    ///
-    /// `pred` runs with the buffer locked and must not use handles of this buffer.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if the buffer is closed and `pred` does not hold.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing: it only looks.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio_evbuffer::SharedEvBuffer;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let buffer = SharedEvBuffer::new();
-    /// buffer.add(b"GET / HTTP/1.1\r\n\r\n")?;
-    /// buffer.wait_for(|b| b.search(b"\r\n\r\n", ..).is_some()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), Closed> {
-        Until::new(self, |guard| {
-            if pred(guard) {
-                Ok(Ok(()))
-            } else if guard.state().owner.closed {
-                Ok(Err(Closed))
-            } else {
-                Err(Interest::Change)
-            }
-        })
-        .await
-    }
-
-    /// Waits until the buffer holds at least `n` bytes.
-    ///
-    /// A parser that has looked at 100 bytes in vain waits for `readable(101)`: it is not woken for what it has seen.
-    /// What fills the buffer and has stopped at the high mark goes on for that, before the length has fallen to the low one.
-    ///
-    /// # Errors
-    ///
-    /// [`WaitError::NeverFits`] at once if `n` is above the high mark or the hard cap, and there are not that many;
-    /// [`WaitError::Closed`] if the buffer is closed with fewer bytes.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing: the bytes stay in the buffer.
-    pub async fn readable(&self, n: usize) -> Result<(), WaitError> {
-        Until::new(self, |guard| {
-            let limit = guard.state().limit();
-            if guard.len() >= n {
-                Ok(Ok(()))
-            } else if n > limit {
-                Ok(Err(WaitError::NeverFits { limit }))
-            } else if guard.state().owner.closed {
-                Ok(Err(WaitError::Closed))
-            } else {
-                Err(Interest::Len(n))
-            }
-        })
-        .await
-    }
-
-    /// Marks the end of what is in the buffer now, for [`drained_to`](Self::drained_to).
-    #[must_use]
-    pub fn mark(&self) -> Mark {
-        self.inner.state.lock().mark()
-    }
-
-    /// Waits until all that was in the buffer when `mark` was made has left it.
-    ///
-    /// Bytes that were prepended later are waited for as well, if they are still there when this looks.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] if the buffer is closed before that.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing: the mark can be waited for again.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio_evbuffer::SharedEvBuffer;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let buffer = SharedEvBuffer::new();
-    /// buffer.add(b"first")?;
-    /// let mark = buffer.mark();
-    /// buffer.add(b"second")?;
-    ///
-    /// buffer.drain(5)?;
-    /// buffer.drained_to(mark).await?;
-    /// assert_eq!(buffer.len(), 6);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn drained_to(&self, mark: Mark) -> Result<(), Closed> {
-        Until::new(self, |guard| {
-            if mark.is_reached(guard.state().appended(), guard.len()) {
-                Ok(Ok(()))
-            } else if guard.state().owner.closed {
-                Ok(Err(Closed))
-            } else {
-                Err(Interest::Left(mark))
-            }
-        })
-        .await
-    }
-
     /// Returns a reader that takes bytes from the front.
     pub fn reader(&self) -> Reader {
         Reader::new(self.clone(), false)
@@ -660,9 +347,9 @@ impl fmt::Debug for SharedEvBuffer {
 /// Makes one direction in memory: what is written to the one end is read from the other.
 ///
 /// The writer waits at the high mark of `marks` and goes on at the low one; [`Watermarks::NONE`] is a pipe without a bound.
-/// Segments move from end to end; what goes in and comes out as [`Bytes`] is not copied. When the writer is shut
-/// down or dropped, the reader takes what is left and then sees the end; when the reader is dropped, what is left is let
-/// go of and writing fails with [`BrokenPipe`](std::io::ErrorKind::BrokenPipe).
+/// Segments move from end to end; what goes in and comes out as [`Bytes`](bytes::Bytes) is not copied. When the writer is
+/// shut down or dropped, the reader takes what is left and then sees the end; when the reader is dropped, what is left is
+/// let go of and writing fails with [`BrokenPipe`](std::io::ErrorKind::BrokenPipe).
 ///
 /// # Examples
 ///
