@@ -400,3 +400,25 @@ async fn what_was_being_read_when_the_input_was_frozen_or_capped_is_not_lost() {
         assert_eq!(bev.input().take_bytes(200).unwrap(), bytes(100));
     }
 }
+
+#[tokio::test]
+async fn a_file_that_was_taken_out_of_the_output_while_it_was_read_is_no_error() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes(1000)).unwrap();
+    let cut_short = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
+    file.set_len(10).unwrap();
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    bev.output().lock().add_file(cut_short).unwrap();
+    // The task begins to read it.
+    tokio::task::yield_now().await;
+    let mut output = bev.output().lock();
+    output.replace(EvBuffer::new());
+    output.add(b"instead").unwrap();
+    output.add_file(file_of(b" of it")).unwrap();
+    drop(output);
+    bev.flush().await.unwrap();
+    let mut got = [0; 13];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"instead of it");
+}

@@ -13,6 +13,7 @@ use tokio::task::{self, JoinHandle};
 use super::Transport;
 use crate::{
     EvBuffer,
+    segment::FilePiece,
     transport::{self, Finder},
 };
 
@@ -51,8 +52,8 @@ pub(super) trait Wire: Send + Unpin + 'static {
 /// Any stream.
 pub(super) struct Stream<S> {
     stream: S,
-    /// Reads a file range that the stream cannot send by itself, where that holds up nobody.
-    loading: Option<JoinHandle<io::Result<()>>>,
+    /// A file range that the stream cannot send by itself, and who reads it where that holds up nobody.
+    loading: Option<Box<(FilePiece, JoinHandle<io::Result<()>>)>>,
 }
 
 impl<S: Transport> Stream<S> {
@@ -71,21 +72,29 @@ impl<S: Transport> Stream<S> {
 
     /// Waits until the front of `chain` can be written without reading from a file.
     fn poll_loaded(&mut self, cx: &mut Context<'_>, chain: &EvBuffer) -> Poll<io::Result<()>> {
-        if self.loading.is_none() {
-            let Some(piece) = chain.first_unloaded().cloned() else {
-                return Poll::Ready(Ok(()));
+        loop {
+            let front = chain.first_unloaded();
+            let Some(loading) = &mut self.loading else {
+                let Some(piece) = front else {
+                    return Poll::Ready(Ok(()));
+                };
+                self.loading = Some(Box::new((piece.clone(), load(piece.clone()))));
+                continue;
             };
-            self.loading = Some(task::spawn_blocking(move || {
-                piece.load().map(drop).map_err(Into::into)
-            }));
+            let (piece, task) = &mut **loading;
+            let loaded = ready!(Pin::new(task).poll(cx));
+            // What was put in the place of the output meanwhile has nothing to do with it.
+            let is_wanted = front.is_some_and(|front| front.is_part_of_same(piece));
+            self.loading = None;
+            if is_wanted {
+                return Poll::Ready(loaded.map_err(io::Error::other).and_then(|loaded| loaded));
+            }
         }
-        let Some(loading) = &mut self.loading else {
-            return Poll::Ready(Ok(()));
-        };
-        let loaded = ready!(Pin::new(loading).poll(cx));
-        self.loading = None;
-        Poll::Ready(loaded.map_err(io::Error::other).and_then(|loaded| loaded))
     }
+}
+
+fn load(piece: FilePiece) -> JoinHandle<io::Result<()>> {
+    task::spawn_blocking(move || piece.load().map(drop).map_err(Into::into))
 }
 
 impl<S: Transport> Wire for Stream<S> {

@@ -181,6 +181,11 @@ impl FilePiece {
         Some(&bytes[self.start as usize..self.end as usize])
     }
 
+    /// Whether both are loaded together.
+    pub(crate) fn is_part_of_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+
     /// The bytes, which are in memory, to be held apart from this piece.
     pub(crate) fn bytes(&self) -> Bytes {
         let bytes = self
