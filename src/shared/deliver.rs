@@ -15,7 +15,7 @@ use crate::deferred::{Deferred, DeferredQueue, Runner, Source, contain};
 /// Removes its callback when it is dropped, had from [`SharedEvBuffer::on_change`] and the like.
 ///
 /// To drop it does not wait for a run that has begun; no run begins after it. It may be dropped anywhere, also within the
-/// callback itself.
+/// callback itself, but not under a guard of the buffer, whose lock it takes.
 #[must_use = "dropping it removes the callback"]
 pub struct CallbackHandle {
     /// Weak: a callback may own its own handle.

@@ -20,7 +20,8 @@ use crate::{End, EvBuffer, Result, sync::LockGuard};
 /// callbacks are scheduled or, if they are inline ones, called. A guard through which nothing was changed tells nobody.
 ///
 /// It is not [`Send`], so that it cannot be held over an `.await` of a spawned task, and the lock is not re-entrant: to
-/// lock the same buffer twice in one thread is a deadlock.
+/// lock the same buffer twice in one thread is a deadlock. All methods of [`SharedEvBuffer`] lock it, and so does the drop of
+/// a callback's handle, of a future that waits, and of a reader that shows bytes.
 ///
 /// Memory of foreign owners ([`add_owner`](EvBuffer::add_owner), [`bytes::Bytes`]) that is released under the guard is
 /// dropped after the lock is open. The exception is the assignment of another buffer, `*guard = …`, which drops the old one
