@@ -230,7 +230,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// # Panics
     ///
     /// When a time limit counts first, outside a runtime or in one without
-    /// [`enable_time`](tokio::runtime::Builder::enable_time). By default that is so from the first end of stream on.
+    /// [`enable_time`](tokio::runtime::Builder::enable_time). By default that is so from the first end of stream or
+    /// error on.
     ///
     /// # Cancel safety
     ///

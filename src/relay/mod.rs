@@ -49,7 +49,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> RelayStream for T {}
 ///
 /// # Panics
 ///
-/// From the first end of stream on, outside a runtime or in one without timers.
+/// From the first end of stream or error on, outside a runtime or in one without timers.
 ///
 /// # Cancel safety
 ///
