@@ -8,7 +8,7 @@ use super::{
     Change, Inner, SharedEvBuffer, Watermarks,
     callbacks::{Callbacks, Delivery},
     totals::{Mark, Totals},
-    waiters::{View, Waiters},
+    waiters::{Interest, Key, View, Waiters},
     watermark::Gauge,
 };
 use crate::{
@@ -346,6 +346,34 @@ impl State {
         self.rare_mut().gauge.set(marks, len);
         self.buffer.call_attention();
         self.tell_watch(None)
+    }
+
+    /// Whether a writer was woken that has not looked yet.
+    pub(super) fn expects_more(&self) -> bool {
+        (self.rare.as_ref()).is_some_and(|rare| rare.waiters.expect_more())
+    }
+
+    /// [`Waiters::register`]
+    #[must_use]
+    pub(super) fn register_waiter(
+        &mut self,
+        key: &mut Option<Key>,
+        interest: Interest,
+        waker: &Waker,
+        spare: &mut Option<Waker>,
+    ) -> bool {
+        let waiters = &mut self.rare_mut().waiters;
+        let registered = waiters.register(key, interest, waker, spare);
+        self.find_quiet();
+        registered
+    }
+
+    /// [`Waiters::forget`]
+    #[must_use]
+    pub(super) fn forget_waiter(&mut self, key: Key) -> Option<Waker> {
+        let waker = self.rare_mut().waiters.forget(key);
+        self.find_quiet();
+        waker
     }
 
     /// Takes the wakers of all who wait.

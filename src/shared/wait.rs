@@ -67,19 +67,20 @@ impl<'a> Waiter<'a> {
         mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     ) -> Poll<T> {
         let budget = ready!(coop::poll_proceed(cx));
-        let mut spare = None;
         let Self { buffer, key } = self;
-        let buffer = match buffer {
-            Handle::Borrowed(buffer) => *buffer,
-            Handle::Held(buffer) => &*buffer,
+        let (buffer, is_made_to_wait) = match buffer {
+            Handle::Borrowed(buffer) => (*buffer, true),
+            Handle::Held(buffer) => (&*buffer, false),
         };
+        // What mostly waits has its waker at hand, and need not lock twice to get it in.
+        let mut spare = (is_made_to_wait && key.is_none()).then(|| cx.waker().clone());
         loop {
             let mut guard = buffer.lock();
             let interest = match look(&mut guard) {
                 Ok(output) => {
                     let kept = key
                         .take()
-                        .and_then(|key| guard.state_mut().rare_mut().waiters.forget(key));
+                        .and_then(|key| guard.state_mut().forget_waiter(key));
                     // Wakers are foreign code, too: none is dropped under the lock.
                     drop(guard);
                     drop((kept, spare));
@@ -89,11 +90,11 @@ impl<'a> Waiter<'a> {
                 Err(interest) => interest,
             };
             // What waits holds nothing, unless a writer was woken and is about to fill it again.
-            if guard.is_empty() && !guard.state_mut().rare_mut().waiters.expect_more() {
+            if guard.is_empty() && !guard.state().expects_more() {
                 guard.shrink_to_fit();
             }
-            let waiters = &mut guard.state_mut().rare_mut().waiters;
-            let registered = waiters.register(key, interest, cx.waker(), &mut spare);
+            let state = guard.state_mut();
+            let registered = state.register_waiter(key, interest, cx.waker(), &mut spare);
             if registered && matches!(interest, Interest::Len(_)) && guard.is_high() {
                 // Between the marks, what fills the buffer waits for bytes to go, unless it is told that more are wanted.
                 guard.call_attention();
@@ -112,7 +113,7 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             let mut state = self.buffer().inner.state.lock();
-            let waker = state.rare_mut().waiters.forget(key);
+            let waker = state.forget_waiter(key);
             drop(state);
             drop(waker);
         }
