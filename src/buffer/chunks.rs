@@ -1,6 +1,6 @@
 //! The data as slices.
 
-use std::{iter::FusedIterator, mem, slice};
+use std::{io::IoSlice, iter::FusedIterator, mem, slice};
 
 use crate::segment::{Owned, Ring, Segment};
 
@@ -38,6 +38,34 @@ impl<'a> Chunks<'a> {
             }
             n -= chunk.len();
         }
+    }
+
+    /// Lists the next ones in `out`, as many as there are or as fit, and returns how many those were.
+    pub(super) fn list(mut self, out: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = self.list_segments(out);
+        for (slot, chunk) in out[filled..].iter_mut().zip(self) {
+            *slot = IoSlice::new(chunk);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// The same for those that simply are the next segments, without a look at each at what else may come.
+    fn list_segments(&mut self, out: &mut [IoSlice<'a>]) -> usize {
+        if !self.first.is_empty() {
+            return 0;
+        }
+        let segments = self.body.as_slice();
+        let mut filled = 0;
+        for (slot, segment) in out.iter_mut().zip(segments) {
+            let Some(chunk) = segment.in_memory() else {
+                break;
+            };
+            *slot = IoSlice::new(chunk);
+            filled += 1;
+        }
+        self.body = segments[filled..].iter();
+        filled
     }
 
     /// The next one, where that is not simply the next segment.

@@ -288,12 +288,7 @@ impl EvBuffer {
     /// The rest, if `out` was too short, is had from [`chunks_from`](Self::chunks_from).
     #[doc(alias = "evbuffer_peek")]
     pub fn peek<'a>(&'a self, pos: usize, out: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        for (slot, chunk) in out.iter_mut().zip(self.chunks_from(pos)) {
-            *slot = IoSlice::new(chunk);
-            filled += 1;
-        }
-        filled
+        self.chunks_from(pos).list(out)
     }
 
     /// Returns whether the buffer begins with `prefix`.
