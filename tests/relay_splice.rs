@@ -19,7 +19,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_evbuffer::{
-    EvBuffer, OnError, Relay, RelayEnd, RelayError, RelayStream, RelaySummary, Splice, relay,
+    EvBuffer, HalfClose, OnError, Relay, RelayEnd, RelayError, RelayStream, RelaySummary, Splice,
+    Step, relay,
 };
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -181,7 +182,9 @@ async fn an_end_of_stream_does_not_overtake_what_is_in_the_pipe() {
 /// A relay whose sink stands still while its pipe holds bytes, and is not full.
 ///
 /// The sockets behind it have small buffers, so that the pipe must take most of what is sent.
-async fn stalled() -> (
+async fn stalled(
+    half_close: HalfClose,
+) -> (
     End<TcpStream>,
     End<TcpStream>,
     JoinHandle<Result<RelaySummary, RelayError>>,
@@ -193,7 +196,8 @@ async fn stalled() -> (
     socket2::SockRef::from(&right)
         .set_recv_buffer_size(16 << 10)
         .unwrap();
-    let relaying = tokio::spawn(Relay::new(a, b).buffer(1 << 20).run());
+    let relaying = Relay::new(a, b).buffer(1 << 20).half_close(half_close);
+    let relaying = tokio::spawn(relaying.run());
     let (mut left, mut right) = (End::new(left), End::new(right));
     tokio::join!(left.send(3_000_000), right.receive(3_000_000));
     left.send(600_000).await;
@@ -211,7 +215,7 @@ async fn settle() {
 
 #[tokio::test]
 async fn an_end_of_stream_waits_until_the_pipe_is_empty() {
-    let (mut left, mut right, relaying) = stalled().await;
+    let (mut left, mut right, relaying) = stalled(HalfClose::Propagate).await;
     left.stream.shutdown().await.unwrap();
     settle().await;
     right.receive_rest().await.unwrap();
@@ -220,9 +224,27 @@ async fn an_end_of_stream_waits_until_the_pipe_is_empty() {
     relaying.await.unwrap().unwrap();
 }
 
+/// What becomes of the source is noticed although the sink stands still, so that the time to linger runs.
+#[tokio::test]
+async fn the_source_is_watched_while_the_pipe_holds_bytes() {
+    let linger = HalfClose::Linger(Duration::from_millis(10));
+    let (mut left, _right, relaying) = stalled(linger).await;
+    left.stream.shutdown().await.unwrap();
+    let ended = relaying.await.unwrap().unwrap();
+    assert_eq!(ended.reason, RelayEnd::LingerExpired);
+
+    let (left, _right, relaying) = stalled(linger).await;
+    socket2::SockRef::from(&left.stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(left);
+    let failed = relaying.await.unwrap().unwrap_err();
+    assert_eq!(failed.step, Step::Read);
+}
+
 #[tokio::test]
 async fn a_flow_that_turns_small_while_the_pipe_holds_bytes_keeps_its_order() {
-    let (mut left, mut right, relaying) = stalled().await;
+    let (mut left, mut right, relaying) = stalled(HalfClose::Propagate).await;
     for _ in 0..6 {
         // The relay looks at its source again when the sink has taken something.
         left.send(1000).await;

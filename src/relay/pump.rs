@@ -196,6 +196,10 @@ where
         let moved = match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
             Poll::Ready(Ok(Spliced::Bytes(n))) => Moved::Bytes(n),
             Poll::Ready(Ok(Spliced::Full)) => Moved::Nothing,
+            Poll::Ready(Ok(Spliced::End)) => {
+                self.direction.end();
+                Moved::Again
+            }
             Poll::Ready(Ok(Spliced::Refused)) => {
                 self.direction.mode.refused();
                 Moved::Again

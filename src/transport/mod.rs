@@ -131,6 +131,8 @@ pub(crate) enum Spliced {
     Bytes(usize),
     /// The pipe takes no more before something has left it.
     Full,
+    /// No more will come, but there is something in the pipe.
+    End,
     /// There is no pipe to be had, or the kernel does not splice what comes next from this stream. Copying still works, and
     /// tells whether that is the end. The pipe is empty.
     Refused,
@@ -138,7 +140,7 @@ pub(crate) enum Spliced {
 
 /// Moves what `stream` has received to the pipe in `slot`, up to `limit` bytes in it.
 ///
-/// A pipe is leased when there is something to move. `Pending` means that the socket is empty, and the pipe, too.
+/// A pipe is leased when there is something to move. `Pending` means that the socket is empty.
 pub(crate) fn poll_splice_in<S>(
     cx: &mut Context<'_>,
     stream: &S,

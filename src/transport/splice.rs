@@ -142,15 +142,18 @@ impl Pipe {
             return Ok(Spliced::Full);
         }
         match splice(from, &ends.put, room) {
-            // The end of the stream, or an urgent mark in front of it, which only a read gets past.
-            Ok(0) | Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(self.refusal()),
-            Ok(n) => {
+            Ok(n) if n > 0 => {
                 self.len += n as u32;
                 Ok(Spliced::Bytes(n))
             }
-            // The socket is empty, or the pipe is full: it counts pieces, not bytes, and small ones fill it early. While
-            // there is something in it, one cannot tell; but then that has to go on first anyway.
-            Err(Errno::AGAIN) if self.len > 0 => Ok(Spliced::Full),
+            // The socket is empty or at its end, or the pipe is full: it counts pieces, not bytes, and small ones fill it
+            // early. Or there is an urgent mark, which only a read gets past.
+            Ok(_) | Err(Errno::AGAIN) if self.len > 0 => match peek(from)? {
+                0 => Ok(Spliced::End),
+                _ => Ok(Spliced::Full),
+            },
+            Ok(_) => Ok(Spliced::Refused),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(self.refusal()),
             Err(error) => Err(error.into()),
         }
     }
@@ -189,10 +192,9 @@ fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Whether a read would bring something.
-fn has_bytes(socket: &socket2::Socket) -> bool {
-    let mut one = [std::mem::MaybeUninit::uninit()];
-    matches!(socket.peek(&mut one), Ok(1))
+/// How many bytes a read of one would bring.
+fn peek(socket: &socket2::Socket) -> io::Result<usize> {
+    socket.peek(&mut [std::mem::MaybeUninit::uninit()])
 }
 
 impl Drop for Pipe {
@@ -243,7 +245,7 @@ impl Socket<'_> {
             let moved = self.transfer(Interest::READABLE, |socket| {
                 outcome = match pipe.fill(socket, limit) {
                     // It was said to be readable: at an urgent mark it is, and yet there is nothing to splice.
-                    Err(error) if first && would_block(&error) && has_bytes(socket) => {
+                    Err(error) if first && would_block(&error) && matches!(peek(socket), Ok(1)) => {
                         Spliced::Refused
                     }
                     filled => filled?,
@@ -344,7 +346,7 @@ mod tests {
         pipe.rescue(&mut chain).unwrap();
         assert!(pipe.is_empty() && chain == vec![b'x'; filled]);
         assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Bytes(1));
-        assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Full);
+        assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::End);
         pipe.rescue(&mut chain).unwrap();
         let end = pipe.fill(&from, usize::MAX).unwrap();
         assert_eq!(end, Spliced::Refused, "the end is for a read to see");
