@@ -226,7 +226,15 @@ impl State {
     fn is_quiet_at(&self, len: usize) -> bool {
         let is_quiet = len < self.quiet_below as usize && self.has_same_buffer();
         debug_assert!(!is_quiet || self.concerns_nobody(len));
-        is_quiet
+        is_quiet || self.is_quiet_for_watch(len)
+    }
+
+    /// The same for the buffer of a stream, which says itself what it waits for at the moment. An empty one is not left
+    /// alone: it lets its memory go.
+    #[inline(never)]
+    fn is_quiet_for_watch(&self, len: usize) -> bool {
+        let is_watched = |rare: &Rare| rare.watch.is_some();
+        len > 0 && self.rare.as_deref().is_some_and(is_watched) && self.concerns_nobody(len)
     }
 
     /// The same looked at closely, who waits now and who does not.
