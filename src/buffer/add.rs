@@ -207,21 +207,23 @@ impl EvBuffer {
         self.check_growth(End::Front, data.len())?;
         self.prepare_add(0);
         if !self.push_front(data) {
-            let mut left = data;
-            let mut blocks = Blocks::default();
-            while !left.is_empty() {
-                // All but the first are as large as a block can be.
-                let (first, rest) = left.split_at((left.len() - 1) % size::sizes().max_block + 1);
-                blocks.push_front(self.block_before(first)?);
-                left = rest;
-            }
-            while let Some(block) = blocks.next() {
-                self.held += block.charge();
-                self.body.push_front(Segment::Owned(block));
-            }
+            self.prepend_blocks(data)?;
         }
         self.note_prepended(data.len());
         self.debug_check();
+        Ok(())
+    }
+
+    /// Puts `data` into blocks of their own before the first byte, without an account of the length.
+    fn prepend_blocks(&mut self, data: &[u8]) -> Result<()> {
+        // All but the first are as large as a block can be.
+        let (first, rest) = data.split_at((data.len() - 1) % size::sizes().max_block + 1);
+        let block = self.block_before(first)?;
+        if !rest.is_empty() {
+            self.prepend_blocks(rest)?;
+        }
+        self.held += block.charge();
+        self.body.push_front(Segment::Owned(block));
         Ok(())
     }
 

@@ -354,14 +354,15 @@ impl EvBuffer {
             }
             left -= len;
             self.held -= first.charge();
-            let first = self.body.pop_front();
+            // Memory of our own runs nobody's code when it goes.
+            let is_foreign = matches!(first, Segment::Shared(_));
             let on_panic = Recount(self);
-            match first {
-                // Memory of our own runs nobody's code when it goes.
-                Some(Segment::Shared(bytes)) if on_panic.0.flags.intersects(Flags::SHARED) => {
+            if is_foreign && on_panic.0.flags.intersects(Flags::SHARED) {
+                if let Some(Segment::Shared(bytes)) = on_panic.0.body.pop_front() {
                     on_panic.0.release_foreign(bytes);
                 }
-                first => drop(first),
+            } else {
+                on_panic.0.body.drop_front();
             }
             mem::forget(on_panic);
             if left == 0 {

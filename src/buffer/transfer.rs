@@ -64,10 +64,13 @@ impl EvBuffer {
     fn take_tail(&mut self, src: &mut EvBuffer) {
         let mut tail = mem::take(&mut src.tail);
         src.held -= tail.charge();
-        if tail.forget_past() {
-            self.replace_tail(tail);
+        let becomes_ours = tail.forget_past();
+        // Only now: a range that was lent counts with whoever may write behind it.
+        self.held += tail.charge();
+        if becomes_ours {
+            self.held -= self.tail.charge();
+            self.tail = tail;
         } else {
-            self.held += tail.charge();
             self.body.push_back(Segment::Owned(tail));
         }
     }

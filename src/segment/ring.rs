@@ -146,6 +146,18 @@ impl<T> Ring<T> {
         Some(item)
     }
 
+    /// Drops the first item, of which there is one, where it is.
+    #[inline]
+    pub(crate) fn drop_front(&mut self) {
+        assert!(self.len > 0);
+        // SAFETY: rule 3: the first item is at `head`.
+        let first = unsafe { self.slots.add(self.head) };
+        self.head = self.slot(1);
+        self.len -= 1;
+        // SAFETY: its slot counts as one without an item now, so that it is dropped only here, even if that panics.
+        unsafe { first.drop_in_place() };
+    }
+
     #[inline]
     pub(crate) fn pop_back(&mut self) -> Option<T> {
         if self.len == 0 {
@@ -288,6 +300,7 @@ mod tests {
         PushFront,
         PopBack,
         PopFront,
+        DropFront,
         Append(usize),
         Shrink,
     }
@@ -297,7 +310,8 @@ mod tests {
             6 => Just(Op::PushBack),
             4 => Just(Op::PushFront),
             3 => Just(Op::PopBack),
-            4 => Just(Op::PopFront),
+            2 => Just(Op::PopFront),
+            2 => Just(Op::DropFront),
             1 => (0..20_usize).prop_map(Op::Append),
             1 => Just(Op::Shrink),
         ]
@@ -326,6 +340,11 @@ mod tests {
                     }
                     Op::PopFront => {
                         prop_assert_eq!(ring.pop_front().map(|(n, _)| n), model.pop_front());
+                    }
+                    Op::DropFront => {
+                        if model.pop_front().is_some() {
+                            ring.drop_front();
+                        }
                     }
                     Op::Append(more) => {
                         let mut other = Ring::new();
