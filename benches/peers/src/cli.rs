@@ -38,7 +38,7 @@ pub struct Cli {
 
 #[derive(Clone, Copy, Debug, PartialEq, Subcommand)]
 pub enum Command {
-    /// Everything below; takes about an hour.
+    /// Everything below; takes about half an hour.
     All,
     /// CPU time and throughput of proxies: bulk, and small messages.
     Proxy,

@@ -62,7 +62,8 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
 
 /// `wanted`, or as many as the limit of open files allows: this process has two for each pair, so has the proxy.
 pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
-    const OTHER_FILES: usize = 200;
+    // haproxy wants some hundred to spare, or does not start.
+    const OTHER_FILES: usize = 1_000;
     let files = sys::raise_file_limit((2 * wanted + OTHER_FILES) as u64)? as usize;
     let pairs = wanted.min(files.saturating_sub(OTHER_FILES) / 2);
     ensure!(pairs > 0, "the limit of open files is too low: {files}");
