@@ -25,7 +25,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
-use tokio_evbuffer::{Relay, Splice};
+use tokio_evbuffer::{Relay, relay::Splice};
 
 /// What relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, Crossing, Direction, EolStyle, Event, Side, Watermarks};
+use tokio_evbuffer::{
+    BufferEvent, EolStyle, Event, Watermarks,
+    bufferevent::{Direction, Side},
+    shared::Crossing,
+};
 
 /// Answers each line with the same line backwards.
 #[derive(Parser)]

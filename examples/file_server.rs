@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, Event, FileSegment, WaitError};
+use tokio_evbuffer::{BufferEvent, EolStyle, Event, buffer::FileSegment, shared::WaitError};
 
 /// The longest line of a request.
 const LINE_MAX: usize = 8 * 1024;

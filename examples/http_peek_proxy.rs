@@ -21,7 +21,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, RelaySummary, WaitError};
+use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, relay::RelaySummary, shared::WaitError};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName},

@@ -18,7 +18,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_evbuffer::{BufferEvent, Direction, EolStyle, Event, PauseReason, WaitError};
+use tokio_evbuffer::{
+    BufferEvent, EolStyle, Event,
+    bufferevent::{Direction, PauseReason},
+    shared::WaitError,
+};
 
 /// The longest line that is answered; a longer one ends the connection.
 const LINE_MAX: usize = 64 * 1024;

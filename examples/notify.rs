@@ -17,7 +17,10 @@ use std::sync::{
 
 use anyhow::{Result, ensure};
 use futures::StreamExt;
-use tokio_evbuffer::{Changes, DeferredQueue, SharedEvBuffer, WaitError};
+use tokio_evbuffer::{
+    DeferredQueue, SharedEvBuffer,
+    shared::{Changes, WaitError},
+};
 
 const PIECES: usize = 10;
 const PIECE: &[u8] = b"a piece of 25 bytes, okay";

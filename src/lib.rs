@@ -84,6 +84,7 @@ pub mod buffer;
 pub mod bufferevent;
 pub mod deferred;
 mod error;
+mod panic;
 #[cfg(not(loom))]
 pub mod relay;
 mod segment;
@@ -92,25 +93,14 @@ mod sync;
 #[cfg(not(loom))]
 mod transport;
 
-pub use buffer::{
-    COPY_THRESHOLD, Chunks, End, Eol, EolStyle, EvBuffer, FileSegment, Reservation, SlicesMut,
-};
+pub use buffer::{EolStyle, EvBuffer};
 #[cfg(not(loom))]
-pub use bufferevent::{
-    BufferEvent, Builder, Callbacks, CloseReason, Direction, Event, IntoInnerError, Metrics, Parts,
-    PauseReason, PauseReasons, ReadHalf, Side, Summary, Transport, WriteHalf,
-};
-pub use deferred::{DeferredQueue, Drained, NoRuntime, QueueClosed, QueueMetrics};
-pub use error::{BufferError, Result};
+pub use bufferevent::{BufferEvent, Event};
+pub use deferred::DeferredQueue;
+pub use error::BufferError;
 #[cfg(not(loom))]
-pub use relay::{
-    HalfClose, OnError, Peer, Progress, Relay, RelayCounters, RelayEnd, RelayError, RelayStream,
-    RelaySummary, Splice, Step, copy_bidirectional, relay,
-};
-pub use shared::{
-    BufferGuard, CallbackHandle, Change, Changed, Changes, Closed, Crossing, InvalidWatermarks,
-    Mark, Reader, SharedEvBuffer, WaitError, Watermarks, Writer, pipe,
-};
+pub use relay::{Relay, copy_bidirectional, relay};
+pub use shared::{SharedEvBuffer, Watermarks, pipe};
 
 /// Keeps the examples in the README compiling and true.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! Ends of line, in all styles, however the bytes are divided into segments and whenever they arrive.
 
 use bytes::Bytes;
-use tokio_evbuffer::{Eol, EolStyle, EvBuffer};
+use tokio_evbuffer::{EolStyle, EvBuffer, buffer::Eol};
 
 const TEXT: &[u8] = b"a\r\nb\nc\rd\r\r\ne\n\n\r\nf\0g\n\r";
 

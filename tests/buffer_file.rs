@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Buf;
-use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, FileSegment};
+use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, buffer::FileSegment};
 
 fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i % 251) as u8).collect()

@@ -3,7 +3,10 @@
 use std::io::{self, IoSlice, Read, Write};
 
 use bytes::{Buf, BufMut};
-use tokio_evbuffer::{BufferError, COPY_THRESHOLD, End, EolStyle, EvBuffer, FileSegment, Result};
+use tokio_evbuffer::{
+    BufferError, EolStyle, EvBuffer,
+    buffer::{COPY_THRESHOLD, End, FileSegment, Result},
+};
 
 type Change = fn(&mut EvBuffer, &mut EvBuffer) -> Result<()>;
 

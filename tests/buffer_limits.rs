@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio_evbuffer::{BufferError, End, EvBuffer};
+use tokio_evbuffer::{BufferError, EvBuffer, buffer::End};
 
 /// A stream without end.
 struct Endless;

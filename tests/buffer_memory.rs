@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio_evbuffer::{COPY_THRESHOLD, End, EolStyle, EvBuffer};
+use tokio_evbuffer::{
+    EolStyle, EvBuffer,
+    buffer::{COPY_THRESHOLD, End},
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

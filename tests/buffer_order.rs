@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio_evbuffer::{COPY_THRESHOLD, EvBuffer};
+use tokio_evbuffer::{EvBuffer, buffer::COPY_THRESHOLD};
 
 fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i % 251) as u8).collect()

@@ -7,7 +7,9 @@ use std::sync::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_evbuffer::{
-    BufferEvent, Callbacks, Crossing, DeferredQueue, Direction, Event, Side, Watermarks,
+    BufferEvent, DeferredQueue, Event, Watermarks,
+    bufferevent::{Callbacks, Direction, Side},
+    shared::Crossing,
 };
 
 /// What callbacks have told, in order.

@@ -8,7 +8,10 @@ use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpSocket, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, CloseReason, Event, IntoInnerError};
+use tokio_evbuffer::{
+    BufferEvent, Event,
+    bufferevent::{CloseReason, IntoInnerError},
+};
 
 /// A port at which nobody listens.
 async fn closed_port() -> std::net::SocketAddr {

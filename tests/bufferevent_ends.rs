@@ -7,8 +7,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, CloseReason, Crossing, Direction, Event, IntoInnerError, Summary,
-    Watermarks,
+    BufferError, BufferEvent, Event, Watermarks,
+    bufferevent::{CloseReason, Direction, IntoInnerError, Summary},
+    shared::Crossing,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -336,7 +337,7 @@ fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
 async fn defect_d26_a_pair_ends_after_the_last_byte_whatever_the_marks() {
     let (a, b) = BufferEvent::pair();
     b.set_watermarks(
-        tokio_evbuffer::Side::Input,
+        tokio_evbuffer::bufferevent::Side::Input,
         Watermarks::with_high(100).unwrap(),
     );
     a.output().add(&bytes(300)).unwrap();

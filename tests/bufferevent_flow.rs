@@ -16,8 +16,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, Direction, End, EvBuffer, Event, FileSegment, PauseReason,
-    SharedEvBuffer, Side, Watermarks,
+    BufferError, BufferEvent, EvBuffer, Event, SharedEvBuffer, Watermarks,
+    buffer::{End, FileSegment},
+    bufferevent::{Direction, PauseReason, Side},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

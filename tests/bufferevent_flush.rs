@@ -9,7 +9,10 @@ use support::{
     world::World,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio_evbuffer::{BufferEvent, CloseReason, Direction, Event, PauseReason};
+use tokio_evbuffer::{
+    BufferEvent, Event,
+    bufferevent::{CloseReason, Direction, PauseReason},
+};
 
 fn over(size: usize) -> (BufferEvent, DuplexStream) {
     let (near, far) = tokio::io::duplex(size);

@@ -16,7 +16,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, CloseReason, EvBuffer, Event, SharedEvBuffer, WaitError, Watermarks,
+    BufferError, BufferEvent, EvBuffer, Event, SharedEvBuffer, Watermarks,
+    bufferevent::CloseReason, shared::WaitError,
 };
 
 mod support;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::net::TcpStream;
-use tokio_evbuffer::{BufferEvent, Callbacks, EolStyle};
+use tokio_evbuffer::{BufferEvent, EolStyle, bufferevent::Callbacks};
 
 const CONNECTIONS: usize = 1000;
 

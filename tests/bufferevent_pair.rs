@@ -1,6 +1,9 @@
 //! Two that are joined in memory.
 
-use tokio_evbuffer::{BufferEvent, Direction, IntoInnerError, PauseReason, Side, Watermarks};
+use tokio_evbuffer::{
+    BufferEvent, Watermarks,
+    bufferevent::{Direction, IntoInnerError, PauseReason, Side},
+};
 
 async fn settle() {
     for _ in 0..16 {

@@ -7,8 +7,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{
-    BufferEvent, CloseReason, Direction, EolStyle, Event, IntoInnerError, PauseReason, Side,
-    Watermarks,
+    BufferEvent, EolStyle, Event, Watermarks,
+    bufferevent::{CloseReason, Direction, IntoInnerError, PauseReason, Side},
 };
 
 async fn tcp() -> (TcpStream, TcpStream) {

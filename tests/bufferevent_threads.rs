@@ -16,7 +16,10 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_evbuffer::{BufferEvent, DeferredQueue, Direction, EolStyle, Side, Watermarks};
+use tokio_evbuffer::{
+    BufferEvent, DeferredQueue, EolStyle, Watermarks,
+    bufferevent::{Direction, Side},
+};
 
 /// Long enough for any machine; only a wake-up that was lost takes longer.
 const HANG: Duration = Duration::from_secs(120);

@@ -6,7 +6,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     time::{Instant, sleep, timeout},
 };
-use tokio_evbuffer::{BufferEvent, Direction, PauseReason, Side, Watermarks};
+use tokio_evbuffer::{
+    BufferEvent, Watermarks,
+    bufferevent::{Direction, PauseReason, Side},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

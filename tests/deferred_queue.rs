@@ -11,7 +11,10 @@ use std::{
 };
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio_evbuffer::{DeferredQueue, NoRuntime, QueueClosed};
+use tokio_evbuffer::{
+    DeferredQueue,
+    deferred::{NoRuntime, QueueClosed},
+};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn current_thread() -> Runtime {

@@ -8,7 +8,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
 };
-use tokio_evbuffer::{EvBuffer, FileSegment, Relay, RelayError, RelayStream, RelaySummary, Step};
+use tokio_evbuffer::{
+    EvBuffer, Relay,
+    buffer::FileSegment,
+    relay::{RelayError, RelayStream, RelaySummary, Step},
+};
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()

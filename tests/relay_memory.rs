@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{EvBuffer, HalfClose, Relay};
+use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
 
 /// Two ends of one TCP connection.
 async fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -11,7 +11,10 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::{Instant, sleep},
 };
-use tokio_evbuffer::{HalfClose, Relay, RelayEnd, RelaySummary, copy_bidirectional, relay};
+use tokio_evbuffer::{
+    Relay, copy_bidirectional, relay,
+    relay::{HalfClose, RelayEnd, RelaySummary},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -16,8 +16,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{
-    EvBuffer, FileSegment, OnError, Peer, Relay, RelayEnd, RelayStream, Step, copy_bidirectional,
-    relay,
+    EvBuffer, Relay,
+    buffer::FileSegment,
+    copy_bidirectional, relay,
+    relay::{OnError, Peer, RelayEnd, RelayStream, Step},
 };
 
 /// Two ends of one TCP connection.

@@ -19,8 +19,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_evbuffer::{
-    EvBuffer, HalfClose, OnError, Relay, RelayEnd, RelayError, RelayStream, RelaySummary, Splice,
-    Step, relay,
+    EvBuffer, Relay, relay,
+    relay::{HalfClose, OnError, RelayEnd, RelayError, RelayStream, RelaySummary, Splice, Step},
 };
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -11,8 +11,8 @@ use support::{
     world::World,
 };
 use tokio_evbuffer::{
-    EvBuffer, HalfClose, OnError, Peer, Relay, RelayCounters, RelayEnd, RelayError, RelaySummary,
-    Step, copy_bidirectional,
+    EvBuffer, Relay, copy_bidirectional,
+    relay::{HalfClose, OnError, Peer, RelayCounters, RelayEnd, RelayError, RelaySummary, Step},
 };
 
 type Outcome = Result<RelaySummary, RelayError>;

@@ -9,11 +9,18 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_evbuffer::{
-    BufferError, BufferEvent, BufferGuard, Builder, CallbackHandle, Change, Changed, Changes,
-    Chunks, CloseReason, Closed, Crossing, DeferredQueue, Direction, Drained, EvBuffer, Event,
-    FileSegment, IntoInnerError, InvalidWatermarks, Mark, NoRuntime, PauseReasons, QueueClosed,
-    ReadHalf, Reader, Relay, RelayCounters, RelayError, RelaySummary, Reservation, SharedEvBuffer,
-    Side, SlicesMut, Summary, WaitError, Watermarks, WriteHalf, Writer,
+    BufferError, BufferEvent, DeferredQueue, EvBuffer, Event, Relay, SharedEvBuffer, Watermarks,
+    buffer::{Chunks, FileSegment, Reservation, SlicesMut},
+    bufferevent::{
+        Builder, CloseReason, Direction, IntoInnerError, PauseReasons, ReadHalf, Side, Summary,
+        WriteHalf,
+    },
+    deferred::{Drained, NoRuntime, QueueClosed},
+    relay::{RelayCounters, RelayError, RelaySummary},
+    shared::{
+        BufferGuard, CallbackHandle, Change, Changed, Changes, Closed, Crossing, InvalidWatermarks,
+        Mark, Reader, WaitError, Writer,
+    },
 };
 
 /// Compiles only if each of the types has all of the traits.

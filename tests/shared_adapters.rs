@@ -7,7 +7,12 @@ use futures::{SinkExt, StreamExt, TryStreamExt};
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt,
 };
-use tokio_evbuffer::{Changes, End, EvBuffer, Reader, SharedEvBuffer, Watermarks, Writer, pipe};
+use tokio_evbuffer::{
+    EvBuffer, SharedEvBuffer, Watermarks,
+    buffer::End,
+    pipe,
+    shared::{Changes, Reader, Writer},
+};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 
 fn filled(data: &[u8]) -> SharedEvBuffer {

@@ -10,8 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use tokio_evbuffer::{
-    BufferError, CallbackHandle, Change, Crossing, DeferredQueue, End, EvBuffer, SharedEvBuffer,
-    Watermarks,
+    BufferError, DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks,
+    buffer::End,
+    shared::{CallbackHandle, Change, Crossing},
 };
 
 type Log<T> = Arc<Mutex<Vec<T>>>;

@@ -16,7 +16,8 @@ use tokio::{
     runtime::Builder,
 };
 use tokio_evbuffer::{
-    Change, Crossing, DeferredQueue, EolStyle, EvBuffer, SharedEvBuffer, Watermarks, pipe,
+    DeferredQueue, EolStyle, EvBuffer, SharedEvBuffer, Watermarks, pipe,
+    shared::{Change, Crossing},
 };
 use tokio_test::task;
 

@@ -14,7 +14,8 @@ use std::{
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio_evbuffer::{
-    Change, Closed, EvBuffer, InvalidWatermarks, SharedEvBuffer, WaitError, Watermarks,
+    EvBuffer, SharedEvBuffer, Watermarks,
+    shared::{Change, Closed, InvalidWatermarks, WaitError},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 

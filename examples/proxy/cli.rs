@@ -3,7 +3,7 @@
 use std::{process::exit, time::Duration};
 
 use clap::{Parser, error::ErrorKind};
-use tokio_evbuffer::Splice;
+use tokio_evbuffer::relay::Splice;
 
 use crate::{header::Version, lines::warn};
 

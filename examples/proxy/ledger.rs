@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{HumanBytes, HumanCount};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_evbuffer::RelayCounters;
+use tokio_evbuffer::relay::RelayCounters;
 
 /// Counts all connections. Bytes of running ones are read from the counters that their relays keep anyway,
 /// so that nothing is paid per byte.

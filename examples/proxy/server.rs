@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_evbuffer::{EvBuffer, HalfClose, Relay};
+use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
 
 use crate::{
     cli::ProxyConfig,

@@ -4,10 +4,10 @@ use std::{io::IoSlice, iter};
 
 use bytes::Bytes;
 
-use super::{BLOCK, End, EvBuffer, owner::Flags};
+use super::{BLOCK, End, EvBuffer, attached::Flags};
 use crate::{
     error::{BufferError, Result},
-    segment::{FileSegment, Owned, Segment, size},
+    segment::{FileSegment, Owned, Segment, sizing},
 };
 
 /// The least room in front of the data in a block that was made for prepending, in bytes: a header or two more.
@@ -56,7 +56,7 @@ impl EvBuffer {
         self.enlarge_tail(n);
         let spare = self.tail_spare_for(n).min(n);
         let (fits, rest) = data.split_at(spare);
-        if rest.len() > size::sizes().max_block {
+        if rest.len() > sizing::sizes().max_block {
             return self.append(n, iter::once(data));
         }
         if rest.is_empty() {
@@ -135,14 +135,14 @@ impl EvBuffer {
     }
 
     fn move_to_larger_tail(&mut self, n: usize) {
-        let (len, sizes) = (self.tail.len(), size::sizes());
+        let (len, sizes) = (self.tail.len(), sizing::sizes());
         let small = len < sizes.copy_threshold && n <= sizes.block.saturating_sub(len);
         if !small || !self.tail.is_unique() {
             return;
         }
         let charge = self.tail.charge();
         // Without memory for that the data stays where it is.
-        if let Ok(mut block) = size::next_block(len + n, charge).and_then(Owned::with_capacity) {
+        if let Ok(mut block) = sizing::next_block(len + n, charge).and_then(Owned::with_capacity) {
             block.push(self.tail.as_slice());
             self.held = self.held - charge + block.charge();
             self.tail = block;
@@ -153,7 +153,7 @@ impl EvBuffer {
     /// does takes its place.
     pub(super) fn tail_spare_for(&self, n: usize) -> usize {
         let spare = self.tail.spare();
-        if spare < n && self.tail.is_empty() && spare < size::sizes().block {
+        if spare < n && self.tail.is_empty() && spare < sizing::sizes().block {
             0
         } else {
             spare
@@ -166,7 +166,7 @@ impl EvBuffer {
         let mut left = n;
         while left > 0 {
             // All but the last are as large as a block can be, and the last is made first.
-            let len = (left - 1) % size::sizes().max_block + 1;
+            let len = (left - 1) % sizing::sizes().max_block + 1;
             blocks.push_front(self.block_behind(len)?);
             left -= len;
         }
@@ -175,7 +175,7 @@ impl EvBuffer {
 
     /// A block with room for `n` bytes, to follow the tail.
     pub(super) fn block_behind(&self, n: usize) -> Result<Owned> {
-        Owned::with_capacity(size::next_block(n, self.previous_block())?)
+        Owned::with_capacity(sizing::next_block(n, self.previous_block())?)
     }
 
     fn next_tail(&mut self, blocks: &mut Blocks) {
@@ -217,7 +217,7 @@ impl EvBuffer {
     /// Puts `data` into blocks of their own before the first byte, without an account of the length.
     fn prepend_blocks(&mut self, data: &[u8]) -> Result<()> {
         // All but the first are as large as a block can be.
-        let (first, rest) = data.split_at((data.len() - 1) % size::sizes().max_block + 1);
+        let (first, rest) = data.split_at((data.len() - 1) % sizing::sizes().max_block + 1);
         let block = self.block_before(first)?;
         if !rest.is_empty() {
             self.prepend_blocks(rest)?;
@@ -245,8 +245,10 @@ impl EvBuffer {
         } else {
             data.len()
         };
-        let mut block =
-            Owned::with_capacity(size::next_block(wanted.min(size::sizes().max_block), 0)?)?;
+        let mut block = Owned::with_capacity(sizing::next_block(
+            wanted.min(sizing::sizes().max_block),
+            0,
+        )?)?;
         block.align_to_end();
         let fitted = block.push_front(data);
         debug_assert!(fitted, "the block was made for this");

@@ -2,24 +2,24 @@
 
 use std::{iter, mem};
 
-use super::{EvBuffer, owner::Flags};
+use super::{EvBuffer, attached::Flags};
 use crate::{
     error::Result,
-    segment::{Owned, Ring, Segment, size},
+    segment::{Owned, Ring, Segment, sizing},
 };
 
 impl EvBuffer {
     /// Notes after a removal that much more memory is held than data; the next addition compacts.
     #[inline]
     pub(super) fn note_waste(&mut self) {
-        if self.held > size::sizes().waste_allowed && self.is_wasteful() {
+        if self.held > sizing::sizes().waste_allowed && self.is_wasteful() {
             self.flags.insert(Flags::WASTEFUL);
         }
     }
 
     fn is_wasteful(&self) -> bool {
         let allowed = self.len.saturating_add(self.len / 2);
-        self.held > size::sizes().waste_allowed && self.held > allowed && self.can_be_packed()
+        self.held > sizing::sizes().waste_allowed && self.held > allowed && self.can_be_packed()
     }
 
     /// Whether there is something to gain. The spare of the tail is none: it is where the next bytes go.
@@ -30,7 +30,7 @@ impl EvBuffer {
 
     fn is_tail_sparse(&self) -> bool {
         let charge = self.tail.charge();
-        charge > size::sizes().block && self.tail.len() <= charge / 2
+        charge > sizing::sizes().block && self.tail.len() <= charge / 2
     }
 
     /// Copies what lies sparsely in large blocks into small ones.
@@ -72,7 +72,7 @@ impl EvBuffer {
         if !self.is_tail_sparse() {
             return;
         }
-        let block = size::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
+        let block = sizing::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
         if let Ok(mut block) = block {
             block.push(self.tail.as_slice());
             let old = mem::replace(&mut self.tail, block);
@@ -104,7 +104,7 @@ fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
                     left -= data.len() - rest.len();
                     data = rest;
                 }
-                _ => blocks.push(Owned::with_capacity(left.min(size::sizes().block))?),
+                _ => blocks.push(Owned::with_capacity(left.min(sizing::sizes().block))?),
             }
         }
     }

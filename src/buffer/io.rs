@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{End, EvBuffer, Segment};
 #[cfg(feature = "net")]
-use crate::segment::{self, size::BLOCK};
+use crate::segment::{self, sizing::BLOCK};
 
 /// The most slices that one vectored write is given.
 pub(crate) const SLICES_MAX: usize = 64;

@@ -3,44 +3,36 @@
 //! No async runtime, no lock and no callback is known here; those come with the layers above.
 
 mod add;
+mod attached;
 mod chunks;
 mod compact;
+mod invariants;
 mod io;
-mod owner;
 mod remove;
 mod reserve;
 mod search;
 #[cfg(test)]
-mod tiny;
+mod tests;
 mod traits;
 mod transfer;
-mod verify;
 
 use std::mem;
 
+pub use crate::error::{End, Result};
 pub use crate::segment::{COPY_THRESHOLD, FileSegment};
+pub(crate) use attached::Ext;
 pub use chunks::Chunks;
-pub(crate) use owner::Ext;
 pub use reserve::{Reservation, SlicesMut};
 pub use search::{Eol, EolStyle};
 
 use crate::{
-    error::{BufferError, Result},
+    error::BufferError,
     segment::{
         Owned, Ring, Segment,
-        size::{self, BLOCK},
+        sizing::{self, BLOCK},
     },
 };
-use owner::Flags;
-
-/// One end of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Where bytes are taken and prepended.
-    Front,
-    /// Where bytes are added.
-    Back,
-}
+use attached::Flags;
 
 /// A byte queue made of linked segments.
 ///
@@ -324,7 +316,7 @@ impl EvBuffer {
     #[inline(never)]
     fn take_tail_data(&mut self) -> Owned {
         let spare = self.tail.spare();
-        if spare >= size::sizes().min_spare {
+        if spare >= sizing::sizes().min_spare {
             return self.tail.split_data();
         }
         // A little data in a small block moves out of it, and the block stays where the next byte goes.

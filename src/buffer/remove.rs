@@ -4,10 +4,10 @@ use std::{io::IoSlice, mem};
 
 use bytes::{Buf, Bytes};
 
-use super::{End, EvBuffer, owner::Flags};
+use super::{End, EvBuffer, attached::Flags};
 use crate::{
     error::{BufferError, Result},
-    segment::{Owned, Segment, size},
+    segment::{Owned, Segment, sizing},
 };
 
 impl EvBuffer {
@@ -100,7 +100,7 @@ impl EvBuffer {
             self.discard(n);
             return Ok(gathered);
         }
-        if n.max(first - n) < size::sizes().copy_threshold && self.first_is_owned() {
+        if n.max(first - n) < sizing::sizes().copy_threshold && self.first_is_owned() {
             let copied = Bytes::copy_from_slice(&self.first_in_memory()[..kept]);
             self.discard(n);
             return Ok(copied);
@@ -159,7 +159,7 @@ impl EvBuffer {
 
     /// The data of the tail, whose spare stays if it is worth that.
     fn data_of_tail(&mut self) -> Owned {
-        if self.tail.spare() >= size::sizes().min_spare {
+        if self.tail.spare() >= sizing::sizes().min_spare {
             return self.tail.split_data();
         }
         self.held -= self.tail.charge();
@@ -239,7 +239,7 @@ impl EvBuffer {
     }
 
     fn gather_first(&mut self, n: usize) -> Result<()> {
-        if n > size::sizes().max_block {
+        if n > sizing::sizes().max_block {
             let gathered = self.gather(n)?;
             self.skip(n);
             self.body.push_front(Segment::Shared(gathered));
@@ -277,9 +277,9 @@ impl EvBuffer {
                 Ok(first)
             }
             Some(Segment::Owned(first)) => {
-                Owned::with_capacity(size::next_block(n, first.charge())?)
+                Owned::with_capacity(sizing::next_block(n, first.charge())?)
             }
-            _ => Owned::with_capacity(size::next_block(n, 0)?),
+            _ => Owned::with_capacity(sizing::next_block(n, 0)?),
         }
     }
 

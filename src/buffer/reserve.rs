@@ -2,10 +2,10 @@
 
 use std::{fmt, slice};
 
-use super::{End, EvBuffer, owner::Flags};
+use super::{End, EvBuffer, attached::Flags};
 use crate::{
     error::{BufferError, Result},
-    segment::{Owned, size},
+    segment::{Owned, sizing},
 };
 
 /// The most new blocks of one reservation: what one vectored system call takes with ease.
@@ -69,10 +69,10 @@ impl EvBuffer {
 
     /// Reserves room for 1 to `n` bytes in one slice: spare room if there is a fair amount of it, else a new block.
     pub(super) fn reserve_one(&mut self, n: usize) -> Result<Reservation<'_>> {
-        let n = n.min(self.room()).min(size::sizes().block);
+        let n = n.min(self.room()).min(sizing::sizes().block);
         self.check_growth(End::Back, n.max(1))?;
         self.prepare_add(n);
-        if self.tail.spare() >= n.min(size::sizes().min_spare) {
+        if self.tail.spare() >= n.min(sizing::sizes().min_spare) {
             let spare = self.tail.spare().min(n);
             return Ok(Reservation::new(self, spare, None));
         }
@@ -89,8 +89,8 @@ impl EvBuffer {
         }
         let each = n
             .div_ceil(BLOCKS_MAX)
-            .max(size::sizes().block)
-            .min(size::sizes().max_block);
+            .max(sizing::sizes().block)
+            .min(sizing::sizes().max_block);
         let mut blocks = Vec::new();
         let mut left = n;
         while left > 0 {

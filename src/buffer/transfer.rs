@@ -2,17 +2,17 @@
 
 use std::mem;
 
-use super::{End, EvBuffer, io::SLICES_MAX, owner::Flags};
+use super::{End, EvBuffer, attached::Flags, io::SLICES_MAX};
 use crate::{
     error::Result,
-    segment::{Segment, size},
+    segment::{Segment, sizing},
 };
 
 impl EvBuffer {
     /// Moves all bytes of `src` to the back of `self` and returns how many that were.
     ///
     /// Costs one step a segment of the shorter chain, however long the segments are. A single segment below
-    /// [`COPY_THRESHOLD`](crate::COPY_THRESHOLD) bytes is copied. `src` is left empty and usable.
+    /// [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes is copied. `src` is left empty and usable.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl EvBuffer {
 
     fn take_all(&mut self, src: &mut EvBuffer) {
         let n = src.len();
-        if n < size::sizes().copy_threshold
+        if n < sizing::sizes().copy_threshold
             && src.segments() == 1
             && self.copy_short(src.first_in_memory())
         {
@@ -119,7 +119,7 @@ impl EvBuffer {
             return Ok(0);
         }
         self.check_move(End::Front, src, n)?;
-        if n < size::sizes().copy_threshold
+        if n < sizing::sizes().copy_threshold
             && src.segments() == 1
             && self.prepend_short(src.first_in_memory())
         {
@@ -143,7 +143,7 @@ impl EvBuffer {
     /// Moves at most `n` bytes from the front of `self` to the back of `dst` and returns how many that were.
     ///
     /// Whole segments change hands. Of the segment in the middle the part that goes is shared, not copied, unless it is
-    /// below [`COPY_THRESHOLD`](crate::COPY_THRESHOLD) bytes.
+    /// below [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl EvBuffer {
         let first_len = self.first_len();
         let n = first_len.min(left);
         let first = self.first_in_memory();
-        if n < size::sizes().copy_threshold && dst.copy_short(&first[..n.min(first.len())]) {
+        if n < sizing::sizes().copy_threshold && dst.copy_short(&first[..n.min(first.len())]) {
             self.skip(n);
         } else if n < first_len || self.body.is_empty() {
             let piece = match self.body.front_mut() {
@@ -223,7 +223,7 @@ impl EvBuffer {
         }
         self.check_growth(End::Back, n)?;
         for segment in src.body.iter_mut() {
-            let short = if segment.len() < size::sizes().copy_threshold {
+            let short = if segment.len() < sizing::sizes().copy_threshold {
                 segment.in_memory()
             } else {
                 None
@@ -233,7 +233,7 @@ impl EvBuffer {
             }
         }
         let tail = src.tail.len();
-        let short = if tail < size::sizes().copy_threshold {
+        let short = if tail < sizing::sizes().copy_threshold {
             src.tail.as_slice()
         } else {
             &[]

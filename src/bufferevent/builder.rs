@@ -8,14 +8,12 @@ use tracing::Span;
 use super::connect;
 use super::{
     BufferEvent, Callbacks, Event, Side, Transport,
+    endpoint::{Stream, Wire},
     inner::Inner,
     task::{Ends, Settings, Task},
-    wire::{Stream, Wire},
 };
 use crate::{
-    deferred::DeferredQueue,
-    shared::{Crossing, SharedEvBuffer, Watermarks},
-    sync::next_token,
+    DeferredQueue, SharedEvBuffer, Watermarks, shared::Crossing, sync::next_token,
     transport::Finder,
 };
 

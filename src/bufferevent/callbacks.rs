@@ -11,8 +11,10 @@ use super::{
     inner::{Hears, Inner},
 };
 use crate::{
-    deferred::{Deferred, DeferredQueue, Runner, Source, contain},
-    shared::{CallbackHandle, Crossing, SharedEvBuffer},
+    DeferredQueue, SharedEvBuffer,
+    deferred::{Deferred, Runner, Source},
+    panic::catch_panic,
+    shared::{CallbackHandle, Crossing},
     sync::{Lock, Ordering},
 };
 
@@ -25,7 +27,7 @@ type OnMark = Box<dyn FnMut(&BufferEvent, Side, Crossing) + Send>;
 /// # Examples
 ///
 /// ```
-/// use tokio_evbuffer::{BufferEvent, Callbacks};
+/// use tokio_evbuffer::{BufferEvent, bufferevent::Callbacks};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -147,7 +149,7 @@ impl Inner {
         let told = control.untold() > 0;
         let over = control.outcome.is_some();
         drop(control);
-        contain("the drop of a callback", || drop(old));
+        catch_panic("the drop of a callback", || drop(old));
 
         let holds = self.is_read_due();
         if holds {
@@ -206,7 +208,7 @@ impl Inner {
             _ => Some(f),
         };
         drop(control);
-        contain("the drop of a callback", || drop(left));
+        catch_panic("the drop of a callback", || drop(left));
     }
 
     /// Tells the event callback, if it is set, of the next event.
@@ -227,7 +229,7 @@ impl Inner {
     pub(super) fn forget_callbacks(&self) {
         self.hears.store(0, Ordering::Release);
         let slots = self.control.lock().slots.take();
-        contain("the drop of a callback", || drop(slots));
+        catch_panic("the drop of a callback", || drop(slots));
     }
 }
 
@@ -317,7 +319,7 @@ impl Marks {
         };
         while let Some((side, crossing)) = state.waiting.pop_front() {
             drop(state);
-            if !contain("an inline callback", || callback(&bev, side, crossing)) {
+            if !catch_panic("an inline callback", || callback(&bev, side, crossing)) {
                 inner.queue.count_panic();
             }
             state = self.state.lock();

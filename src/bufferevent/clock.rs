@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::deadlines::{Deadlines, Due, Limits, Standing};
+use super::timeouts::{Deadlines, Due, Limits, Standing};
 
 /// The deadlines of a connection and the one timer for them, made when the first of them counts.
 #[derive(Debug, Default)]

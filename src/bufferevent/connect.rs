@@ -10,9 +10,9 @@ use tracing::{Instrument, Span};
 
 use super::{
     CloseReason, Event,
+    endpoint::Stream,
     inner::{Inner, Wish},
     task::{Ends, Settings, Task},
-    wire::Stream,
 };
 
 /// Connects, tells how that went, and leaves the rest to the task of the connection.

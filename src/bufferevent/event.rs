@@ -33,7 +33,7 @@ pub enum Side {
 #[doc(alias = "BEV_EVENT_ERROR")]
 #[doc(alias = "BEV_EVENT_TIMEOUT")]
 pub enum Event {
-    /// The connection that [`Builder::connect`](crate::Builder::connect) makes is there.
+    /// The connection that [`Builder::connect`](crate::bufferevent::Builder::connect) makes is there.
     Connected,
     /// The peer has ended its stream. What is in the input is all that there will be.
     Eof,
@@ -92,7 +92,7 @@ const REASONS: [PauseReason; 7] = [
 /// # Examples
 ///
 /// ```
-/// use tokio_evbuffer::{BufferEvent, Direction, PauseReason};
+/// use tokio_evbuffer::{BufferEvent, bufferevent::{Direction, PauseReason}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

@@ -12,14 +12,15 @@ use std::{
 use super::{
     CloseReason, Direction, Event, Metrics, Summary,
     callbacks::Slots,
-    signal::Signal,
+    task_waker::Signal,
     waiters::{Interest, Waiters},
 };
 use crate::{
-    EvBuffer,
+    DeferredQueue, EvBuffer, SharedEvBuffer,
     buffer::End,
-    deferred::{DeferredQueue, Source, contain},
-    shared::{Mark, SharedEvBuffer},
+    deferred::Source,
+    panic::catch_panic,
+    shared::Mark,
     sync::{AtomicU8, AtomicU64, Lock, Ordering},
 };
 
@@ -368,7 +369,7 @@ impl Inner {
         let listened = control.slots.is_some();
         drop(control);
         tracing::debug!(summary = ?told, "closed");
-        contain("the drop of a callback", || drop(forsaken));
+        catch_panic("the drop of a callback", || drop(forsaken));
         wake(wakers);
         if listened {
             // Also where none of them hears of it: the last run lets go of them.
@@ -505,7 +506,7 @@ impl Counters {
 /// Wakes all of them. Foreign code runs here, so no lock may be held.
 pub(super) fn wake(wakers: Vec<Waker>) {
     for waker in wakers {
-        contain("a waker", || waker.wake());
+        catch_panic("a waker", || waker.wake());
     }
 }
 

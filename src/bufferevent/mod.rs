@@ -44,33 +44,30 @@ mod callbacks;
 mod clock;
 #[cfg(feature = "net")]
 mod connect;
-mod deadlines;
+mod endpoint;
 mod event;
-mod faces;
 mod inner;
+mod into_inner;
+mod io;
 mod pair;
-mod parts;
-mod signal;
 mod task;
+mod task_waker;
+mod timeouts;
 mod wait;
 mod waiters;
-mod wire;
 
-use std::{fmt, future::poll_fn, io, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::io::{ReadHalf, WriteHalf};
 pub use builder::Builder;
 pub use callbacks::Callbacks;
 pub use event::{CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons, Side, Summary};
-pub use faces::{ReadHalf, WriteHalf};
-pub use parts::{IntoInnerError, Parts};
+pub use into_inner::{IntoInnerError, Parts};
 
-use crate::{
-    shared::{SharedEvBuffer, Watermarks},
-    sync::Ordering,
-};
-use faces::Faces;
+use self::io::Faces;
+use crate::{SharedEvBuffer, Watermarks, sync::Ordering};
 use inner::{Hears, Inner, Timeouts, Wish, Written, same};
 use wait::Waiter;
 
@@ -309,7 +306,7 @@ impl BufferEvent {
     ///
     /// Dropping the future changes nothing: the bytes are written all the same.
     #[doc(alias = "bufferevent_flush")]
-    pub async fn flush(&self) -> io::Result<()> {
+    pub async fn flush(&self) -> std::io::Result<()> {
         let mark = self.output().mark();
         let mut waiter = Waiter::new(&self.inner);
         poll_fn(|cx| waiter.poll_flushed(cx, mark)).await
@@ -327,7 +324,7 @@ impl BufferEvent {
     ///
     /// Once it was polled the output ends, whether the future is dropped or not; another call waits for the same.
     #[doc(alias = "BEV_FINISHED")]
-    pub async fn shutdown(&self) -> io::Result<()> {
+    pub async fn shutdown(&self) -> std::io::Result<()> {
         self.output().close();
         let mut waiter = Waiter::new(&self.inner);
         poll_fn(|cx| waiter.poll_shutdown(cx)).await
@@ -346,7 +343,7 @@ impl BufferEvent {
     ///
     /// Dropping the future is dropping the handle. If it was polled, the connection goes on closing.
     #[doc(alias = "bufferevent_free")]
-    pub async fn close(self) -> io::Result<Summary> {
+    pub async fn close(self) -> std::io::Result<Summary> {
         self.output().close();
         self.inner.wish(Wish::Close);
         let summary = self.closed().await;

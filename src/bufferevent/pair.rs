@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::wire::Wire;
+use super::endpoint::Wire;
 use crate::{EvBuffer, sync::Lock};
 
 /// The most bytes on their way from one end to the other.

@@ -3,15 +3,13 @@
 //! A change to a buffer must not run user code in the middle of whatever made the change. So it only notes that there
 //! is something to tell, and an executor, a task of the runtime, tells it soon after, with no lock held.
 
-mod contain;
+mod drained;
 mod executor;
 #[cfg(all(test, loom))]
 pub(crate) mod loom;
 mod queue;
 mod registry;
-mod source;
-mod waiting;
-mod wakers;
+mod schedule;
 
 use std::{
     error::Error,
@@ -25,13 +23,11 @@ use std::{
 
 use tokio::runtime::Handle;
 
-pub(crate) use contain::{Runner, contain};
-pub(crate) use source::{Deferred, Source};
-pub(crate) use wakers::Wakers;
+pub(crate) use schedule::{Deferred, Runner, Source};
 
+use drained::Ticket;
 use executor::Closing;
 use queue::{Core, Job};
-use waiting::Ticket;
 
 /// The queue of the deferred callbacks of one runtime: a handle, cheap to clone.
 ///
@@ -63,7 +59,7 @@ use waiting::Ticket;
 /// use tokio_evbuffer::DeferredQueue;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tokio_evbuffer::QueueClosed> {
+/// # async fn main() -> Result<(), tokio_evbuffer::deferred::QueueClosed> {
 /// let queue = DeferredQueue::current();
 /// let ran = Arc::new(AtomicBool::new(false));
 ///
@@ -124,7 +120,7 @@ impl DeferredQueue {
     /// # Examples
     ///
     /// ```
-    /// use tokio_evbuffer::{DeferredQueue, NoRuntime};
+    /// use tokio_evbuffer::{DeferredQueue, deferred::NoRuntime};
     ///
     /// assert_eq!(DeferredQueue::try_current().err(), Some(NoRuntime));
     /// ```
@@ -155,7 +151,7 @@ impl DeferredQueue {
     /// use tokio_evbuffer::DeferredQueue;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tokio_evbuffer::QueueClosed> {
+    /// # async fn main() -> Result<(), tokio_evbuffer::deferred::QueueClosed> {
     /// let slow = DeferredQueue::spawn_on(&Handle::current());
     /// slow.defer(|| { /* takes its time */ })?;
     /// slow.drained().await;

@@ -8,12 +8,14 @@ use std::{
 };
 
 use super::{
-    QueueMetrics, Wakers,
-    contain::{Runner, contain},
-    source::{Deferred, Finished, Scheduled},
-    waiting::{Ticket, Waiting},
+    QueueMetrics,
+    drained::{Ticket, Waiting},
+    schedule::{Deferred, Finished, Runner, Scheduled},
 };
-use crate::sync::{AtomicU64, Lock, Ordering};
+use crate::{
+    panic::catch_panic,
+    sync::{AtomicU64, Lock, Ordering, WakeList},
+};
 
 /// Jobs that the executor runs before it lets other tasks run: enough that the yield costs little of each, few enough
 /// that I/O waits for some microseconds of short callbacks only.
@@ -168,7 +170,7 @@ impl Core {
             }
         }
         if let Some(done) = done {
-            let mut due = Wakers::default();
+            let mut due = WakeList::default();
             self.state.lock().account(done, &mut due);
             due.wake_all();
         }
@@ -177,7 +179,7 @@ impl Core {
 
     /// Takes in what was done last, and what to do next.
     fn next(&self, done: Option<Done>, waker: &Waker) -> Next {
-        let mut due = Wakers::default();
+        let mut due = WakeList::default();
         let (next, replaced);
         {
             let mut state = self.state.lock();
@@ -264,7 +266,7 @@ impl Core {
         };
         drop(sleeper);
         for job in jobs {
-            contain("the drop of a deferred callback", || match job {
+            catch_panic("the drop of a deferred callback", || match job {
                 Job::Source(this) => self.forsake(this),
                 Job::Once(f) => drop(f),
             });
@@ -286,7 +288,7 @@ impl Core {
 
 impl State {
     /// Counts a job that was run, and takes the wakers of those who waited for it.
-    fn account(&mut self, done: Done, due: &mut Wakers) {
+    fn account(&mut self, done: Done, due: &mut WakeList) {
         self.finished += 1;
         self.run += u64::from(done.ran);
         self.panicked += done.panicked;
@@ -331,6 +333,6 @@ fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
 
 fn wake(sleeper: Option<Waker>) {
     if let Some(sleeper) = sleeper {
-        contain("a waker", || sleeper.wake());
+        catch_panic("a waker", || sleeper.wake());
     }
 }

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use super::{
     HalfClose, OnError, Progress, RelayCounters, RelayError, RelayStream, RelaySummary, Splice,
     clock::Clock,
+    config::Deadlines,
     direction::{Direction, Most},
-    policy::Deadlines,
-    promote::Mode,
-    task::{AfterError, Observers, Running, Settings},
+    future::{AfterError, Observers, Running, Settings},
+    splice_mode::Mode,
 };
-use crate::{buffer::EvBuffer, transport::Finder};
+use crate::{EvBuffer, transport::Finder};
 
 /// Bytes held each way at most, unless set otherwise. More of them in the pipe cost fewer wake-ups, and no memory of the
 /// process: with 16 connections on one CPU a pipe held to 256 KiB took a third more CPU time.
@@ -41,7 +41,7 @@ const DEFAULT_MOST: Most = Most {
 /// ```
 /// use std::time::Duration;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-/// use tokio_evbuffer::{EvBuffer, HalfClose, Relay, RelayEnd};
+/// use tokio_evbuffer::{EvBuffer, Relay, relay::{HalfClose, RelayEnd}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
@@ -157,7 +157,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// ```
     /// # #[cfg(feature = "net")] {
     /// use tokio::{io::{AsyncRead, AsyncWrite}, net::TcpStream};
-    /// use tokio_evbuffer::{Relay, RelayStream};
+    /// use tokio_evbuffer::{Relay, relay::RelayStream};
     ///
     /// fn metered<S: RelayStream>(client: Metered<TcpStream>, server: S) -> Relay<Metered<TcpStream>, S> {
     ///     Relay::new(client, server).sockets(|client| Some(&client.inner), |_| None)

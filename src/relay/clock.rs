@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{RelayEnd, policy::Deadlines, pump::Turn};
+use super::{RelayEnd, config::Deadlines, pump::Turn};
 
 /// The deadlines of a relay and the one timer for them, made when the first of them counts.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// ```
 /// use std::sync::Arc;
 /// use tokio::io::AsyncWriteExt;
-/// use tokio_evbuffer::{Relay, RelayCounters};
+/// use tokio_evbuffer::{Relay, relay::RelayCounters};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

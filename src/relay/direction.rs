@@ -1,8 +1,8 @@
 //! One direction of a relay: what it holds and what it wants next. No I/O.
 
-use super::promote::Mode;
+use super::splice_mode::Mode;
 use crate::{
-    buffer::EvBuffer,
+    EvBuffer,
     transport::{Pipe, ReadSizer},
 };
 
@@ -70,8 +70,8 @@ impl Direction {
     /// A direction that begins with the bytes of `chain`.
     pub(super) fn new(mut chain: EvBuffer, mode: Mode) -> Self {
         // The chain is ours from here on, whatever its former owner forbade.
-        chain.unfreeze(crate::End::Front);
-        chain.unfreeze(crate::End::Back);
+        chain.unfreeze(crate::buffer::End::Front);
+        chain.unfreeze(crate::buffer::End::Back);
         chain.set_max_len(None);
         if chain.is_empty() {
             // It may have room left from what it held before.
@@ -299,8 +299,8 @@ mod tests {
     fn frozen_and_capped_initial_bytes_still_move() {
         let mut chain = EvBuffer::from(vec![1; 3]);
         chain.set_max_len(Some(3));
-        chain.freeze(crate::End::Front);
-        chain.freeze(crate::End::Back);
+        chain.freeze(crate::buffer::End::Front);
+        chain.freeze(crate::buffer::End::Back);
         let mut direction = Direction::new(chain, Mode::Never);
         assert_eq!(direction.chain.drain(2), Ok(2));
         assert_eq!(direction.chain.add(&[0; 9]), Ok(()));

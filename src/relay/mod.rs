@@ -14,22 +14,22 @@
 
 mod builder;
 mod clock;
+mod config;
 mod counters;
 mod direction;
-mod outcome;
-mod policy;
-mod promote;
+mod future;
 mod pump;
-mod task;
+mod splice_mode;
+mod summary;
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use builder::Relay;
+pub use config::{HalfClose, OnError, Splice};
 pub use counters::RelayCounters;
-pub use outcome::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step};
-pub use policy::{HalfClose, OnError, Splice};
+pub use summary::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step};
 
 /// A stream that can be relayed, by value or as `&mut`.
 pub trait RelayStream: AsyncRead + AsyncWrite + Unpin {}

@@ -28,7 +28,7 @@ const PIECE: u64 = 256 * 1024;
 ///
 /// ```
 /// use std::io::Write;
-/// use tokio_evbuffer::{EvBuffer, FileSegment};
+/// use tokio_evbuffer::{EvBuffer, buffer::FileSegment};
 ///
 /// let mut file = tempfile::tempfile()?;
 /// file.write_all(b"0123456789")?;

@@ -3,25 +3,25 @@
 //! This folder holds the `unsafe` code of the buffer. Everything above it sees slices.
 
 mod block;
+mod block_slice;
+mod deque;
 mod file;
-mod owned;
+mod fill;
 mod pool;
-mod recv;
-mod ring;
-pub(crate) mod size;
+pub(crate) mod sizing;
 
 use bytes::Bytes;
 
 use crate::error::Result;
 
+pub(crate) use block_slice::Owned;
+pub(crate) use deque::Ring;
 pub(crate) use file::FilePiece;
 pub use file::FileSegment;
-pub(crate) use owned::Owned;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
-pub(crate) use recv::recv_vectored;
-pub(crate) use ring::Ring;
-pub use size::COPY_THRESHOLD;
+pub(crate) use fill::recv_vectored;
+pub use sizing::COPY_THRESHOLD;
 
 /// A segment that holds data. Its bytes never change once they are there.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{cell::Cell, ptr::NonNull};
 
 use super::{
     block,
-    size::{BLOCK, MIN_BLOCK},
+    sizing::{BLOCK, MIN_BLOCK},
 };
 
 /// Lists of blocks, one for each power of two that a block may grow through.

@@ -1,7 +1,7 @@
 //! Awaiting changes and conditions of a buffer.
 
 use super::{
-    Changed, Changes, Closed, Mark, SharedEvBuffer, WaitError, wait::Until, waiters::Interest,
+    Changed, Changes, Closed, Mark, SharedEvBuffer, WaitError, interest::Interest, wait::Until,
 };
 use crate::buffer::EvBuffer;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker};
 
-use super::{Change, Crossing, Inner, SharedEvBuffer, totals::Totals, watermark::Gauge};
+use super::{Change, Crossing, Inner, SharedEvBuffer, change::Totals, watermark::Gauge};
 use crate::deferred::DeferredQueue;
 
 pub(super) type OnChange = Box<dyn FnMut(&SharedEvBuffer, Change) + Send>;

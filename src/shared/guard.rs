@@ -9,10 +9,14 @@ use std::{
 
 use super::{
     SharedEvBuffer, Watermarks,
-    loan::Lending,
+    lock::Lending,
     state::{Aftermath, Reading, State},
 };
-use crate::{End, EvBuffer, Result, sync::LockGuard};
+use crate::{
+    EvBuffer,
+    buffer::{End, Result},
+    sync::LockGuard,
+};
 
 /// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], had from [`lock`](SharedEvBuffer::lock).
 ///
@@ -30,7 +34,7 @@ use crate::{End, EvBuffer, Result, sync::LockGuard};
 /// # Examples
 ///
 /// ```
-/// use tokio_evbuffer::{Change, SharedEvBuffer};
+/// use tokio_evbuffer::{SharedEvBuffer, shared::Change};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let buffer = SharedEvBuffer::new();

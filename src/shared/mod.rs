@@ -2,42 +2,38 @@
 
 mod awaiting;
 mod callbacks;
-mod deliver;
-mod error;
-mod forms;
+mod change;
 mod guard;
-mod loan;
+mod interest;
+mod lock;
 #[cfg(all(test, loom))]
 mod loom;
-mod marks;
+mod notify;
+mod ops;
 mod reader;
 mod short;
 mod state;
-mod totals;
 mod wait;
-mod waiters;
 mod watermark;
+mod watermarks;
 mod writer;
 
 use std::{fmt, sync::Arc};
 
-pub use deliver::CallbackHandle;
-pub use error::{Closed, WaitError};
+pub use crate::error::{Closed, WaitError};
+pub use change::{Change, Mark};
 pub use guard::BufferGuard;
-pub use marks::{InvalidWatermarks, Watermarks};
+pub use notify::CallbackHandle;
 pub use reader::Reader;
 pub(crate) use state::{Edit, Watch};
-pub use totals::{Change, Mark};
 pub use wait::{Changed, Changes};
 pub use watermark::Crossing;
+pub use watermarks::{InvalidWatermarks, Watermarks};
 pub use writer::Writer;
 
-use crate::{
-    buffer::{End, EvBuffer},
-    deferred::{DeferredQueue, Source, Wakers},
-};
+use crate::{DeferredQueue, EvBuffer, buffer::End, deferred::Source, sync::WakeList};
 use callbacks::Callback;
-use loan::Lending;
+use lock::Lending;
 use state::{Aftermath, State};
 
 /// An [`EvBuffer`] that several tasks and threads hold: a handle, cheap to clone.
@@ -215,7 +211,7 @@ impl SharedEvBuffer {
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
-    /// use tokio_evbuffer::{Crossing, SharedEvBuffer, Watermarks};
+    /// use tokio_evbuffer::{SharedEvBuffer, Watermarks, shared::Crossing};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let buffer = SharedEvBuffer::new();
@@ -323,7 +319,7 @@ impl SharedEvBuffer {
 
     /// Has all who wait look again: there is something that the buffer does not know of.
     pub(crate) fn rouse(&self) {
-        let mut wakers = Wakers::default();
+        let mut wakers = WakeList::default();
         self.inner.state.lock().take_all(&mut wakers);
         wakers.wake_all();
     }

@@ -12,12 +12,12 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
     BufferGuard, SharedEvBuffer,
-    loan::{Lender, Loan},
+    interest::Interest,
+    lock::{Lender, Loan},
     state::State,
     wait::Waiter,
-    waiters::Interest,
 };
-use crate::{BufferError, End};
+use crate::{BufferError, buffer::End};
 
 /// Takes bytes from a [`SharedEvBuffer`]: [`AsyncRead`], [`AsyncBufRead`] and a [`Stream`] of [`Bytes`].
 ///

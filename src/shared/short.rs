@@ -11,7 +11,7 @@ use super::{
     callbacks::{ChangeCall, Delivery},
     state::{Rare, Reading, State},
 };
-use crate::deferred::{Runner, contain};
+use crate::{deferred::Runner, panic::catch_panic};
 
 /// What is to be done once the lock is open.
 pub(super) struct Calls {
@@ -90,7 +90,7 @@ impl SharedEvBuffer {
 
     #[inline(always)]
     fn deliver_alone(&self, mut call: ChangeCall) {
-        if !contain("an inline callback", || call.make(self)) {
+        if !catch_panic("an inline callback", || call.make(self)) {
             self.count_panic();
         }
         let ended = self.inner.state.lock().end_alone(call);

@@ -7,15 +7,12 @@ use bytes::Bytes;
 use super::{
     Change, Inner, SharedEvBuffer, Watermarks,
     callbacks::{Callbacks, Delivery},
-    totals::{Mark, Totals},
-    waiters::{Interest, Key, View, Waiters},
+    change::{Mark, Totals},
+    interest::{Interest, Key, View, Waiters},
     watermark::Gauge,
 };
 use crate::{
-    EvBuffer,
-    buffer::End,
-    deferred::{DeferredQueue, Wakers, contain},
-    sync::next_token,
+    DeferredQueue, EvBuffer, buffer::End, panic::catch_panic, sync::WakeList, sync::next_token,
 };
 
 /// Someone of this crate who follows every change of a buffer that it owns.
@@ -92,7 +89,7 @@ impl Reading {
 /// What a change leaves to be done once the lock is open.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    wakers: Wakers,
+    wakers: WakeList,
     executor: Option<Waker>,
     delivery: Option<Delivery>,
     parked: Vec<Bytes>,
@@ -385,13 +382,13 @@ impl State {
     }
 
     /// Takes the wakers of all who wait.
-    pub(super) fn take_all(&mut self, wakers: &mut Wakers) {
+    pub(super) fn take_all(&mut self, wakers: &mut WakeList) {
         if let Some(rare) = &mut self.rare {
             rare.waiters.take_all(wakers);
         }
     }
 
-    fn wake_due(&mut self, changed: bool, due: &mut Wakers) {
+    fn wake_due(&mut self, changed: bool, due: &mut WakeList) {
         let view = View {
             changed,
             closed: self.owner.closed,
@@ -484,6 +481,6 @@ impl Aftermath {
 #[cold]
 fn release(parked: Vec<Bytes>) {
     for bytes in parked {
-        contain("the owner of released memory", || drop(bytes));
+        catch_panic("the owner of released memory", || drop(bytes));
     }
 }

@@ -11,8 +11,8 @@ use tokio::task::coop;
 
 use super::{
     BufferGuard, Change, Closed, SharedEvBuffer,
-    totals::Totals,
-    waiters::{Interest, Key},
+    change::Totals,
+    interest::{Interest, Key},
 };
 
 /// A place among the waiters of a buffer, given back when what was waited for is there, and when it is dropped.
@@ -81,7 +81,7 @@ impl<'a> Waiter<'a> {
                     let kept = key
                         .take()
                         .and_then(|key| guard.state_mut().forget_waiter(key));
-                    // Wakers are foreign code, too: none is dropped under the lock.
+                    // WakeList are foreign code, too: none is dropped under the lock.
                     drop(guard);
                     drop((kept, spare));
                     budget.made_progress();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::Sink;
 use tokio::{io::AsyncWrite, task::coop};
 
-use super::{BufferGuard, SharedEvBuffer, wait::Waiter, waiters::Interest};
-use crate::{BufferError, End};
+use super::{BufferGuard, SharedEvBuffer, interest::Interest, wait::Waiter};
+use crate::{BufferError, buffer::End};
 
 /// Adds bytes to a [`SharedEvBuffer`]: [`AsyncWrite`] and a [`Sink`] of [`Bytes`].
 ///

@@ -3,21 +3,19 @@
 //!
 //! Knows no policy: how much to read and when is for the layers above to say.
 
-#[cfg(feature = "net")]
-mod detect;
-#[cfg(not(feature = "net"))]
-#[path = "no_net.rs"]
-mod detect;
 #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
-mod sendfile;
-mod sizer;
-#[cfg(feature = "net")]
-mod socket;
-#[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
-mod splice;
+mod linux;
 #[cfg(not(all(feature = "net", any(target_os = "linux", target_os = "android"))))]
 #[path = "no_splice.rs"]
-mod splice;
+mod linux;
+#[cfg(feature = "net")]
+mod lookup;
+#[cfg(not(feature = "net"))]
+#[path = "no_net.rs"]
+mod lookup;
+mod read_size;
+#[cfg(feature = "net")]
+mod socket;
 
 use std::{
     io::{self, IoSlice},
@@ -27,11 +25,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use detect::Finder;
-pub(crate) use sizer::ReadSizer;
-pub(crate) use splice::Pipe;
+pub(crate) use linux::Pipe;
 #[cfg(all(test, feature = "net", target_os = "linux"))]
-pub(crate) use splice::one_at_a_time;
+pub(crate) use linux::one_at_a_time;
+pub(crate) use lookup::Finder;
+pub(crate) use read_size::ReadSizer;
 
 use crate::buffer::EvBuffer;
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Spliced, detect::Socket};
+use super::{Spliced, lookup::Socket};
 use crate::buffer::EvBuffer;
 
 /// A pipe, which is never to be had.

@@ -8,7 +8,7 @@ use std::{
 use socket2::SockRef;
 use tokio::io::Interest;
 
-use super::detect::Socket;
+use super::lookup::Socket;
 use crate::buffer::EvBuffer;
 
 /// Whether a transfer that fell short of what was offered shows that the socket would block now.

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use peers::libevent::{Eol as CEol, Evbuffer};
 use proptest::prelude::*;
-use tokio_evbuffer::{End, EolStyle, EvBuffer};
+use tokio_evbuffer::{EolStyle, EvBuffer, buffer::End};
 
 const BUFFERS: usize = 3;
 

@@ -71,7 +71,7 @@ pub(super) fn workloads() -> Vec<Workload> {
 fn observed(buffer: &SharedEvBuffer, is_inline: bool) -> Arc<AtomicU64> {
     let counted = Arc::new(AtomicU64::new(0));
     let count = counted.clone();
-    let callback = move |_: &SharedEvBuffer, change: tokio_evbuffer::Change| {
+    let callback = move |_: &SharedEvBuffer, change: tokio_evbuffer::shared::Change| {
         count.fetch_add(change.added, Ordering::Relaxed);
     };
     if is_inline {

@@ -15,7 +15,10 @@ use tokio::{
     sync::Notify,
     task::yield_now,
 };
-use tokio_evbuffer::{EvBuffer, Reader, SharedEvBuffer, Watermarks, Writer};
+use tokio_evbuffer::{
+    EvBuffer, SharedEvBuffer, Watermarks,
+    shared::{Reader, Writer},
+};
 
 use super::{Run, Workload, callbacks, clock::cpu_time, workloads::time};
 

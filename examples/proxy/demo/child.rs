@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
-use tokio_evbuffer::Splice;
+use tokio_evbuffer::relay::Splice;
 
 /// Killed when it is dropped.
 pub(super) struct ProxyProcess {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_evbuffer::FileSegment;
+use tokio_evbuffer::buffer::FileSegment;
 
 use super::op::Data;
 

@@ -1,6 +1,9 @@
 //! The slow twin of a buffer: one vector, and rules that can be seen to be right.
 
-use tokio_evbuffer::{BufferError, End, Eol, EolStyle, Result};
+use tokio_evbuffer::{
+    BufferError, EolStyle,
+    buffer::{End, Eol, Result},
+};
 
 /// What a buffer must hold and allow.
 #[derive(Debug, Default)]

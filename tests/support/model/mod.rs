@@ -19,7 +19,10 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
-use tokio_evbuffer::{BufferError, End, EvBuffer, Result};
+use tokio_evbuffer::{
+    BufferError, EvBuffer,
+    buffer::{End, Result},
+};
 
 use fakes::{Owners, Silent, Sink, file_range};
 use flat::Flat;

@@ -1,6 +1,6 @@
 //! What a program may do to a buffer: every public operation, with sizes at which something changes.
 
-use tokio_evbuffer::{End, EolStyle};
+use tokio_evbuffer::{EolStyle, buffer::End};
 
 use super::choose::Choose;
 

@@ -12,7 +12,7 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
 };
-use tokio_evbuffer::{Relay, Splice};
+use tokio_evbuffer::{Relay, relay::Splice};
 
 use super::{Flavour, splice};
 use crate::process;

@@ -6,10 +6,13 @@ use std::sync as imp;
 #[cfg(all(test, loom))]
 use loom::sync as imp;
 
+mod wake_list;
+
 pub(crate) use imp::{
     MutexGuard as LockGuard,
     atomic::{AtomicU8, AtomicU64, Ordering},
 };
+pub(crate) use wake_list::WakeList;
 
 /// A lock that knows no poison.
 ///

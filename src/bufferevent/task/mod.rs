@@ -1,6 +1,6 @@
 //! The task that owns the stream: moves bytes between it and the two buffers, and does as it is told.
 
-mod writing;
+mod write;
 
 use std::{
     future::Future,
@@ -17,12 +17,12 @@ use tracing::Span;
 use super::{
     CloseReason, Direction, Event,
     clock::Clock,
-    deadlines::{Due, Limits, Standing},
+    endpoint::Wire,
     inner::{Counters, Hears, Inner, Orders, Wish},
-    signal::Wanted,
-    wire::Wire,
+    task_waker::Wanted,
+    timeouts::{Due, Limits, Standing},
 };
-use crate::{BufferError, EvBuffer, deferred::contain, transport::ReadSizer};
+use crate::{BufferError, EvBuffer, panic::catch_panic, transport::ReadSizer};
 
 /// Reads and writes in one poll, before other tasks have their turn.
 const ROUNDS_PER_POLL: u32 = 16;
@@ -398,7 +398,7 @@ impl<W: Wire> Task<W> {
         if matches!(reason, CloseReason::Detached) {
             inner.give(wire.into_any());
         } else {
-            contain("the drop of a stream", || drop(wire));
+            catch_panic("the drop of a stream", || drop(wire));
         }
         inner.finish(reason);
     }

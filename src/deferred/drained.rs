@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, task::Waker};
 
-use super::Wakers;
+use crate::sync::WakeList;
 
 /// A place among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ impl Waiting {
 
     /// Takes the wakers of all whose target is reached by `finished`.
     #[inline]
-    pub(super) fn take_due(&mut self, finished: u64, due: &mut Wakers) {
+    pub(super) fn take_due(&mut self, finished: u64, due: &mut WakeList) {
         while let Some((ticket, _)) = self.list.front() {
             if ticket.target > finished {
                 break;
@@ -65,8 +65,8 @@ impl Waiting {
     }
 
     /// Takes the wakers of all.
-    pub(super) fn take_all(&mut self) -> Wakers {
-        let mut all = Wakers::default();
+    pub(super) fn take_all(&mut self) -> WakeList {
+        let mut all = WakeList::default();
         all.extend(self.list.drain(..).map(|(_, waker)| waker));
         all
     }
@@ -88,7 +88,7 @@ mod tests {
             assert!(waiting.put(ticket, Waker::noop().clone()).is_none());
         }
         let due = |waiting: &mut Waiting, finished| {
-            let mut due = Wakers::default();
+            let mut due = WakeList::default();
             waiting.take_due(finished, &mut due);
             due.len()
         };

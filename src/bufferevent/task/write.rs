@@ -10,11 +10,11 @@ use super::{Moved, Task, Writing};
 use crate::{
     EvBuffer,
     bufferevent::{
+        endpoint::Wire,
         inner::{Counters, Hears, Written},
-        signal::Wanted,
-        wire::Wire,
+        task_waker::Wanted,
     },
-    deferred::contain,
+    panic::catch_panic,
     sync::Ordering,
 };
 
@@ -41,7 +41,7 @@ impl<W: Wire> Task<W> {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
             Poll::Ready(Err(error)) => self.fail_writing(error),
         };
-        contain("the owner of released memory", || drop(flight));
+        catch_panic("the owner of released memory", || drop(flight));
         moved
     }
 

@@ -12,8 +12,11 @@ use rustix::{
 };
 use tokio::io::Interest;
 
-use super::{Spliced, detect::Socket};
-use crate::{buffer::EvBuffer, sync::Global};
+use crate::{
+    EvBuffer,
+    sync::Global,
+    transport::{Spliced, lookup::Socket},
+};
 
 /// The pipes of this process, at most. They may hold half of what Linux grants a user without privilege.
 const PIPES_MAX: usize = 32;
@@ -226,7 +229,7 @@ impl Ends {
 
 impl Socket<'_> {
     /// Moves what has come to the pipe in `slot`, which is leased now if there was none, up to `limit` bytes in it.
-    pub(super) fn poll_splice_in(
+    pub(crate) fn poll_splice_in(
         self,
         cx: &mut Context<'_>,
         slot: &mut Option<Pipe>,
@@ -263,7 +266,7 @@ impl Socket<'_> {
     }
 
     /// Moves what `pipe`, which is not empty, holds to this socket; `None` if the kernel does not do that.
-    pub(super) fn poll_splice_out(
+    pub(crate) fn poll_splice_out(
         self,
         cx: &mut Context<'_>,
         pipe: &mut Pipe,

@@ -297,7 +297,8 @@ mod tests {
         };
 
         use crate::{
-            relay::{Relay, Splice},
+            Relay,
+            relay::Splice,
             transport::{Pipe, one_at_a_time},
         };
 

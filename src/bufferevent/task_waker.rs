@@ -3,7 +3,8 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
-    shared::{Edit, SharedEvBuffer, Watch},
+    SharedEvBuffer,
+    shared::{Edit, Watch},
     sync::{AtomicU8, Lock, Ordering},
 };
 

@@ -1,24 +1,24 @@
-//! Wakers that are collected under a lock and woken after it.
+//! WakeList that are collected under a lock and woken after it.
 
 use std::{mem, task::Waker};
 
-use super::contain;
+use crate::panic::catch_panic;
 
 /// Mostly one, which then costs no list.
 #[derive(Debug, Default)]
-pub(crate) struct Wakers {
+pub(crate) struct WakeList {
     first: Option<Waker>,
     more: Vec<Waker>,
 }
 
-impl Extend<Waker> for Wakers {
+impl Extend<Waker> for WakeList {
     #[inline]
     fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
         wakers.into_iter().for_each(|waker| self.push(waker));
     }
 }
 
-impl Wakers {
+impl WakeList {
     pub(crate) fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),
@@ -32,9 +32,9 @@ impl Wakers {
         let Some(first) = self.first.take() else {
             return;
         };
-        contain("a waker", || first.wake());
+        catch_panic("a waker", || first.wake());
         for waker in mem::take(&mut self.more) {
-            contain("a waker", || waker.wake());
+            catch_panic("a waker", || waker.wake());
         }
     }
 

@@ -5,7 +5,7 @@ use std::{mem, ptr};
 use bytes::Bytes;
 
 use super::{End, EvBuffer};
-use crate::{error::Result, segment::size};
+use crate::{error::Result, segment::sizing};
 
 /// States of a buffer that the hot paths ask for with one comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl EvBuffer {
 
     /// Has it begin with a block for `n` bytes, of the size that blocks grow to at most, the next time that it fills.
     pub(crate) fn expect(&mut self, n: usize) {
-        let block = size::sizes().block;
+        let block = sizing::sizes().block;
         self.ext_mut().usual_len = n.min(block).next_power_of_two().min(block) as u32;
     }
 

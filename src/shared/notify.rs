@@ -10,7 +10,11 @@ use super::{
     callbacks::{Callback, Callbacks, ChangeCall, Delivery},
     state::State,
 };
-use crate::deferred::{Deferred, DeferredQueue, Runner, Source, contain};
+use crate::{
+    DeferredQueue,
+    deferred::{Deferred, Runner, Source},
+    panic::catch_panic,
+};
 
 /// Removes its callback when it is dropped, had from [`SharedEvBuffer::on_change`] and the like.
 ///
@@ -65,7 +69,7 @@ impl fmt::Debug for CallbackHandle {
 #[inline]
 fn discard(removed: Option<Callback>) {
     if let Some(callback) = removed {
-        contain("the drop of a callback", || drop(callback));
+        catch_panic("the drop of a callback", || drop(callback));
     }
 }
 
@@ -106,7 +110,7 @@ impl SharedEvBuffer {
     /// Calls the inline callbacks that have something to be told, from `next` on, also what comes meanwhile.
     pub(super) fn deliver(&self, mut next: Option<Delivery>) {
         while let Some(mut call) = next {
-            if !contain("an inline callback", || call.make(self)) {
+            if !catch_panic("an inline callback", || call.make(self)) {
                 self.count_panic();
             }
             next = self.next_delivery(call);

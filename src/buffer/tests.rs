@@ -5,8 +5,9 @@
 mod model;
 
 use crate::{
-    End, EolStyle,
-    segment::size::{Sizes, test_only::set_sizes},
+    EolStyle,
+    buffer::End,
+    segment::sizing::{Sizes, test_only::set_sizes},
 };
 use model::{
     Model,

@@ -19,7 +19,7 @@ use std::{error::Error, fmt, io};
 ///
 /// let wrong = Watermarks::new(10, 5).unwrap_err();
 /// assert_eq!((wrong.low, wrong.high), (Some(10), Some(5)));
-/// # Ok::<(), tokio_evbuffer::InvalidWatermarks>(())
+/// # Ok::<(), tokio_evbuffer::shared::InvalidWatermarks>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "bufferevent_setwatermark")]

@@ -6,10 +6,7 @@ use super::{
     SharedEvBuffer,
     guard::{self, edit_both},
 };
-use crate::{
-    buffer::{EolStyle, EvBuffer},
-    error::BufferError,
-};
+use crate::{EolStyle, EvBuffer, error::BufferError};
 
 impl SharedEvBuffer {
     /// Returns the number of bytes held.

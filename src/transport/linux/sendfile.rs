@@ -8,14 +8,13 @@ use std::{
 use rustix::{fs::sendfile, io::Errno};
 use tokio::io::Interest;
 
-use super::detect::Socket;
-use crate::buffer::EvBuffer;
+use crate::{EvBuffer, transport::lookup::Socket};
 
 impl Socket<'_> {
     /// Sends at most `max` bytes of the file range at the front of `chain`, and drains what was taken.
     ///
     /// `None` if there is no such range, or the kernel does not send from that kind of file.
-    pub(super) fn poll_send_file(
+    pub(crate) fn poll_send_file(
         self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     block::{self, Count},
-    size::sizes,
+    sizing::sizes,
 };
 use crate::error::{BufferError, Result};
 

@@ -4,8 +4,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::totals::Mark;
-use crate::deferred::Wakers;
+use super::change::Mark;
+use crate::sync::WakeList;
 
 /// What a waiter waits for. The end of the buffer is waited for by all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +184,7 @@ impl Waiters {
     }
 
     /// Takes the wakers of all, due or not.
-    pub(super) fn take_all(&mut self, wakers: &mut Wakers) {
+    pub(super) fn take_all(&mut self, wakers: &mut WakeList) {
         wakers.extend(
             self.slots
                 .iter_mut()
@@ -194,7 +194,7 @@ impl Waiters {
     }
 
     /// Takes the wakers of all that are due.
-    pub(super) fn take_due(&mut self, view: &View, due: &mut Wakers) {
+    pub(super) fn take_due(&mut self, view: &View, due: &mut WakeList) {
         if self.waiting == 0 {
             return;
         }
@@ -330,7 +330,7 @@ mod tests {
         assert!(waiters.register(&mut key, Interest::Len(1), waker, &mut spare));
         assert!(spare.is_none() && waiters.is_waiting());
 
-        let mut due = Wakers::default();
+        let mut due = WakeList::default();
         waiters.take_due(&View { len: 1, ..NOTHING }, &mut due);
         assert_eq!(due.len(), 1);
         assert!(!waiters.is_waiting());

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{DeferredQueue, contain::Runner};
+use super::DeferredQueue;
+use crate::panic::catch_panic;
 use crate::sync::{AtomicU8, Ordering};
 
 /// Something whose changes are told by the queue: a buffer, a stream.
@@ -143,6 +144,29 @@ impl Source {
                 Err(actual) => state = actual,
             }
         }
+    }
+}
+
+/// Calls user code on behalf of the executor, and counts its panics.
+#[derive(Debug, Default)]
+pub(crate) struct Runner {
+    panicked: u64,
+}
+
+impl Runner {
+    /// Calls `f`; a panic in it is reported and counted.
+    pub(crate) fn call(&mut self, f: impl FnOnce()) {
+        if !catch_panic("a deferred callback", f) {
+            self.panicked += 1;
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.panicked += other.panicked;
+    }
+
+    pub(super) fn panicked(&self) -> u64 {
+        self.panicked
     }
 }
 

@@ -39,10 +39,10 @@ impl RelaySummary {
 pub enum RelayEnd {
     /// Both sides reached end of stream, and all they sent was delivered.
     Eof,
-    /// One side did, which was to be enough by [`HalfClose::Close`](crate::HalfClose::Close).
+    /// One side did, which was to be enough by [`HalfClose::Close`](crate::relay::HalfClose::Close).
     FirstEof,
     /// After the first end of stream nothing moved for as long as
-    /// [`HalfClose::Linger`](crate::HalfClose::Linger) allows.
+    /// [`HalfClose::Linger`](crate::relay::HalfClose::Linger) allows.
     LingerExpired,
     /// Nothing moved for as long as the idle timeout allows.
     Idle,

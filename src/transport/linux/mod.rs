@@ -1,0 +1,8 @@
+//! What only Linux can do: move bytes inside the kernel.
+
+mod sendfile;
+mod splice;
+
+pub(crate) use splice::Pipe;
+#[cfg(test)]
+pub(crate) use splice::one_at_a_time;
