@@ -1,11 +1,8 @@
 //! Random programs over three buffers, compared with plain vectors after each step.
 
-#[path = "support/model/mod.rs"]
-mod model;
-
 use std::env;
 
-use model::{
+use crate::model::{
     Model,
     choose::{Random, Written},
     op::Step,

@@ -1,10 +1,8 @@
 //! What has been handed on: flush, the length of the output, and the faces that Tokio knows.
 
-mod support;
-
 use std::io;
 
-use support::{
+use crate::support::{
     stream::{Ending, Fake, Manners},
     world::World,
 };

@@ -20,9 +20,7 @@ use tokio_evbuffer::{
     bufferevent::CloseReason, shared::WaitError,
 };
 
-mod support;
-
-use support::{
+use crate::support::{
     stream::{Ending, Fake, Manners},
     world::World,
 };

@@ -2,10 +2,6 @@
 
 #![cfg(feature = "net")]
 
-#[path = "support/heap.rs"]
-#[allow(dead_code)]
-mod heap;
-
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -13,6 +9,8 @@ use std::{
 
 use tokio::net::TcpStream;
 use tokio_evbuffer::{BufferEvent, EolStyle, bufferevent::Callbacks};
+
+use crate::heap;
 
 const CONNECTIONS: usize = 1000;
 
@@ -65,7 +63,7 @@ fn spawn_all(n: usize) -> Vec<(BufferEvent, Peer)> {
 /// How much more is in use than `before`, per connection.
 fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
     let own = list.capacity() * size_of::<(BufferEvent, Peer)>();
-    (heap::in_use() - before - own as isize) / CONNECTIONS as isize
+    (heap::in_use_here() - before - own as isize) / CONNECTIONS as isize
 }
 
 // One test only, since the count is that of the process.
@@ -75,7 +73,7 @@ async fn an_idle_one_is_small_and_holds_no_segment() {
     let mut first = spawn_all(4);
     exchange(&mut first, false).await;
 
-    let before = heap::in_use();
+    let before = heap::in_use_here();
     let mut all = spawn_all(CONNECTIONS);
     tokio::task::yield_now().await;
     let fresh = each(before, &all);

@@ -2,15 +2,13 @@
 
 #![cfg(feature = "net")]
 
-#[path = "support/heap.rs"]
-#[allow(dead_code)]
-mod heap;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::relay;
+
+use crate::heap;
 
 /// Two ends of one TCP connection.
 async fn tcp_pair() -> (TcpStream, TcpStream) {

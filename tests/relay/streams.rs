@@ -2,11 +2,9 @@
 //!
 //! The futures are polled only when woken, so that a lost wake-up is a hang, and every test runs with its ends swapped.
 
-mod support;
-
 use std::{io, sync::Arc};
 
-use support::{
+use crate::support::{
     stream::{Ending, Fake, Manners, Seen},
     world::World,
 };

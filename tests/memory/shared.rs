@@ -1,10 +1,8 @@
 //! What a shared buffer costs while nothing happens, counted at the allocator.
 
-#[path = "support/heap.rs"]
-#[allow(dead_code)]
-mod heap;
-
 use tokio_evbuffer::SharedEvBuffer;
+
+use crate::heap;
 
 #[test]
 fn an_idle_empty_buffer_holds_at_most_256_bytes() {

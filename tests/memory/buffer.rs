@@ -1,9 +1,5 @@
 //! How much memory a buffer takes, how often it asks for it, and what it does not copy; counted by the allocator.
 
-#[path = "support/heap.rs"]
-#[allow(dead_code)]
-mod heap;
-
 use std::{
     pin::Pin,
     task::{Context, Waker},
@@ -14,6 +10,8 @@ use tokio_evbuffer::{
     EolStyle, EvBuffer,
     buffer::{COPY_THRESHOLD, End},
 };
+
+use crate::heap;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -2,16 +2,14 @@
 
 #![cfg(feature = "net")]
 
-#[path = "support/heap.rs"]
-#[allow(dead_code)]
-mod heap;
-
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
+
+use crate::heap;
 
 /// Two ends of one TCP connection.
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -49,7 +47,7 @@ async fn nothing_is_kept_of_initial_buffers_that_are_empty() {
         buffer
     };
     let mut running = Vec::new();
-    let before = heap::in_use();
+    let before = heap::in_use_here();
     for _ in 0..RELAYS {
         let ((left, a), (right, b)) = (duplex(1), duplex(1));
         let relay = Relay::new(a, b).initial(emptied(), emptied());
@@ -57,7 +55,7 @@ async fn nothing_is_kept_of_initial_buffers_that_are_empty() {
         assert!(relay.poll().is_pending());
         running.push((left, right, relay));
     }
-    let each = (heap::in_use() - before) / RELAYS as isize;
+    let each = (heap::in_use_here() - before) / RELAYS as isize;
     assert!(each < 4 << 10, "{each} bytes each");
 }
 
@@ -72,16 +70,16 @@ async fn nothing_is_kept_of_what_was_carried() {
         let relay = Relay::new(a, b).half_close(HalfClose::Propagate);
         let relaying = tokio::spawn(relay.run());
         carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
-        let before = heap::in_use();
+        let before = heap::in_use_here();
         carry(&mut left, &mut right, &data, &mut sink).await;
-        let after = heap::in_use();
+        let after = heap::in_use_here();
         // Until small reads are made, which leave room where they have read nothing.
         for _ in 0..12 {
             carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
         }
         left.shutdown().await.unwrap();
         assert_eq!(right.read(&mut sink).await.unwrap(), 0);
-        let half_closed = heap::in_use();
+        let half_closed = heap::in_use_here();
         relaying.abort();
         assert!(relaying.await.unwrap_err().is_cancelled());
         kept = kept.min(after.max(half_closed) - before);

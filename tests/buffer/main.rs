@@ -1,0 +1,13 @@
+//! `EvBuffer`: operations, order, limits, lines, files, and random programs against a model.
+
+#[path = "../support/model/mod.rs"]
+mod model;
+
+mod bounds;
+mod eol;
+mod file;
+mod freeze;
+mod limits;
+mod order;
+mod programs;
+mod waste;

@@ -1,0 +1,16 @@
+//! `BufferEvent` over memory, sockets and streams that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod callbacks;
+mod connect;
+mod ends;
+mod flow;
+mod flush;
+mod hostile;
+mod pair;
+mod sockets;
+mod streams;
+mod threads;
+mod timeouts;

@@ -1,0 +1,3 @@
+//! `DeferredQueue`: order, batches, panics and the end of a runtime.
+
+mod queue;

@@ -1,0 +1,10 @@
+//! The relay over sockets, memory and streams that misbehave.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod files;
+mod policy;
+mod sockets;
+mod splice;
+mod streams;
