@@ -91,6 +91,8 @@ mod segment;
 pub mod shared;
 mod sync;
 #[cfg(not(loom))]
+mod timer;
+#[cfg(not(loom))]
 mod transport;
 
 pub use buffer::{EolStyle, EvBuffer};

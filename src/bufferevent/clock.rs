@@ -1,22 +1,17 @@
 //! The timer of a connection: the one file here that asks for the time.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
-use tokio::{
-    task::coop,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{task::coop, time::Instant};
 
 use super::timeouts::{Deadlines, Due, Limits, Standing};
+use crate::{timer::Timer, transport::poll::yield_to_driver};
 
 /// The deadlines of a connection and the one timer for them, made when the first of them counts.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     deadlines: Deadlines,
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 impl Clock {
@@ -38,20 +33,14 @@ impl Clock {
             if when <= now {
                 // Where nobody could look for want of budget, it is not that nothing has come.
                 if !coop::has_budget_remaining() {
-                    cx.waker().wake_by_ref();
+                    yield_to_driver(cx);
                     return Poll::Pending;
                 }
                 self.deadlines.told(due);
                 return Poll::Ready(due);
             }
             (at.read, at.written) = (false, false);
-            let sleep = self
-                .sleep
-                .get_or_insert_with(|| Box::pin(sleep_until(when)));
-            if sleep.deadline() > when || sleep.is_elapsed() {
-                sleep.as_mut().reset(when);
-            }
-            ready!(sleep.as_mut().poll(cx));
+            ready!(self.timer.poll(cx, when));
         }
     }
 }

@@ -2,22 +2,19 @@
 
 use std::{
     mem,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    task::coop,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{task::coop, time::Instant};
 
 use super::{RelayEnd, config::Deadlines, pump::Turn};
+use crate::{timer::Timer, transport::poll::yield_to_driver};
 
 /// The deadlines of a relay and the one timer for them, made when the first of them counts.
 #[derive(Debug)]
 pub(super) struct Clock {
     pub(super) deadlines: Deadlines,
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// Something has moved since the deadlines were looked at.
     moved: bool,
 }
@@ -26,7 +23,7 @@ impl Clock {
     pub(super) fn new(deadlines: Deadlines) -> Self {
         Self {
             deadlines,
-            sleep: None,
+            timer: Timer::default(),
             moved: false,
         }
     }
@@ -44,7 +41,7 @@ impl Clock {
         if !coop::has_budget_remaining() {
             // Perhaps nobody could look, and the timer would not be looked at either: streams that know of no budget do
             // not wake us for that.
-            cx.waker().wake_by_ref();
+            yield_to_driver(cx);
             return Poll::Pending;
         }
         self.wait(cx)
@@ -60,11 +57,7 @@ impl Clock {
             if at <= now {
                 return Poll::Ready(end);
             }
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-            if sleep.deadline() > at || sleep.is_elapsed() {
-                sleep.as_mut().reset(at);
-            }
-            ready!(sleep.as_mut().poll(cx));
+            ready!(self.timer.poll(cx, at));
         }
     }
 }

@@ -17,13 +17,10 @@ use super::{
     Step,
     direction::{Direction, Most, Offer, Settle},
 };
-use crate::transport::{self, Finder, Spliced};
-
-/// Reads and writes of one direction in one poll, before other tasks have their turn.
-const ROUNDS_PER_POLL: u32 = 16;
-
-/// Bytes read or written in one direction in one poll, before other tasks have their turn.
-const BYTES_PER_POLL: usize = 1 << 20;
+use crate::transport::{
+    self, Finder, Spliced,
+    poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
+};
 
 /// A read of so many bytes at most goes by the stack: what the other side takes at once needs no segment.
 const SMALL_MAX: usize = 8 << 10;
@@ -76,14 +73,13 @@ where
             turn.more = true;
             return Ok(turn);
         };
-        let (mut read, mut written, mut write_waits) = (0, 0, false);
-        for _ in 0..ROUNDS_PER_POLL {
+        let (mut work, mut write_waits) = (PollWork::default(), false);
+        while !work.must_yield() {
             let (fill, drain) = self.round(cx, write_waits)?;
             write_waits = drain == Moved::Waits;
-            read += fill.bytes();
-            written += drain.bytes();
+            work.add_round(fill, drain);
             if fill.is_stuck() && drain.is_stuck() {
-                turn.moved = read + written > 0;
+                turn.moved = work.any();
                 if turn.moved {
                     spend(budget);
                 }
@@ -93,14 +89,11 @@ where
                 self.settle(cx)?;
                 return Ok(turn);
             }
-            if read.max(written) >= BYTES_PER_POLL {
-                break;
-            }
         }
         spend(budget);
-        turn.moved = read + written > 0;
+        turn.moved = work.any();
         turn.more = true;
-        cx.waker().wake_by_ref();
+        yield_to_driver(cx);
         Ok(turn)
     }
 
@@ -154,7 +147,7 @@ where
         let mut message = ReadBuf::uninit(&mut room[..offered]);
         let read = Pin::new(&mut *self.from.stream).poll_read(cx, &mut message);
         let message = message.filled();
-        let fill = Moved::from(read.map_ok(|()| message.len()));
+        let fill = Moved::from_poll(read.map_ok(|()| message.len()));
         let fill = fill.map_err(|error| (Step::Read, error))?;
         let Moved::Bytes(n) = fill else {
             return Ok((fill, Moved::Nothing));
@@ -164,7 +157,7 @@ where
             return Ok((fill, Moved::Nothing));
         }
         let End { stream, finder } = &mut self.to;
-        let written = Moved::from(transport::poll_write(cx, *stream, *finder, message));
+        let written = Moved::from_poll(transport::poll_write(cx, *stream, *finder, message));
         let drain = written.map_err(|error| (Step::Write, error))?;
         self.direction.drained(drain.bytes());
         if drain.bytes() < n {
@@ -183,7 +176,7 @@ where
             // The other side is behind: what it takes shall leave its memory with it.
             transport::poll_fill(cx, *stream, *finder, chain, offered)
         };
-        let moved = Moved::from(read)?;
+        let moved = Moved::from_poll(read)?;
         if let Moved::Bytes(n) = moved {
             self.direction.filled(offered, n);
         }
@@ -204,7 +197,7 @@ where
                 self.direction.mode.refused();
                 Moved::Again
             }
-            Poll::Ready(Err(error)) => Moved::from(Poll::Ready(Err(error)))?,
+            Poll::Ready(Err(error)) => Moved::from_poll(Poll::Ready(Err(error)))?,
             Poll::Pending => Moved::Waits,
         };
         if let Moved::Bytes(n) = moved {
@@ -230,7 +223,7 @@ where
     fn drain_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
         let End { stream, finder } = &mut self.to;
         let chain = &mut self.direction.chain;
-        Moved::from(transport::poll_drain(
+        Moved::from_poll(transport::poll_drain(
             cx,
             *stream,
             *finder,
@@ -254,7 +247,7 @@ where
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         };
-        Moved::from(spliced)
+        Moved::from_poll(spliced)
     }
 
     /// Flushes what was written before there was nothing to do, and ends the stream if it is time.
@@ -265,7 +258,7 @@ where
         }
         let mut to = Pin::new(&mut *self.to.stream);
         if direction.needs_flush {
-            match again(to.as_mut().poll_flush(cx), cx) {
+            match retry_interrupted(to.as_mut().poll_flush(cx), cx) {
                 Poll::Ready(Ok(())) => direction.needs_flush = false,
                 Poll::Ready(Err(error)) => return Err((Step::Flush, error)),
                 Poll::Pending => return Ok(()),
@@ -274,70 +267,12 @@ where
         match direction.settle() {
             Settle::Wait | Settle::Done => {}
             Settle::Finish => direction.finish(),
-            Settle::Shutdown => match again(to.poll_shutdown(cx), cx) {
+            Settle::Shutdown => match retry_interrupted(to.poll_shutdown(cx), cx) {
                 Poll::Ready(Ok(())) => direction.finish(),
                 Poll::Ready(Err(error)) => return Err((Step::Shutdown, error)),
                 Poll::Pending => {}
             },
         }
         Ok(())
-    }
-}
-
-/// What came of one attempt to read or write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moved {
-    Bytes(usize),
-    /// Interrupted: worth another attempt.
-    Again,
-    /// There was nothing to do.
-    Nothing,
-    /// The stream will wake us.
-    Waits,
-}
-
-impl Moved {
-    #[inline]
-    fn from(polled: Poll<io::Result<usize>>) -> io::Result<Self> {
-        match polled {
-            Poll::Ready(Ok(n)) => Ok(Self::Bytes(n)),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                Ok(Self::Again)
-            }
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(Self::Waits),
-        }
-    }
-
-    #[inline]
-    fn bytes(self) -> usize {
-        match self {
-            Self::Bytes(n) => n,
-            _ => 0,
-        }
-    }
-
-    #[inline]
-    fn is_stuck(self) -> bool {
-        matches!(self, Self::Nothing | Self::Waits)
-    }
-}
-
-#[inline]
-fn spend(budget: Option<RestoreOnPending>) {
-    if let Some(budget) = budget {
-        budget.made_progress();
-    }
-}
-
-/// Turns an interrupted operation into one that will be polled again.
-#[inline]
-fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    match polled {
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        polled => polled,
     }
 }

@@ -13,6 +13,7 @@ mod lookup;
 #[cfg(not(feature = "net"))]
 #[path = "no_net.rs"]
 mod lookup;
+pub(crate) mod poll;
 mod read_size;
 #[cfg(feature = "net")]
 mod socket;

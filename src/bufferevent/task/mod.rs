@@ -22,13 +22,14 @@ use super::{
     task_waker::Wanted,
     timeouts::{Due, Limits, Standing},
 };
-use crate::{BufferError, EvBuffer, panic::catch_panic, transport::ReadSizer};
-
-/// Reads and writes in one poll, before other tasks have their turn.
-const ROUNDS_PER_POLL: u32 = 16;
-
-/// Bytes read or written in one poll, before other tasks have their turn.
-const BYTES_PER_POLL: usize = 1 << 20;
+use crate::{
+    BufferError, EvBuffer,
+    panic::catch_panic,
+    transport::{
+        ReadSizer,
+        poll::{Moved, PollWork, yield_to_driver},
+    },
+};
 
 /// The most bytes in one read or write, and for how long a connection may stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,18 +109,6 @@ impl Drop for Ends {
     }
 }
 
-/// What came of one attempt to read or write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moved {
-    Bytes(usize),
-    /// Something else happened: worth another look.
-    Again,
-    /// There was nothing to do.
-    Nothing,
-    /// The stream will wake us.
-    Waits,
-}
-
 impl<W: Wire> Future for Task<W> {
     type Output = ();
 
@@ -167,26 +156,23 @@ impl<W: Wire> Task<W> {
         }
         // Streams that are not Tokio's own may be ready for ever and know of no budget.
         let budget = ready!(coop::poll_proceed(cx));
-        let (mut read, mut written) = (0, 0);
-        let (mut fill, mut drain) = (Moved::Again, Moved::Again);
-        let (mut rounds, mut more) = (0, false);
+        let mut work = PollWork::default();
+        let (mut fill, mut drain, mut more) = (Moved::Again, Moved::Again, false);
         while !(fill.is_stuck() && drain.is_stuck()) {
-            if rounds == ROUNDS_PER_POLL || read.max(written) >= BYTES_PER_POLL {
-                cx.waker().wake_by_ref();
+            if work.must_yield() {
+                yield_to_driver(cx);
                 more = true;
                 break;
             }
-            rounds += 1;
             if drain != Moved::Waits {
                 drain = self.drain(cx);
-                written += drain.bytes();
             }
             if fill != Moved::Waits {
                 fill = self.fill(cx);
-                read += fill.bytes();
             }
+            work.add_round(fill, drain);
         }
-        if more || read + written > 0 {
+        if more || work.any() {
             budget.made_progress();
         }
         self.note_waiting(drain == Moved::Waits);
@@ -196,8 +182,8 @@ impl<W: Wire> Task<W> {
             return Poll::Ready(reason);
         }
         let standing = Standing {
-            read: read > 0,
-            written: written > 0,
+            read: work.read > 0,
+            written: work.written > 0,
             reading: !more,
             writing: !more || drain == Moved::Waits,
             ..Standing::default()
@@ -401,18 +387,5 @@ impl<W: Wire> Task<W> {
             catch_panic("the drop of a stream", || drop(wire));
         }
         inner.finish(reason);
-    }
-}
-
-impl Moved {
-    fn bytes(self) -> usize {
-        match self {
-            Self::Bytes(n) => n,
-            _ => 0,
-        }
-    }
-
-    fn is_stuck(self) -> bool {
-        matches!(self, Self::Nothing | Self::Waits)
     }
 }

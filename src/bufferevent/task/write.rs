@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Moved, Task, Writing};
+use super::{Task, Writing};
 use crate::{
     EvBuffer,
     bufferevent::{
@@ -16,6 +16,7 @@ use crate::{
     },
     panic::catch_panic,
     sync::Ordering,
+    transport::poll::{Moved, retry_interrupted},
 };
 
 impl<W: Wire> Task<W> {
@@ -115,7 +116,7 @@ impl<W: Wire> Task<W> {
         }
         let Some(wire) = &mut self.wire else { return };
         if written & Written::UNFLUSHED != 0 {
-            match again(wire.poll_flush(cx), cx) {
+            match retry_interrupted(wire.poll_flush(cx), cx) {
                 Poll::Pending => return,
                 Poll::Ready(Err(error)) => {
                     self.fail_writing(error);
@@ -130,7 +131,7 @@ impl<W: Wire> Task<W> {
         if self.writing != Writing::Ending {
             return;
         }
-        match again(wire.poll_shutdown(cx), cx) {
+        match retry_interrupted(wire.poll_shutdown(cx), cx) {
             Poll::Pending => {}
             // The peer was quicker to end all of it.
             Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
@@ -141,16 +142,5 @@ impl<W: Wire> Task<W> {
                 inner.writing_ended(None);
             }
         }
-    }
-}
-
-/// Turns an interrupted operation into one that will be polled again.
-fn again(polled: Poll<io::Result<()>>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    match polled {
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        polled => polled,
     }
 }
