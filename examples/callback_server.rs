@@ -10,13 +10,11 @@
 mod support;
 
 use std::{
-    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
-use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -27,17 +25,9 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
-/// Answers each line with the same line backwards.
-#[derive(Parser)]
-struct Args {
-    /// Address to listen on; without it a demonstration runs on loopback.
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Some(addr) = Args::parse().listen else {
+    let Some(addr) = support::arguments(|_, _| Ok(false))? else {
         return demonstrate().await;
     };
     support::listen(addr, accept).await

@@ -15,7 +15,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -28,25 +27,17 @@ const LINE_MAX: usize = 8 * 1024;
 /// A connection on which nothing has moved for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
-/// Serves the files below a folder.
-#[derive(Parser)]
-struct Args {
-    /// Address to listen on.
-    #[arg(long, value_name = "ADDR", requires = "root")]
-    listen: Option<SocketAddr>,
-    /// The folder; nothing outside of it is served. Without it a demonstration runs on loopback.
-    #[arg(long, value_name = "DIR", requires = "listen")]
-    root: Option<PathBuf>,
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Args {
-        listen: Some(addr),
-        root: Some(root),
-    } = Args::parse()
-    else {
-        return demonstrate().await;
+    let mut root = None;
+    let listen = support::arguments(|name, value| {
+        root = Some(PathBuf::from(value));
+        Ok(name == "root")
+    })?;
+    let (addr, root) = match (listen, root) {
+        (Some(addr), Some(root)) => (addr, root),
+        (None, None) => return demonstrate().await,
+        _ => bail!("--listen and --root need each other"),
     };
     let root = root
         .canonicalize()

@@ -9,10 +9,9 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -30,17 +29,9 @@ const LINE_MAX: usize = 64 * 1024;
 /// A connection on which nothing has moved for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Answers each line with the same line in capitals.
-#[derive(Parser)]
-struct Args {
-    /// Address to listen on; without it a demonstration runs on loopback.
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Some(addr) = Args::parse().listen else {
+    let Some(addr) = support::arguments(|_, _| Ok(false))? else {
         return demonstrate().await;
     };
     support::listen(addr, accept).await

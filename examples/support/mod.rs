@@ -2,8 +2,32 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
+
+/// Reads the arguments, all of the form `--name value`, and returns the address of `--listen ADDR`.
+///
+/// Passes each other option to `option`, which returns whether it knows it.
+pub(crate) fn arguments(
+    mut option: impl FnMut(&str, String) -> Result<bool>,
+) -> Result<Option<SocketAddr>> {
+    let mut listen = None;
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        let Long(name) = argument else {
+            return Err(argument.unexpected().into());
+        };
+        let name = name.to_owned();
+        let value = arguments.value()?.string()?;
+        if name == "listen" {
+            listen = Some(value.parse().context("--listen takes IP:PORT")?);
+        } else if !option(&name, value)? {
+            bail!("unknown option --{name}");
+        }
+    }
+    Ok(listen)
+}
 
 /// Listens on `addr` and says so, then lets `run` go on until ctrl-c.
 pub(crate) async fn listen<F: Future<Output = ()>>(

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::bytes;
+use super::payload;
 
 /// A request and its answer have so many bytes.
 pub(super) const MESSAGE: usize = 64;
@@ -97,11 +97,11 @@ async fn serve(mut client: TcpStream, corrupt: Arc<AtomicBool>) -> io::Result<()
     match Wish::read(&mut client).await? {
         Wish::Download { len, seed } => {
             let corrupt = corrupt.swap(false, Relaxed);
-            bytes::send(&mut client, len, seed, corrupt, |_| ()).await?;
+            payload::send(&mut client, len, seed, corrupt, |_| ()).await?;
             client.shutdown().await
         }
         Wish::Upload { len } => {
-            let good = bytes::receive(&mut client, len, |_| ()).await?;
+            let good = payload::receive(&mut client, len, |_| ()).await?;
             // The end must have come through the proxy, too.
             let ended = client.read(&mut [0]).await? == 0;
             let verdict = if good && ended {

@@ -4,29 +4,26 @@
 //! back, and [`Relay::initial`] sends the bytes on before all others. From then on nothing looks at the traffic.
 //!
 //! ```sh
-//! cargo run --release --example http_peek_proxy     # a demonstration that ends by itself
-//! cargo run --release --example http_peek_proxy -- --listen 127.0.0.1:8443 --route localhost=127.0.0.1:8080
+//! cargo run --release -p evbuffer-protocols --bin http_peek_proxy     # a demonstration that ends by itself
+//! cargo run --release -p evbuffer-protocols --bin http_peek_proxy -- --listen 127.0.0.1:8443 --route localhost=127.0.0.1:8080
 //! ```
 //!
 //! The certificate, for `localhost`, is made at the start.
 
+#[path = "../../../support/mod.rs"]
 mod support;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use evbuffer_protocols::certificate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, relay::RelaySummary, shared::WaitError};
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName},
-    server::TlsStream,
-};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::ServerName, server::TlsStream};
 
 /// The longest head of a request that is looked for a `Host`.
 const HEAD_MAX: usize = 16 * 1024;
@@ -34,52 +31,31 @@ const HEAD_MAX: usize = 16 * 1024;
 /// For how long a client may take to say what it wants, and a server to take the connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Relays each TLS connection to the server that serves its host.
-#[derive(Parser)]
-struct Args {
-    /// Address to listen on; without it a demonstration runs on loopback.
-    #[arg(long, value_name = "ADDR", requires = "route")]
-    listen: Option<SocketAddr>,
-    /// The server of one host; may be given many times.
-    #[arg(long, value_name = "HOST=ADDR", value_parser = parse_route)]
-    route: Vec<(String, SocketAddr)>,
-}
-
-fn parse_route(route: &str) -> Result<(String, SocketAddr)> {
-    let (host, addr) = route.split_once('=').context("expected HOST=ADDR")?;
-    Ok((host.to_owned(), addr.parse()?))
-}
-
 type Routes = Arc<HashMap<String, SocketAddr>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args = Args::parse();
-    let Some(addr) = args.listen else {
+    let mut routes = HashMap::new();
+    let listen = support::arguments(|name, value| {
+        if name != "route" {
+            return Ok(false);
+        }
+        let (host, addr) = value.split_once('=').context("--route takes HOST=ADDR")?;
+        routes.insert(
+            host.to_owned(),
+            addr.parse().context("--route takes HOST=ADDR")?,
+        );
+        Ok(true)
+    })?;
+    let Some(addr) = listen else {
         return demonstrate().await;
     };
+    ensure!(!routes.is_empty(), "--listen needs a --route");
     let (acceptor, _) = certificate()?;
-    let routes = Arc::new(args.route.into_iter().collect());
-    support::listen(addr, |listener| accept(listener, acceptor, routes)).await
-}
-
-/// A certificate for `localhost`: the server's side of it, and that of a client which trusts it.
-fn certificate() -> Result<(TlsAcceptor, TlsConnector)> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-    let key = made
-        .signing_key
-        .serialize_der()
-        .try_into()
-        .map_err(anyhow::Error::msg)?;
-    let server = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)?;
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone())?;
-    let client = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((Arc::new(server).into(), Arc::new(client).into()))
+    support::listen(addr, |listener| {
+        accept(listener, acceptor, Arc::new(routes))
+    })
+    .await
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {

@@ -14,9 +14,9 @@ use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
 use crate::{
     cli::ProxyConfig,
     header::Ends,
-    ledger::{Entry, Ledger, Moved},
-    lines::{say, warn},
-    stop::StopRequests,
+    metrics::{Entry, Ledger, Moved},
+    output::{say, warn},
+    shutdown::StopRequests,
 };
 
 /// How long accepting rests when the system has no descriptor or memory for a further connection. Those that run go

@@ -1,5 +1,5 @@
 //! The example proxy as its users meet it: what it says, how it ends, and what it survives.
-#![cfg(all(unix, feature = "net"))]
+#![cfg(unix)]
 
 use std::{
     ffi::OsStr,
@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::{Output, Stdio},
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -23,15 +23,8 @@ use tokio::{
     time::timeout,
 };
 
-static PROGRAM: LazyLock<escargot::CargoRun> = LazyLock::new(|| {
-    let build = escargot::CargoBuild::new()
-        .example("proxy")
-        .current_release();
-    build.run().expect("the example builds")
-});
-
 fn program() -> &'static Path {
-    PROGRAM.path()
+    Path::new(env!("CARGO_BIN_EXE_evbuffer-proxy"))
 }
 
 /// Turns what never comes into a failure.

@@ -1,8 +1,8 @@
 //! The demonstration: an upstream, the proxy as a process of its own, and clients that check every byte.
 
-mod bytes;
 mod child;
 mod load;
+mod payload;
 mod progress;
 mod report;
 mod upstream;
@@ -22,7 +22,7 @@ use self::{
     report::{Latency, Report, Row},
     upstream::Upstream,
 };
-use crate::{cli::DemoConfig, lines::say, stop::StopRequests};
+use crate::{cli::DemoConfig, output::say, shutdown::StopRequests};
 
 /// What runs in turn, and how many clients of each kind it has.
 const PHASES: [Load; 3] = [

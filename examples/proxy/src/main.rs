@@ -4,22 +4,22 @@
 //! whose bytes are checked by hash:
 //!
 //! ```sh
-//! cargo run --release --example proxy
+//! cargo run --release -p evbuffer-proxy
 //! ```
 //!
 //! The real thing, which prints `listening on ADDR` once it accepts and runs until SIGINT or SIGTERM:
 //!
 //! ```sh
-//! cargo run --release --example proxy -- --listen 127.0.0.1:8080 --connect example.com:80 --stats 5s --idle 5m
+//! cargo run --release -p evbuffer-proxy -- --listen 127.0.0.1:8080 --connect example.com:80 --stats 5s --idle 5m
 //! ```
 
 mod cli;
 mod demo;
 mod header;
-mod ledger;
-mod lines;
+mod metrics;
+mod output;
 mod server;
-mod stop;
+mod shutdown;
 
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     match in_runtime(mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            lines::warn(format_args!("error: {error:#}"));
+            output::warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

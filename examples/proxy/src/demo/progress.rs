@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::{task::JoinSet, time::interval};
 
 use super::load::Tally;
-use crate::lines::say;
+use crate::output::say;
 
 const FRAME: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    bytes::{self, scrambled},
+    payload::{self, scrambled},
     upstream::{MESSAGE, VERDICT_GOOD, Wish},
 };
 
@@ -123,7 +123,7 @@ async fn bulk(
 async fn download(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result<()> {
     let len = TRANSFER;
     let mut stream = ask(proxy, Wish::Download { len, seed }).await?;
-    let good = bytes::receive(&mut stream, len, |n| tally.moved(n)).await?;
+    let good = payload::receive(&mut stream, len, |n| tally.moved(n)).await?;
     ensure!(
         good,
         "the hash of {len} bytes received is not that of the bytes sent"
@@ -138,7 +138,7 @@ async fn download(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result
 async fn upload(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result<()> {
     let len = TRANSFER;
     let mut stream = ask(proxy, Wish::Upload { len }).await?;
-    bytes::send(&mut stream, len, seed, false, |n| tally.moved(n)).await?;
+    payload::send(&mut stream, len, seed, false, |n| tally.moved(n)).await?;
     // Half of the connection ends here; the verdict still has to come back over the other.
     stream.shutdown().await?;
     let verdict = stream.read_u8().await?;

@@ -5,7 +5,7 @@ use std::{process::exit, time::Duration};
 use clap::{Parser, error::ErrorKind};
 use tokio_evbuffer::relay::Splice;
 
-use crate::{header::Version, lines::warn};
+use crate::{header::Version, output::warn};
 
 /// No wait is longer: a point in time so far away can still be computed.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
