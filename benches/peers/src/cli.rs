@@ -1,4 +1,4 @@
-//! What the user may ask for.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -8,30 +8,34 @@ use crate::candidates::Role;
 
 /// Measures tokio-evbuffer and its peers side by side.
 ///
-/// Installs nothing: what is missing is named, with the package that has it, and left out. Figures are kept in a
-/// directory and shown in the README; each command replaces its own tables only.
+/// Installs nothing: names the package of what is missing, and leaves it out. Writes BENCHMARKS.md, its plots and the
+/// README's figures; each command replaces its own tables only.
 #[derive(Debug, Parser)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// A glance of about a minute: shows that everything works, and writes nothing unless --out is given.
-    #[arg(long, global = true)]
+    /// Shows within about a minute that everything works. Writes nothing unless --out is given.
+    #[arg(long, global = true, conflicts_with = "short")]
     pub quick: bool,
 
-    /// Rounds, of which the medians are taken [default: 5, with --quick 1].
+    /// Takes about ten minutes: less work, fewer rounds, and only one CPU.
+    #[arg(long, global = true)]
+    pub short: bool,
+
+    /// The number of rounds of which the medians are taken [default: 5, with --short 3, with --quick 1].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
 
-    /// The CPU on which candidate and load share their time [default: the last].
+    /// The CPU that candidate and load share [default: the last].
     #[arg(long, global = true)]
     pub cpu: Option<usize>,
 
-    /// Measures only candidates with this in their names, and writes nothing unless --out is given.
+    /// Measures only candidates whose names contain this. Writes nothing unless --out is given.
     #[arg(long, global = true, value_name = "PART")]
     pub only: Option<String>,
 
-    /// Where figures and plots are kept [default: benches/peers/results, which the README shows].
+    /// Writes figures, tables and plots into this folder instead of the repository.
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -46,15 +50,17 @@ pub enum Command {
     Server,
     /// Nanoseconds of buffer operations.
     Buffer,
-    /// Nanoseconds of operations on a shared buffer, beside what one would build by hand.
+    /// Nanoseconds of operations on a shared buffer, and of what you would build by hand.
     Shared,
     /// Memory of idle pairs of connections.
     Idle,
-    /// What a growing number of connections costs.
+    /// CPU time and memory by the number of connections.
     Scale,
-    /// Draws and writes again what was measured before.
+    /// Writes the tables and plots of earlier figures again.
     Render,
-    /// This process is the one that is measured.
+    /// Fails if a ratio of earlier figures is above its limit in comparisons.txt.
+    Check,
+    /// Runs a candidate in this process.
     #[command(hide = true)]
     Candidate {
         #[command(subcommand)]

@@ -193,7 +193,7 @@ impl Evbuffer {
         done(unsafe { evbuffer_prepend(self.0.as_ptr(), data.as_ptr().cast(), data.len()) })
     }
 
-    /// Links memory in that lives for ever. There is a cleanup function all the same, as a user would have one.
+    /// Appends `'static` memory by reference, with a cleanup function, as a user would have one.
     #[inline]
     pub fn add_reference(&mut self, data: &'static [u8]) -> Result<(), Refused> {
         unsafe extern "C" fn cleanup(_: *const c_void, _: usize, _: *mut c_void) {}
@@ -263,7 +263,7 @@ impl Evbuffer {
 
     pub fn copyout_from(&mut self, pos: usize, out: &mut [u8]) -> Result<usize, Refused> {
         let pos = self.position(pos)?;
-        // SAFETY: see above; the position was made for the buffer as it is.
+        // SAFETY: see above; the position was made for the current state of the buffer.
         count(unsafe {
             evbuffer_copyout_from(self.0.as_ptr(), &pos, out.as_mut_ptr().cast(), out.len())
         })
@@ -284,7 +284,7 @@ impl Evbuffer {
         to: usize,
     ) -> Result<Option<usize>, Refused> {
         let (from, to) = (self.position(from)?, self.position(to)?);
-        // SAFETY: see above; both positions were made for the buffer as it is.
+        // SAFETY: see above; both positions were made for the current state of the buffer.
         let hit = unsafe {
             evbuffer_search_range(
                 self.0.as_ptr(),
@@ -315,7 +315,7 @@ impl Evbuffer {
     ) -> Result<Option<(usize, usize)>, Refused> {
         let mut from = self.position(from)?;
         let mut len = 0;
-        // SAFETY: see above; the position was made for the buffer as it is.
+        // SAFETY: see above; the position was made for the current state of the buffer.
         let hit = unsafe { evbuffer_search_eol(self.0.as_ptr(), &mut from, &mut len, style) };
         Ok(usize::try_from(hit.pos).ok().map(|at| (at, len)))
     }
@@ -328,7 +328,7 @@ impl Evbuffer {
         NonNull::new(at.cast()).map(|at| Line { at, len })
     }
 
-    /// Reserves `len` bytes in one piece, lets `fill` write to some of them, and commits as many as it says.
+    /// Reserves `len` bytes in one piece, calls `fill` with them, and commits the number that it returns.
     #[inline]
     pub fn fill(
         &mut self,
@@ -421,7 +421,7 @@ pub enum Locking {
     Off,
 }
 
-/// An evbuffer with a callback that counts what is added.
+/// An evbuffer with a callback that counts the added bytes.
 #[derive(Debug)]
 pub struct Observed {
     // Fields are dropped in this order: the buffer before what its callback uses.
@@ -478,7 +478,7 @@ impl Observed {
         &mut self.buffer
     }
 
-    /// Lets the event loop run what is waiting.
+    /// Runs the callbacks that are due.
     #[inline]
     pub fn run(&mut self) {
         if let Some(base) = &self.base {
@@ -487,7 +487,7 @@ impl Observed {
         }
     }
 
-    /// Bytes that the callback was told of.
+    /// Returns the number of added bytes that the callback was called with.
     pub fn counted(&self) -> u64 {
         self.counted.load(Ordering::Relaxed)
     }
@@ -562,7 +562,7 @@ pub fn run_lines() -> Result<()> {
 
 fn listen() -> Result<c_int> {
     let listener = process::listen()?;
-    process::obey(listener.local_addr()?);
+    process::serve_parent(listener.local_addr()?);
     Ok(listener.into_raw_fd())
 }
 

@@ -1,15 +1,18 @@
 //! `cargo run --release -p peers -- all`
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
-    measure::{Plan, buffer, idle, proxy, scale, server},
-    report::{self, Report, Table},
-    sys,
+    measure::{Effort, Plan, buffer, idle, proxy, scale, server},
+    report, sys,
+    table::{Figures, Table},
 };
 use tokio::signal::{
     ctrl_c,
@@ -22,8 +25,10 @@ fn main() -> Result<ExitCode> {
         candidates::run(role)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let plan = plan(&cli)?;
-    let failures = measure(&cli, &plan)?;
+    let failures = match cli.command {
+        Command::Check => report::check(&Figures::load(&places(&cli).figures)?)?,
+        _ => measure(&cli, &plan(&cli)?)?,
+    };
     for failure in &failures {
         eprintln!("FAILED {failure}");
     }
@@ -34,14 +39,14 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Makes the experiments that are asked for, and keeps the tables of each as soon as they are there. Returns what failed.
+/// Measures what the command asks for, and writes the tables of each measurement when it ends. Returns the failures.
 fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     let is = |command| cli.command == Command::All || cli.command == command;
     let mut failures = Vec::new();
     if cli.command == Command::Render {
         keep(cli, Vec::new())?;
     }
-    // Outside the runtime, since workloads with callbacks bring one of their own.
+    // Outside the runtime, since workloads with callbacks start their own.
     if is(Command::Buffer) {
         keep(cli, vec![buffer::run(plan)?])?;
     }
@@ -60,7 +65,10 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Scale) {
         keep(cli, wait(scale::run(plan, &mut failures))?)?;
     }
-    // Last, as what most depends on what else the machine does.
+    if plan.effort == Effort::Short {
+        return Ok(failures);
+    }
+    // Last, since these depend most on the rest of the machine.
     if is(Command::Proxy) {
         keep(cli, wait(proxy::on_all_cpus(plan, &mut failures))?)?;
     }
@@ -70,7 +78,7 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     Ok(failures)
 }
 
-/// Runs an experiment. An interruption drops it, and with it the candidate that is running.
+/// Runs a measurement. An interruption drops it, which also ends the running candidate.
 fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Table>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,7 +88,7 @@ fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Tabl
         tokio::select! {
             tables = experiment => tables,
             _ = ctrl_c() => bail!("interrupted"),
-            _ = terminated.recv() => bail!("told to end"),
+            _ = terminated.recv() => bail!("terminated"),
         }
     })
 }
@@ -88,34 +96,56 @@ fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Tabl
 fn plan(cli: &Cli) -> Result<Plan> {
     let all_cpus = sys::cpus()?;
     let last = *all_cpus.last().context("no CPU")?;
+    let (effort, rounds) = match cli {
+        Cli { quick: true, .. } => (Effort::Quick, 1),
+        Cli { short: true, .. } => (Effort::Short, 3),
+        _ => (Effort::Full, 5),
+    };
     Ok(Plan {
         starter: Starter::new()?,
-        rounds: cli
-            .rounds
-            .map_or(if cli.quick { 1 } else { 5 }, usize::from),
-        quick: cli.quick,
+        rounds: cli.rounds.map_or(rounds, usize::from),
+        effort,
         cpu: cli.cpu.unwrap_or(last),
         all_cpus,
         only: cli.only.clone(),
     })
 }
 
-/// Prints the tables and puts them with those of earlier runs; shows them in the README if they are the ones that it shows.
+/// Prints the tables, and writes them with those of earlier runs.
 fn keep(cli: &Cli, tables: Vec<Table>) -> Result<()> {
     tables.iter().for_each(report::print);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let partial = cli.quick || cli.only.is_some();
-    let shown = here.join("results");
-    let dir = match &cli.out {
-        Some(dir) => dir,
-        None if partial => return Ok(()),
-        None => &shown,
-    };
-    let mut report = Report::load(dir)?;
-    tables.into_iter().for_each(|table| report.put(table));
-    report.save(dir)?;
+    if partial && cli.out.is_none() {
+        return Ok(());
+    }
+    let places = places(cli);
+    let mut figures = Figures::load(&places.figures)?;
+    tables.into_iter().for_each(|table| figures.put(table));
+    figures.save(&places.figures)?;
+    report::write(&figures, &places.root)?;
     if cli.out.is_none() {
-        report::update_readme(&report, &here.join("../../README.md"))?;
+        report::update_readme(&figures, &places.root.join("README.md"))?;
     }
     Ok(())
+}
+
+struct Places {
+    /// The stored figures.
+    figures: PathBuf,
+    /// Where `BENCHMARKS.md` and the folder of the plots are.
+    root: PathBuf,
+}
+
+fn places(cli: &Cli) -> Places {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match &cli.out {
+        Some(dir) => Places {
+            figures: dir.join("figures.json"),
+            root: dir.clone(),
+        },
+        None => Places {
+            figures: here.join("figures.json"),
+            root: here.join("../.."),
+        },
+    }
 }

@@ -1,4 +1,4 @@
-//! A candidate as a process of its own: started, watched, told to end.
+//! A candidate as a separate process.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -24,19 +24,19 @@ use crate::sys;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running candidate. Ends with this value.
+/// A running candidate. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     addr: SocketAddr,
     /// Only our own candidates answer on their standard output.
     answers: Option<BufReader<std::process::ChildStdout>>,
-    /// Holds configuration and what was said on standard error.
+    /// Holds the configuration and the output to standard error.
     dir: TempDir,
 }
 
 impl Running {
-    /// Starts a candidate of this program, which says its address and then obeys its standard input.
+    /// Starts a candidate of this program, which prints its address and ends with its standard input.
     pub fn own(mut command: Command) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let mut child = quietly(&mut command, &dir)?
@@ -67,7 +67,7 @@ impl Running {
         })
     }
 
-    /// Starts another program that has been configured in `dir` to listen on `addr`.
+    /// Starts another program whose configuration in `dir` lets it listen on `addr`.
     pub fn other(mut command: Command, addr: SocketAddr, dir: TempDir) -> Result<Self> {
         let child = quietly(&mut command, &dir)?
             .stdin(Stdio::null())
@@ -112,7 +112,7 @@ impl Running {
         sys::resident_bytes(self.pid())
     }
 
-    /// Live bytes of the heap, where the candidate is one that can be asked.
+    /// Returns the live bytes of the heap of one of our own candidates.
     pub fn heap_bytes(&mut self) -> Result<Option<u64>> {
         let Some(answers) = &mut self.answers else {
             return Ok(None);
@@ -127,7 +127,7 @@ impl Running {
         Ok(Some(line.trim().parse()?))
     }
 
-    /// Ends it in order, as a profiler needs it, and returns what it wrote to standard error.
+    /// Ends the process in order, as a profiler needs it, and returns its output to standard error.
     pub fn stop(mut self) -> Result<String> {
         drop(self.child.stdin.take());
         if self.answers.is_none() {
@@ -150,25 +150,25 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A socket for a candidate to accept from, with a queue that thousands of connections at once do not overflow.
+/// Returns a listener whose queue does not overflow when thousands of clients connect at once.
 pub fn listen() -> Result<TcpListener> {
     const QUEUE: i32 = 4096;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    // Again, as the standard library has its own idea of the queue's length.
+    // The standard library has set a shorter queue.
     nix::sys::socket::listen(&listener, Backlog::new(QUEUE)?)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// The candidate's side of [`Running::own`]: says where it listens, then answers until its standard input is closed,
-/// which also happens when the process that started it is killed.
-pub fn obey(addr: SocketAddr) {
+/// The candidate's side of [`Running::own`]: prints the address, then answers requests until standard input is closed,
+/// which also happens if the parent is killed.
+pub fn serve_parent(addr: SocketAddr) {
     println!("{addr}");
     thread::spawn(|| {
         for line in std::io::stdin().lines() {

@@ -1,4 +1,4 @@
-//! What the kernel and the allocator know about a process.
+//! Figures of a process from the kernel and the allocator, and limits.
 
 use std::{fs, time::Duration};
 
@@ -28,7 +28,7 @@ pub fn machine() -> String {
     format!("Linux {kernel}, {} CPUs, {model}", models().count())
 }
 
-/// The CPUs that this thread, and what it starts, may run on.
+/// Returns the CPUs that this thread may run on.
 pub fn cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count())
@@ -36,7 +36,7 @@ pub fn cpus() -> Result<Vec<usize>> {
         .collect())
 }
 
-/// Keeps this thread, and what it starts from now on, on these CPUs.
+/// Pins this thread, and processes that it starts later, to these CPUs.
 pub fn run_on(cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for &cpu in cpus {
@@ -46,13 +46,13 @@ pub fn run_on(cpus: &[usize]) -> Result<()> {
         .with_context(|| format!("cannot run on CPUs {cpus:?}"))
 }
 
-/// Raises the limit of open files to `wanted` or as near as may be, and returns what it is now.
+/// Raises the limit of open files to `wanted`, or up to what is allowed, and returns the new limit.
 pub fn raise_file_limit(wanted: u64) -> Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted {
         return Ok(soft);
     }
-    // Only root may raise the hard limit; anybody may go up to it.
+    // Only root may raise the hard limit; every user may raise the soft limit up to it.
     if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_err() {
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
     }
@@ -64,7 +64,7 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     let own = clock_gettime(clock_getcpuclockid(pid_of(pid))?)?;
     let mut total = Duration::from(own) + waited_for(pid)?;
     for child in children(pid)? {
-        // A child that has just ended is counted by its parent the next time.
+        // A child that has just ended is part of its parent's time from the next call on.
         total += cpu_time(child).unwrap_or_default();
     }
     Ok(total)
@@ -82,7 +82,7 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Bytes that this process holds of glibc's heap. What sits in the caches of threads counts as held.
+/// Returns the bytes of glibc's heap in use by this process. Bytes in thread caches count as used.
 #[allow(unsafe_code)]
 pub fn heap_bytes() -> u64 {
     // SAFETY: takes no arguments, and locks each arena while it looks at it.

@@ -1,7 +1,7 @@
-//! The same random programs on `EvBuffer` and on libevent's evbuffer: after each step both hold the same bytes, and both
-//! said the same.
+//! Runs random programs on `EvBuffer` and on libevent's evbuffer: after each step both hold the same bytes and returned the
+//! same.
 //!
-//! Where the two differ on purpose, or libevent is wrong, the step says so and keeps away.
+//! A step leaves out cases in which the two differ on purpose or libevent is wrong, and says so.
 #![cfg(libevent)]
 
 use std::cmp::Ordering;
@@ -12,7 +12,7 @@ use tokio_evbuffer::{EolStyle, EvBuffer, buffer::End};
 
 const BUFFERS: usize = 3;
 
-/// One act on buffers that are numbered. Positions are parts of 256 of what is there.
+/// An operation on numbered buffers. Positions are in 256ths of the length.
 #[derive(Clone, Debug)]
 enum Step {
     Add(usize, usize),

@@ -1,4 +1,4 @@
-//! Whether what measures can be believed.
+//! Tests of the measuring itself: every candidate works, wrong bytes are noticed, CPU time and memory are the candidate's.
 
 use std::{
     path::PathBuf,
@@ -28,7 +28,7 @@ fn starter() -> Starter {
 const COPY: Candidate = proxy("copy", Proxy::Copy8);
 const CORRUPT: Candidate = proxy("corrupt", Proxy::Corrupt);
 
-fn everybody() -> Vec<Candidate> {
+fn proxies() -> Vec<Candidate> {
     let own = [
         Proxy::Relay,
         Proxy::RelayNoSplice,
@@ -64,7 +64,7 @@ async fn bulk(candidate: &Candidate, bytes: u64) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn every_proxy_passes_bytes_and_their_end() {
-    for candidate in everybody() {
+    for candidate in proxies() {
         bulk(&candidate, 3_000_001)
             .await
             .unwrap_or_else(|error| panic!("{candidate:?}: {error:#}"));
@@ -73,7 +73,7 @@ async fn every_proxy_passes_bytes_and_their_end() {
 
 #[tokio::test]
 async fn every_proxy_passes_messages_both_ways() {
-    for candidate in everybody() {
+    for candidate in proxies() {
         let upstream = Upstream::start(Answer::Echo).await.unwrap();
         let running = starter().start(&candidate, upstream.addr()).unwrap();
         let mut load = PingPong::start(running.addr(), 3).await.unwrap();
@@ -140,7 +140,7 @@ async fn every_server_sends_each_line_back() {
 }
 
 #[tokio::test]
-async fn cpu_time_is_that_of_the_candidate_and_of_nobody_else() {
+async fn cpu_time_excludes_the_load() {
     let upstream = Upstream::start(Answer::Echo).await.unwrap();
     let running = starter().start(&COPY, upstream.addr()).unwrap();
     let mut load = PingPong::start(running.addr(), 1).await.unwrap();
@@ -192,7 +192,7 @@ async fn memory_is_that_of_the_candidate() {
 }
 
 #[tokio::test]
-async fn a_candidate_ends_with_the_value_that_stands_for_it() {
+async fn dropping_a_candidate_ends_its_process() {
     let upstream = Upstream::start(Answer::Echo).await.unwrap();
     let running = starter().start(&COPY, upstream.addr()).unwrap();
     let (pid, port) = (running.pid(), running.addr().port());

@@ -1,4 +1,4 @@
-//! Proxies that others wrote: one worker or thread each, in the foreground, configured in a directory of their own.
+//! Other projects' proxies: one worker or thread each, in the foreground, configured in a temporary folder.
 
 use std::{
     fs,
@@ -15,14 +15,14 @@ use crate::process::Running;
 
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// Files that a proxy needs beside two for each pair.
+/// Files that a proxy needs in addition to two for each pair.
 const SPARE_FILES: usize = 100;
 
 pub(super) fn has_nginx_stream() -> bool {
     find("nginx").is_some() && fs::exists(NGINX_STREAM).unwrap_or(false)
 }
 
-/// Looks in `PATH` and where daemons are.
+/// Searches `PATH` and the folders of daemons.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -87,8 +87,8 @@ pub(super) fn socat(starter: &Starter, upstream: SocketAddr) -> Result<Running> 
     })
 }
 
-/// Starts what `configure` makes for an address. Another program may be quicker to take the free port that was found,
-/// so it is tried again, with another one.
+/// Starts the command that `configure` returns for an address. Another program may take the free port first, so this tries
+/// more than one.
 fn start(configure: impl Fn(SocketAddr, &TempDir) -> Result<Command>) -> Result<Running> {
     const TRIES: usize = 3;
     let attempt = || {

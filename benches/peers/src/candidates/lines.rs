@@ -1,4 +1,4 @@
-//! Line servers of this program: each sends every line back, as a user of the crate in question would write it.
+//! Line servers of this program: each echoes every line, written as a user of that crate would write it.
 
 use std::io;
 
@@ -18,7 +18,7 @@ use crate::process;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Server {
-    /// `BufferEvent`: all lines that are there, under one guard of input and one of output.
+    /// `BufferEvent`: all complete lines under one guard of the input and one of the output.
     Batch,
     /// `BufferEvent`: the same in its read callback.
     Callback,
@@ -32,7 +32,7 @@ pub enum Server {
     FramedSend,
     /// `Framed`, its stream forwarded into its sink.
     FramedForward,
-    /// One `BytesMut` in, one out, written when the input has no further line: tuned by hand.
+    /// One `BytesMut` in, one out, written when the input has no complete line: tuned by hand.
     BytesMut,
     /// bufferevents in C.
     Libevent,
@@ -59,7 +59,7 @@ pub(super) fn run(server: Server, flavour: Flavour) -> Result<()> {
 
 async fn serve(server: Server) -> Result<()> {
     let listener = TcpListener::from_std(process::listen()?)?;
-    process::obey(listener.local_addr()?);
+    process::serve_parent(listener.local_addr()?);
     loop {
         let client = listener.accept().await?.0;
         client.set_nodelay(true)?;
@@ -166,7 +166,7 @@ async fn bytes_mut(mut client: TcpStream) -> io::Result<()> {
         }
         client.write_all(&output).await?;
         output.clear();
-        // Takes back the room of what was advanced over, when nothing is left.
+        // Reuses the memory of the consumed bytes if none are left.
         input.reserve(4 * 1024);
     }
     Ok(())

@@ -1,8 +1,7 @@
-//! Who takes part, and how each is started.
+//! The candidates, and how each one is started.
 
 mod external;
 mod lines;
-pub mod names;
 mod proxies;
 mod splice;
 
@@ -19,7 +18,7 @@ pub use proxies::Proxy;
 /// A program that is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
-    /// As the tables call it.
+    /// The name in the tables.
     pub name: &'static str,
     pub program: Program,
 }
@@ -37,7 +36,7 @@ pub enum Program {
     Socat,
 }
 
-/// Which of Tokio's runtimes a candidate runs on. Those that are not on Tokio pay no heed to it.
+/// The Tokio runtime that a candidate runs on. Candidates without Tokio ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Flavour {
     MultiThread,
@@ -49,9 +48,9 @@ pub enum Flavour {
 pub struct Starter {
     /// This program, as a file.
     pub exe: PathBuf,
-    /// A command with arguments that is put in front, such as a profiler.
+    /// A command with arguments that runs the candidate, such as a profiler.
     pub wrap: Vec<String>,
-    /// The most pairs of connections that a candidate will be asked to hold.
+    /// The highest number of pairs of connections that a candidate has to hold.
     pub pairs: usize,
 }
 
@@ -64,7 +63,7 @@ impl Starter {
         })
     }
 
-    /// Starts `candidate`; a proxy connects to `upstream`, a server has no use for it.
+    /// Starts `candidate`. A proxy connects to `upstream`; a server ignores it.
     pub fn start(&self, candidate: &Candidate, upstream: SocketAddr) -> Result<Running> {
         match candidate.program {
             Program::Proxy(proxy, flavour) => {
@@ -98,7 +97,7 @@ impl Starter {
 }
 
 impl Candidate {
-    /// The Debian packages that would have to be installed, if it is not there.
+    /// Returns the Debian packages of a candidate that is not installed.
     pub fn missing(&self) -> Option<&'static str> {
         match self.program {
             Program::Proxy(Proxy::Libevent, _) | Program::Server(Server::Libevent, _) => {
@@ -122,7 +121,7 @@ impl Candidate {
     }
 }
 
-/// Those of `candidates` that are there; says of the others what would bring them.
+/// Returns the candidates that are installed, and prints the packages of the others.
 pub fn present(candidates: &[Candidate]) -> Vec<Candidate> {
     let mut there = candidates.to_vec();
     there.retain(|candidate| {
@@ -138,7 +137,7 @@ pub fn present(candidates: &[Candidate]) -> Vec<Candidate> {
     there
 }
 
-/// Whether a tool that measures is there; says what would bring it if not.
+/// Returns whether a tool is installed, and prints its package if it is not.
 pub fn has_tool(name: &str) -> bool {
     let found = external::find(name).is_some();
     if !found {
@@ -173,7 +172,7 @@ fn name_of(value: impl ValueEnum) -> String {
         .to_owned()
 }
 
-/// Runs a candidate in this process until it is told to end.
+/// Runs a candidate in this process until its standard input is closed.
 pub fn run(role: Role) -> Result<()> {
     match role {
         Role::Proxy {
@@ -185,7 +184,7 @@ pub fn run(role: Role) -> Result<()> {
     }
 }
 
-/// What this process is to be instead of the one that measures.
+/// The candidate that this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Subcommand)]
 pub enum Role {
     Proxy {

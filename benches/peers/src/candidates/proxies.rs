@@ -21,22 +21,22 @@ use crate::process;
 pub enum Proxy {
     /// `tokio_evbuffer::relay`, as a proxy would use it.
     Relay,
-    /// The same, told not to splice.
+    /// The same without splice.
     RelayNoSplice,
     /// `tokio_evbuffer::copy_bidirectional`, in place of Tokio's.
     CopyBidirectional,
-    /// `tokio::io::copy_bidirectional`, with its own size and with larger ones.
+    /// `tokio::io::copy_bidirectional`, with its default size and with larger ones.
     Copy8,
     Copy64,
     Copy128,
     Copy256,
     /// A 16 KiB `BytesMut` for each direction, read and written in turn.
     BytesMut,
-    /// Splice through 1 MiB pipes and nothing else: not a proxy to use, but the limit.
+    /// Splice through 1 MiB pipes and nothing else: a limit, not a usable proxy.
     Splice,
     /// bufferevents in C.
     Libevent,
-    /// Changes one byte, for the test of what checks the bytes.
+    /// Changes bytes, to test that the load notices it.
     Corrupt,
 }
 
@@ -63,10 +63,10 @@ pub(super) fn run(proxy: Proxy, flavour: Flavour, upstream: SocketAddr) -> Resul
 
 async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
     let listener = TcpListener::from_std(process::listen()?)?;
-    process::obey(listener.local_addr()?);
+    process::serve_parent(listener.local_addr()?);
     loop {
         let client = listener.accept().await?.0;
-        // Each kind is a future of its own, so that none pays for the size of another.
+        // Each kind has its own future type, so that none pays for the size of another.
         match proxy {
             Proxy::Relay => spawn(client, upstream, relay),
             Proxy::RelayNoSplice => spawn(client, upstream, relay_no_splice),
@@ -83,7 +83,7 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
     }
 }
 
-/// Relays one connection. A peer that resets it has ended it: there is nobody to tell.
+/// Relays one connection. A reset by a peer is one of its ends, so errors are ignored.
 fn spawn<F>(
     client: TcpStream,
     upstream: SocketAddr,

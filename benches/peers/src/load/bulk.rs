@@ -1,4 +1,4 @@
-//! Bytes one way, as fast as they go.
+//! Bytes one way, as fast as possible.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use super::{
     upstream::Upstream,
 };
 
-/// Connections through a proxy to an upstream that answers with the digest of what came.
+/// Connections through a proxy to an upstream that answers with the digest of the bytes.
 pub struct Bulk<'a> {
     upstream: &'a Upstream,
     flows: Vec<Flow>,
@@ -39,7 +39,7 @@ impl<'a> Bulk<'a> {
         Ok(Self { upstream, flows })
     }
 
-    /// Sends `bytes` over each connection at the same time, and waits until all have come.
+    /// Sends `bytes` over each connection at the same time, and waits until all have arrived.
     pub async fn send(&mut self, bytes: u64) -> Result<()> {
         let flows = std::mem::take(&mut self.flows);
         let expected = self.upstream.totals().bytes + bytes * flows.len() as u64;
@@ -47,7 +47,7 @@ impl<'a> Bulk<'a> {
         self.upstream.until(|totals| totals.bytes >= expected).await
     }
 
-    /// Ends all connections; fails if what came over one of them is not what was sent.
+    /// Ends all connections. Fails if one of them delivered other bytes than those sent.
     pub async fn finish(self) -> Result<()> {
         together(self.flows, Flow::finish).await.map(drop)
     }

@@ -1,4 +1,4 @@
-//! Connections that are there and do nothing.
+//! Idle connections.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ impl Idle {
         Ok(())
     }
 
-    /// Lets every pair carry `bytes` each way, one pair after the other.
+    /// Sends `bytes` each way over every pair, one pair after the other.
     pub async fn carry(&mut self, bytes: u64) -> Result<()> {
         for (stream, socket) in self.sockets.iter_mut().enumerate() {
             timeout(super::STUCK, there_and_back(socket, stream, bytes))
@@ -47,7 +47,7 @@ async fn there_and_back(socket: &mut TcpStream, stream: usize, bytes: u64) -> Re
     let (mut sent, mut came) = (Digest::default(), Digest::default());
     let (mut to_send, mut to_come) = (bytes, bytes);
     while to_come > 0 {
-        // Whichever is possible: an echo must be read while there is still something to send.
+        // The echo has to be read while there are bytes left to send.
         let sends = async {
             match to_send {
                 0 => std::future::pending().await,

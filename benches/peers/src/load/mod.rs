@@ -1,4 +1,4 @@
-//! The work that candidates are given. Every byte that comes back is checked; a wrong one fails the measurement.
+//! The load of the candidates. It checks every byte that comes back; a wrong one fails the measurement.
 
 pub mod bulk;
 pub mod digest;
@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use upstream::Upstream;
 
-/// Nothing that is measured takes this long: what does has hung, and that is an answer, too.
+/// No measurement takes this long, so one that does hangs.
 const STUCK: Duration = Duration::from_secs(300);
 
 async fn connect(to: SocketAddr) -> Result<TcpStream> {

@@ -22,7 +22,7 @@ pub struct PingPong {
 }
 
 impl PingPong {
-    /// Connects, and lets one message over each connection, so that whatever is set up at first is set up.
+    /// Connects, and exchanges one message over each connection, so that the measurement does not include the setup.
     pub async fn start(proxy: SocketAddr, connections: usize) -> Result<Self> {
         let mut sockets = Vec::with_capacity(connections);
         for stream in 0..connections {

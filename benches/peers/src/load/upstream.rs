@@ -1,4 +1,4 @@
-//! What stands behind a proxy: a sink that answers with a digest, or an echo.
+//! The server behind a proxy: a sink that answers with a digest, or an echo.
 
 use std::{cell::RefCell, io, net::SocketAddr};
 
@@ -21,7 +21,7 @@ pub struct Upstream {
     task: JoinHandle<()>,
 }
 
-/// What has come so far.
+/// The connections and bytes so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub connections: usize,
@@ -45,7 +45,7 @@ impl Upstream {
             while let Ok((stream, _)) = listener.accept().await {
                 count.send_modify(|totals| totals.connections += 1);
                 let count = count.clone();
-                // A connection that breaks is noticed at the other end, by what does not come back.
+                // The load notices a broken connection, so the error is ignored.
                 tokio::spawn(async move {
                     stream.set_nodelay(true)?;
                     match answer {
@@ -62,12 +62,12 @@ impl Upstream {
         self.addr
     }
 
-    /// Bytes are counted by a sink only.
+    /// Returns the totals. Only a sink counts bytes.
     pub fn totals(&self) -> Totals {
         *self.totals.borrow()
     }
 
-    /// Waits until what has come is `enough`.
+    /// Waits until the totals are `enough`.
     pub async fn until(&self, enough: impl FnMut(&Totals) -> bool) -> Result<()> {
         timeout(STUCK, self.totals.clone().wait_for(enough))
             .await
@@ -97,13 +97,13 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut bytes = Vec::new();
     while read(&stream, |new| bytes.extend_from_slice(new)).await? > 0 {
         stream.write_all(&bytes).await?;
-        // An idle connection holds no memory here: there may be ten thousands.
+        // Releases the memory: there may be tens of thousands of idle connections.
         bytes = Vec::new();
     }
     Ok(())
 }
 
-/// Reads what there is, at most 256 KiB, and shows it to `see`. Memory is lent for the call only.
+/// Reads at most 256 KiB and calls `see` with them. The memory belongs to the thread, not to the connection.
 pub(super) async fn read(stream: &TcpStream, mut see: impl FnMut(&[u8])) -> io::Result<usize> {
     thread_local! {
         static SPACE: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 * 1024]);

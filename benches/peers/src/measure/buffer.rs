@@ -1,19 +1,16 @@
-//! Buffer operations, and what sharing a buffer costs.
+//! Operations of buffers and of shared buffers.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Plan, Samples, in_turn, tell};
+use super::{Plan, Samples, in_turn, show_progress};
 use crate::{
-    buffer::{BUFFERS, LIBEVENT, OURS, Run, Workload, heap_of_100_bytes, sharing, workloads},
-    report::{Column, Id, Row, Table},
+    names::{HEAP, MEAN},
     sys,
+    table::{Column, Id, Row, Table},
+    workloads::{self, BUFFERS, LIBEVENT, OURS, Run, Workload, operations, sharing},
 };
-
-/// The last rows of the table.
-pub const MEAN: &str = "geometric mean of EvBuffer / evbuffer (C)";
-pub const HEAP: &str = "heap bytes held for 100 B";
 
 /// One table: nanoseconds for each operation, by workload and buffer.
 pub fn run(plan: &Plan) -> Result<Table> {
@@ -22,14 +19,15 @@ pub fn run(plan: &Plan) -> Result<Table> {
             "{LIBEVENT} was not found and is left out; to include it: apt-get install libevent-dev pkg-config"
         );
     }
-    let note = "Nanoseconds for each operation; each workload is written once and runs on every buffer that has the \
-                operations. A buffer with callbacks is a `SharedEvBuffer`, which has a lock, and is compared with an evbuffer \
-                for which `evbuffer_enable_locking` was called; what that takes without one is shown below.";
-    let samples = samples(plan, "buffer", &workloads(), &BUFFERS)?;
+    let note = "Nanoseconds for each operation; each workload is written once and runs on every buffer that supports it. \
+                A buffer with callbacks is a `SharedEvBuffer`, which has a lock; it is compared with an evbuffer after \
+                `evbuffer_enable_locking`. Rows with \"not locked\" show evbuffer without it.";
+    let samples = samples(plan, "buffer", &workloads::all(), &BUFFERS)?;
     let mut table = samples.into_table(
         Id::Buffer,
         "Buffer operations",
         "Workload",
+        LIBEVENT,
         noted(plan, note),
     );
     table.rows.push(mean(&table));
@@ -37,15 +35,16 @@ pub fn run(plan: &Plan) -> Result<Table> {
     Ok(table)
 }
 
-/// One table: nanoseconds for each operation on a shared buffer, and on what one would build by hand.
+/// One table: nanoseconds for each operation on a shared buffer, and on what you would build by hand.
 pub fn run_shared(plan: &Plan) -> Result<Table> {
     let samples = samples(plan, "shared", &sharing::workloads(), &sharing::COLUMNS)?;
-    let note = "Nanoseconds for each operation on a shared buffer, and on what one would build by hand instead. Tasks run \
-                on one current-thread runtime.";
+    let note = "Nanoseconds for each operation on a shared buffer, and on what you would build by hand instead. Tasks run on \
+                one current-thread runtime.";
     Ok(samples.into_table(
         Id::Sharing,
-        "What sharing costs",
+        "Cost of sharing",
         "Workload",
+        sharing::BY_HAND,
         noted(plan, note),
     ))
 }
@@ -63,7 +62,7 @@ fn samples(plan: &Plan, what: &str, workloads: &[Workload], columns: &[&str]) ->
     let columns = columns.iter().map(|&name| Column::new(name, 1)).collect();
     let mut samples = Samples::new(rows, columns);
     for (row, workload) in workloads.iter().enumerate() {
-        tell(what, 0, 1, workload.name);
+        show_progress(what, 0, 1, workload.name);
         measure(plan, workload, |buffer, ns| samples.add(row, buffer, ns));
     }
     Ok(samples)
@@ -77,7 +76,7 @@ fn measure(plan: &Plan, workload: &Workload, mut sample: impl FnMut(&str, f64)) 
     let runs: Vec<(&str, Run, u64)> = workload
         .runs
         .iter()
-        .map(|&(name, run)| (name, run, enough(run, plan.amount(10, 1))))
+        .map(|&(name, run)| (name, run, enough(run, plan.amount(10, 5, 1))))
         .collect();
     for round in 0..rounds(plan) {
         for (buffer, run, n) in in_turn(round, runs.len()).map(|i| runs[i]) {
@@ -86,7 +85,7 @@ fn measure(plan: &Plan, workload: &Workload, mut sample: impl FnMut(&str, f64)) 
     }
 }
 
-/// How many operations take at least so many milliseconds. Warms up as well.
+/// Returns a number of operations that takes at least `millis`. Also warms up.
 fn enough(run: Run, millis: u64) -> u64 {
     let mut n = 16;
     while run(n) < Duration::from_millis(millis) {
@@ -111,7 +110,10 @@ fn mean(table: &Table) -> Row {
         .collect();
     let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
     let mut cells = vec![None; BUFFERS.len()];
-    cells[ours] = (!ratios.is_empty()).then_some(mean);
+    if !ratios.is_empty() {
+        cells[ours] = Some(mean);
+        cells[c] = Some(1.0);
+    }
     Row {
         name: MEAN.into(),
         ours: false,
@@ -121,7 +123,7 @@ fn mean(table: &Table) -> Row {
 
 fn heap() -> Row {
     let mut cells = vec![None; BUFFERS.len()];
-    for (buffer, bytes) in heap_of_100_bytes(sys::heap_bytes) {
+    for (buffer, bytes) in operations::heap_of_100_bytes(sys::heap_bytes) {
         cells[column_of(buffer)] = Some(bytes);
     }
     Row {

@@ -2,28 +2,27 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Plan, Samples, in_turn, note_failure, proxy, tell};
+use super::{Plan, Samples, in_turn, note_failure, proxy, show_progress};
 use crate::{
     candidates::{Candidate, Program, Starter},
     load::{
         idle::Idle,
         upstream::{Answer, Upstream},
     },
+    names::{FRESH, LIBEVENT, USED},
     process::Running,
-    report::{Column, Id, Table},
     sys,
+    table::{Column, Id, Table},
 };
 
-pub const FRESH: &str = "B/pair, nothing sent yet";
-pub const USED: &str = "B/pair, after 256 KiB each way";
-pub const HEAP_FRESH: &str = "of it live heap, nothing sent yet";
-pub const HEAP_USED: &str = "of it live heap, after 256 KiB each way";
+const HEAP_FRESH: &str = "of it live heap, nothing sent yet";
+const HEAP_USED: &str = "of it live heap, after 256 KiB each way";
 
 const CARRIED: u64 = 256 * 1024;
 
 /// One table.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
-    let pairs = possible_pairs(plan.amount(2_000, 200))?;
+    let pairs = possible_pairs(plan.amount(2_000, 2_000, 200))?;
     plan.on_one_cpu()?;
     let candidates = plan.choose(proxy::CANDIDATES);
     let candidates: Vec<_> = candidates
@@ -34,11 +33,11 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
         .map(|name| Column::new(name, 0))
         .to_vec();
     let mut samples = Samples::of(&candidates, columns);
-    // Memory does not vary as time does.
-    let rounds = plan.rounds.min(3);
+    // Memory varies less than time.
+    let rounds = plan.rounds.min(plan.amount(3, 1, 1));
     for round in 0..rounds {
         for row in in_turn(round, candidates.len()) {
-            tell("idle", round, rounds, candidates[row].name);
+            show_progress("idle", round, rounds, candidates[row].name);
             match once(plan, &candidates[row], pairs).await {
                 Ok(cells) => cells
                     .into_iter()
@@ -48,21 +47,23 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
         }
     }
     let note = format!(
-        "Resident memory of the proxy's process for each of {pairs} idle pairs of connections, over that of one pair; \
-         then every pair has carried 256 KiB each way, one pair after the other. Medians of {rounds} rounds. \
-         socat, a process for each pair, is left out. nginx allocates its connections' own structures at the start.",
+        "Resident memory of the proxy's process for each of {pairs} idle pairs of connections, above that of one pair: \
+         before anything was sent, and after every pair carried 256 KiB each way, one pair after the other. Medians of \
+         {rounds} rounds. socat runs a process for each pair and is left out. nginx allocates its connection structs at its start.",
     );
     Ok(vec![samples.into_table(
         Id::Idle,
         "Memory per idle pair",
         "Proxy",
+        LIBEVENT,
         note,
     )])
 }
 
-/// `wanted`, or as many as the limit of open files allows: this process has two for each pair, so has the proxy.
+/// Returns `wanted`, or as many pairs as the limit of open files allows. This process and the proxy each need two files
+/// for a pair.
 pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
-    // haproxy wants some hundred to spare, or does not start.
+    // haproxy does not start without some hundred spare files.
     const OTHER_FILES: usize = 1_000;
     let files = sys::raise_file_limit((2 * wanted + OTHER_FILES) as u64)? as usize;
     let pairs = wanted.min(files.saturating_sub(OTHER_FILES) / 2);
@@ -73,7 +74,7 @@ pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
     Ok(pairs)
 }
 
-/// Bytes for each pair, by column.
+/// Returns the bytes for each pair, by column.
 async fn once(
     plan: &Plan,
     candidate: &Candidate,
@@ -86,7 +87,7 @@ async fn once(
     };
     let mut running = starter.start(candidate, upstream.addr())?;
     let mut idle = Idle::default();
-    // The first pair brings in code, and what the process allocates once.
+    // The first pair loads code and makes the allocations that happen once.
     idle.open(running.addr(), &upstream, 1).await?;
     idle.carry(CARRIED).await?;
     let one = Held::by(&mut running)?;
@@ -108,7 +109,7 @@ async fn once(
 
 struct Held {
     resident: u64,
-    /// Of candidates that can be asked.
+    /// Only of our own candidates.
     heap: Option<u64>,
 }
 

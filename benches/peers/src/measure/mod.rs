@@ -1,4 +1,4 @@
-//! Experiments: each makes tables, candidate by candidate, in rounds.
+//! Measurements: each one runs all candidates in turn, in rounds, and returns tables of medians.
 
 pub mod buffer;
 pub mod idle;
@@ -14,17 +14,27 @@ use anyhow::Result;
 use crate::{
     candidates::{Candidate, Starter, present},
     process::Running,
-    report::{Column, Id, Row, Table},
     sys,
+    table::{Column, Id, Row, Table},
 };
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// About a minute for everything: shows that it works, not how fast.
+    Quick,
+    /// About ten minutes for everything.
+    Short,
+    /// About half an hour for everything.
+    Full,
+}
 
 /// How much is measured, and where.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub starter: Starter,
     pub rounds: usize,
-    /// About a minute for everything: shows that it works, not how fast.
-    pub quick: bool,
+    pub effort: Effort,
     /// The CPU on which candidate and load share their time.
     pub cpu: usize,
     pub all_cpus: Vec<usize>,
@@ -33,9 +43,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `full`, or `quick` where a glance is enough.
-    fn amount<T>(&self, full: T, quick: T) -> T {
-        if self.quick { quick } else { full }
+    /// Returns the amount for the effort of this plan.
+    fn amount<T>(&self, full: T, short: T, quick: T) -> T {
+        match self.effort {
+            Effort::Full => full,
+            Effort::Short => short,
+            Effort::Quick => quick,
+        }
     }
 
     fn choose(&self, candidates: &[Candidate]) -> Vec<Candidate> {
@@ -70,7 +84,7 @@ impl Plan {
     }
 }
 
-/// Samples of a table to be: a list for each cell.
+/// The samples of a table: a list for each cell.
 struct Samples {
     rows: Vec<(String, bool)>,
     columns: Vec<Column>,
@@ -108,8 +122,8 @@ impl Samples {
         self.cells[row][column].push(sample);
     }
 
-    /// The medians.
-    fn into_table(self, id: Id, title: &str, of: &str, note: String) -> Table {
+    /// Returns the medians.
+    fn into_table(self, id: Id, title: &str, of: &str, peer: &str, note: String) -> Table {
         let rows = self
             .rows
             .into_iter()
@@ -125,6 +139,7 @@ impl Samples {
             title: title.into(),
             note,
             of: of.into(),
+            peer: Some(peer.into()),
             columns: self.columns,
             rows,
         }
@@ -141,7 +156,7 @@ fn median(mut samples: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// What some work cost a candidate, and how long it took.
+/// The CPU time that some work cost a candidate, and the time it took.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     cpu: Duration,
@@ -164,17 +179,17 @@ async fn cost_of<T>(
     ))
 }
 
-/// Each candidate's place in a round. Every round begins with another one, so that none is always first.
+/// The order of the candidates in a round. Every round starts with another one, so that none is always first.
 fn in_turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |i| (i + round) % count)
 }
 
-/// Says how far it is, on one line.
-fn tell(what: &str, round: usize, rounds: usize, name: &str) {
+/// Prints the progress.
+fn show_progress(what: &str, round: usize, rounds: usize, name: &str) {
     eprintln!("{what}: round {} of {rounds}, {name}", round + 1);
 }
 
-/// A candidate that fails leaves its cells empty, and the program says so at the end.
+/// Records a failure. The cells of that candidate stay empty, and the program lists all failures at its end.
 fn note_failure(failures: &mut Vec<String>, what: &str, candidate: &str, error: &anyhow::Error) {
     let failure = format!("{what}, {candidate}: {error:#}");
     eprintln!("FAILED {failure}");
@@ -194,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_candidate_has_its_turn_in_every_round() {
+    fn every_candidate_runs_once_in_every_round() {
         for round in 0..5 {
             let mut turn: Vec<_> = in_turn(round, 3).collect();
             assert_eq!(turn[0], round % 3);

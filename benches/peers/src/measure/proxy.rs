@@ -2,68 +2,64 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_turn, note_failure, tell, trace};
+use super::{Plan, Samples, cost_of, in_turn, note_failure, show_progress, trace};
 use crate::{
-    candidates::{Candidate, Flavour, Program, Proxy, has_tool, names, proxy},
+    candidates::{Candidate, Flavour, Program, Proxy, has_tool, proxy},
     load::{
         bulk::Bulk,
         ping_pong::PingPong,
         upstream::{Answer, Upstream},
     },
-    report::{Column, Id, Table},
+    names::{
+        COPY_8, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, HAPROXY, HAPROXY_SPLICE,
+        INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE,
+        SPLICE_LOOP, SYSTEM_CALLS, THROUGHPUT_1, THROUGHPUT_16,
+    },
+    table::{Column, Id, Table},
 };
 
-/// Everybody, in the order of the table.
+/// All of them, in the order of the table.
 pub const CANDIDATES: &[Candidate] = &[
-    proxy(names::RELAY, Proxy::Relay),
+    proxy(RELAY, Proxy::Relay),
     Candidate {
-        name: names::RELAY_CURRENT_THREAD,
+        name: RELAY_CURRENT_THREAD,
         program: Program::Proxy(Proxy::Relay, Flavour::CurrentThread),
     },
-    proxy(names::RELAY_NO_SPLICE, Proxy::RelayNoSplice),
+    proxy(RELAY_NO_SPLICE, Proxy::RelayNoSplice),
     proxy(
         "tokio-evbuffer copy_bidirectional",
         Proxy::CopyBidirectional,
     ),
-    proxy("tokio copy 8 KiB", Proxy::Copy8),
+    proxy(COPY_8, Proxy::Copy8),
     Candidate {
         name: "tokio copy 8 KiB, current-thread",
         program: Program::Proxy(Proxy::Copy8, Flavour::CurrentThread),
     },
     proxy("tokio copy 64 KiB", Proxy::Copy64),
     proxy("tokio copy 128 KiB", Proxy::Copy128),
-    proxy("tokio copy 256 KiB", Proxy::Copy256),
+    proxy(COPY_256, Proxy::Copy256),
     proxy("BytesMut 16 KiB", Proxy::BytesMut),
-    proxy("libevent bufferevent", Proxy::Libevent),
+    proxy(LIBEVENT, Proxy::Libevent),
     Candidate {
-        name: "nginx stream",
+        name: NGINX,
         program: Program::Nginx,
     },
     Candidate {
-        name: "haproxy",
+        name: HAPROXY,
         program: Program::Haproxy { splice: false },
     },
     Candidate {
-        name: "haproxy, splice forced",
+        name: HAPROXY_SPLICE,
         program: Program::Haproxy { splice: true },
     },
     Candidate {
         name: "socat",
         program: Program::Socat,
     },
-    proxy("bare splice 1 MiB (the limit)", Proxy::Splice),
+    proxy(SPLICE_LOOP, Proxy::Splice),
 ];
 
-pub const CPU_BULK_1: &str = "CPU s/GiB, 1 connection";
-pub const CPU_BULK_16: &str = "CPU s/GiB, 16 connections";
-pub const THROUGHPUT_1: &str = "GiB/s, 1";
-pub const THROUGHPUT_16: &str = "GiB/s, 16";
-pub const CPU_MESSAGE: &str = "CPU µs/message";
-pub const P99: &str = "p99 µs";
-pub const SYSTEM_CALLS: &str = "system calls/message";
-pub const INSTRUCTIONS: &str = "instructions/message";
-
-/// Of bulk: connections, column of CPU time, column of throughput.
+/// Bulk: connections, column of CPU time, column of throughput.
 const BULK: [(usize, &str, &str); 2] = [
     (1, CPU_BULK_1, THROUGHPUT_1),
     (16, CPU_BULK_16, THROUGHPUT_16),
@@ -82,7 +78,13 @@ pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<T
     rounds(plan, &candidates, &mut samples, "proxy", failures).await?;
     traces(plan, &candidates, &mut samples, failures).await;
     let note = plan.note_for_one_cpu(WHAT);
-    Ok(vec![samples.into_table(Id::Proxy, "Proxy", "Proxy", note)])
+    Ok(vec![samples.into_table(
+        Id::Proxy,
+        "Proxy",
+        "Proxy",
+        COPY_8,
+        note,
+    )])
 }
 
 /// One table: over all CPUs, and without what does not depend on their number.
@@ -98,6 +100,7 @@ pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<
         Id::ProxyAllCpus,
         title,
         "Proxy",
+        COPY_8,
         note,
     )])
 }
@@ -125,7 +128,7 @@ async fn rounds(
     for round in 0..plan.rounds {
         for row in in_turn(round, candidates.len()) {
             let candidate = &candidates[row];
-            tell(what, round, plan.rounds, candidate.name);
+            show_progress(what, round, plan.rounds, candidate.name);
             if let Err(error) = once(plan, candidate, row, samples).await {
                 note_failure(failures, what, candidate.name, &error);
             }
@@ -136,12 +139,12 @@ async fn rounds(
 
 async fn once(plan: &Plan, candidate: &Candidate, row: usize, samples: &mut Samples) -> Result<()> {
     for (connections, cpu, throughput) in BULK {
-        let bytes = plan.amount(GIB / 2, GIB / 16);
+        let bytes = plan.amount(GIB / 2, GIB / 4, GIB / 16);
         let bulk = bulk_cost(plan, candidate, connections, bytes).await?;
         samples.add(row, cpu, bulk.cpu_per_gib);
         samples.add(row, throughput, bulk.gib_per_second);
     }
-    let messages = plan.amount(64_000, 3_200);
+    let messages = plan.amount(64_000, 24_000, 3_200);
     let message = message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
     samples.add(row, CPU_MESSAGE, message.cpu_micros);
     samples.add(row, P99, message.p99_micros);
@@ -156,11 +159,11 @@ pub(super) struct BulkCost {
 
 pub(super) struct MessageCost {
     pub(super) cpu_micros: f64,
-    /// 99 of 100 messages take no longer.
+    /// The 99th percentile of the round trips.
     pub(super) p99_micros: f64,
 }
 
-/// What it costs to relay `bytes` over so many connections together.
+/// Measures the relaying of `bytes` over all connections together.
 pub(super) async fn bulk_cost(
     plan: &Plan,
     candidate: &Candidate,
@@ -170,7 +173,7 @@ pub(super) async fn bulk_cost(
     let upstream = Upstream::start(Answer::Digest).await?;
     let running = plan.starter.start(candidate, upstream.addr())?;
     let mut load = Bulk::start(running.addr(), &upstream, connections).await?;
-    // Code and memory are in place after a little of the same.
+    // Warms up code and memory.
     let each = bytes / connections as u64;
     load.send(each / 16).await?;
     let (cost, ()) = cost_of(&running, load.send(each)).await?;
@@ -182,7 +185,7 @@ pub(super) async fn bulk_cost(
     })
 }
 
-/// What it costs to pass `messages` there and back over so many connections together.
+/// Measures `messages` round trips over all connections together.
 pub(super) async fn message_cost(
     plan: &Plan,
     candidate: &Candidate,
@@ -211,19 +214,19 @@ async fn traces(
 ) {
     let (strace, valgrind) = (has_tool("strace"), has_tool("valgrind"));
     for (row, candidate) in candidates.iter().enumerate() {
-        // It is many processes, of which either tool would see one.
+        // socat runs a process for each connection; the tools see only one process.
         if candidate.program == Program::Socat {
             continue;
         }
         if strace {
-            tell("system calls", 0, 1, candidate.name);
+            show_progress("system calls", 0, 1, candidate.name);
             match trace::system_calls(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
                 Ok(calls) => samples.add(row, SYSTEM_CALLS, calls),
                 Err(error) => note_failure(failures, "system calls", candidate.name, &error),
             }
         }
         if valgrind {
-            tell("instructions", 0, 1, candidate.name);
+            show_progress("instructions", 0, 1, candidate.name);
             match trace::instructions(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
                 Ok(count) => samples.add(row, INSTRUCTIONS, count),
                 Err(error) => note_failure(failures, "instructions", candidate.name, &error),

@@ -1,26 +1,20 @@
-//! What a growing number of connections costs.
+//! CPU time and memory by the number of connections.
 
 use anyhow::Result;
 
-use super::{Plan, Samples, idle::possible_pairs, in_turn, note_failure, proxy, tell};
+use super::{Plan, Samples, idle::possible_pairs, in_turn, note_failure, proxy, show_progress};
 use crate::{
     candidates::{Candidate, Program, Proxy, Starter},
     load::{
         idle::Idle,
         upstream::{Answer, Upstream},
     },
-    report::{Column, Id, Table},
+    names::{COPY_8, COPY_256, HAPROXY, LIBEVENT, NGINX, SPLICE_LOOP},
+    table::{Column, Id, Table},
 };
 
-/// Those whose lines are drawn.
-const CANDIDATES: [&str; 6] = [
-    "tokio copy 8 KiB",
-    "tokio copy 256 KiB",
-    "libevent bufferevent",
-    "nginx stream",
-    "haproxy",
-    "bare splice 1 MiB (the limit)",
-];
+/// The peers whose lines are drawn.
+const CANDIDATES: [&str; 6] = [COPY_8, COPY_256, LIBEVENT, NGINX, HAPROXY, SPLICE_LOOP];
 
 const CONNECTIONS: [usize; 4] = [1, 16, 256, 2_000];
 const PAIRS: [usize; 6] = [10, 100, 1_000, 5_000, 10_000, 20_000];
@@ -44,7 +38,7 @@ async fn cpu(
     candidates: &[Candidate],
     failures: &mut Vec<String>,
 ) -> Result<[Table; 2]> {
-    let counts = plan.amount(&CONNECTIONS[..], &CONNECTIONS[..3]);
+    let counts = plan.amount(&CONNECTIONS[..], &CONNECTIONS[..], &CONNECTIONS[..3]);
     let most = *counts.last().expect("there are some");
     possible_pairs(most)?;
     let plan = Plan {
@@ -64,18 +58,23 @@ async fn cpu(
         Samples::of(candidates, columns(3)),
         Samples::of(candidates, columns(2)),
     );
-    for round in 0..plan.rounds {
+    let rounds = plan.amount(plan.rounds, 1, 1);
+    for round in 0..rounds {
         for row in in_turn(round, candidates.len()) {
             let candidate = &candidates[row];
-            tell("scale", round, plan.rounds, candidate.name);
+            show_progress("scale", round, rounds, candidate.name);
             for &connections in counts {
                 let column = connections.to_string();
-                let bytes = plan.amount(bytes_for(connections), proxy::GIB / 64);
+                let bytes = plan.amount(
+                    bytes_for(connections),
+                    bytes_for(connections) / 2,
+                    proxy::GIB / 64,
+                );
                 match proxy::bulk_cost(&plan, candidate, connections, bytes).await {
                     Ok(cost) => bulk.add(row, &column, cost.cpu_per_gib),
                     Err(error) => note_failure(failures, "scale of bulk", candidate.name, &error),
                 }
-                let count = plan.amount(32_000, 4_096);
+                let count = plan.amount(32_000, 16_000, 4_096);
                 match proxy::message_cost(&plan, candidate, connections, count).await {
                     Ok(cost) => messages.add(row, &column, cost.cpu_micros),
                     Err(error) => {
@@ -85,18 +84,24 @@ async fn cpu(
             }
         }
     }
-    let note = |what| plan.note_for_one_cpu(&format!("By the number of connections: {what}."));
+    let note = |what| {
+        format!(
+            "By the number of connections: {what}. Everything on one CPU; medians of {rounds} rounds."
+        )
+    };
     Ok([
         bulk.into_table(
             Id::ScaleBulk,
             "CPU seconds per GiB, by connections",
             "Proxy",
+            COPY_8,
             note("CPU seconds for each GiB, one way, all connections at once"),
         ),
         messages.into_table(
             Id::ScaleMessages,
             "CPU microseconds per message, by connections",
             "Proxy",
+            COPY_8,
             note(
                 "CPU microseconds for each message of 64 B there and back, all connections at once",
             ),
@@ -104,7 +109,7 @@ async fn cpu(
     ])
 }
 
-/// Enough that each connection has some to carry.
+/// Returns enough for each connection to carry a part.
 fn bytes_for(connections: usize) -> u64 {
     const EACH: u64 = 1 << 20;
     (connections as u64 * EACH).max(proxy::GIB / 2)
@@ -115,11 +120,11 @@ async fn memory(
     candidates: &[Candidate],
     failures: &mut Vec<String>,
 ) -> Result<Table> {
-    // The bare loop keeps two pipes for each pair, so that it runs out of files long before the others.
+    // The bare loop keeps two pipes for each pair and runs out of files long before the others.
     let is_frugal =
         |candidate: &&Candidate| !matches!(candidate.program, Program::Proxy(Proxy::Splice, _));
     let candidates: Vec<_> = candidates.iter().filter(is_frugal).copied().collect();
-    let steps = plan.amount(&PAIRS[..], &PAIRS[..2]);
+    let steps = plan.amount(&PAIRS[..], &PAIRS[..], &PAIRS[..2]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;
     let mut steps: Vec<_> = steps.iter().map(|&pairs| pairs.min(possible)).collect();
     steps.dedup();
@@ -129,7 +134,7 @@ async fn memory(
         .collect();
     let mut samples = Samples::of(&candidates, columns);
     for (row, candidate) in candidates.iter().enumerate() {
-        tell("scale of memory", 0, 1, candidate.name);
+        show_progress("scale of memory", 0, 1, candidate.name);
         match growth(plan, candidate, &steps).await {
             Ok(cells) => steps
                 .iter()
@@ -143,6 +148,7 @@ async fn memory(
         Id::ScaleMemory,
         "Resident MiB, by idle pairs",
         "Proxy",
+        COPY_8,
         note,
     ))
 }

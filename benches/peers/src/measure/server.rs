@@ -2,36 +2,36 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_turn, note_failure, tell};
+use super::{Plan, Samples, cost_of, in_turn, note_failure, show_progress};
 use crate::{
-    candidates::{Candidate, Flavour, Program, Server, names, server},
+    candidates::{Candidate, Flavour, Program, Server, server},
     load::lines,
-    report::{Column, Id, Table},
+    names::{
+        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, PLAIN, SINGLE, STREAM,
+    },
+    table::{Column, Id, Table},
 };
 
-/// Everybody, in the order of the table.
+/// All of them, in the order of the table.
 pub const CANDIDATES: &[Candidate] = &[
-    server(names::BATCH, Server::Batch),
+    server(BATCH, Server::Batch),
     Candidate {
-        name: names::BATCH_CURRENT_THREAD,
+        name: BATCH_CURRENT_THREAD,
         program: Program::Server(Server::Batch, Flavour::CurrentThread),
     },
-    server(names::CALLBACK, Server::Callback),
-    server(names::PLAIN, Server::Plain),
-    server(names::STREAM, Server::Stream),
+    server(CALLBACK, Server::Callback),
+    server(PLAIN, Server::Plain),
+    server(STREAM, Server::Stream),
     server("BufStream, a flush per line", Server::BufStream),
     server("Framed, send", Server::FramedSend),
     server("Framed, forward", Server::FramedForward),
-    server("BytesMut by hand", Server::BytesMut),
+    server(BY_HAND, Server::BytesMut),
     Candidate {
         name: "BytesMut by hand, current-thread",
         program: Program::Server(Server::BytesMut, Flavour::CurrentThread),
     },
-    server("libevent bufferevent", Server::Libevent),
+    server(LIBEVENT, Server::Libevent),
 ];
-
-pub const DEEP: &str = "CPU µs/request, 32 at a time";
-pub const SINGLE: &str = "CPU µs/request, one at a time";
 
 const CONNECTIONS: usize = 64;
 const DEPTHS: [(usize, &str); 2] = [(32, DEEP), (1, SINGLE)];
@@ -45,6 +45,7 @@ pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<T
         Id::Server,
         "Line server",
         "Server",
+        BY_HAND,
         note,
     )])
 }
@@ -61,6 +62,7 @@ pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<
         Id::ServerAllCpus,
         title,
         "Server",
+        BY_HAND,
         note,
     )])
 }
@@ -81,7 +83,7 @@ async fn rounds(plan: &Plan, what: &str, failures: &mut Vec<String>) -> Result<S
     for round in 0..plan.rounds {
         for row in in_turn(round, candidates.len()) {
             let candidate = &candidates[row];
-            tell(what, round, plan.rounds, candidate.name);
+            show_progress(what, round, plan.rounds, candidate.name);
             for (depth, column) in DEPTHS {
                 match once(plan, candidate, depth).await {
                     Ok(cost) => samples.add(row, column, cost),
@@ -96,8 +98,8 @@ async fn rounds(plan: &Plan, what: &str, failures: &mut Vec<String>) -> Result<S
 /// CPU microseconds for each request.
 async fn once(plan: &Plan, candidate: &Candidate, depth: usize) -> Result<f64> {
     let each = match depth {
-        1 => plan.amount(1_000, 50),
-        _ => plan.amount(12_800, 640),
+        1 => plan.amount(1_000, 500, 50),
+        _ => plan.amount(12_800, 6_400, 640),
     };
     let nowhere = ([127, 0, 0, 1], 0).into();
     let running = plan.starter.start(candidate, nowhere)?;

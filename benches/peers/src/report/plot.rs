@@ -9,15 +9,10 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{Id, Report, Row, Table};
 use crate::{
-    buffer::{BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT, OURS},
-    measure::{
-        buffer::HEAP,
-        idle::{FRESH, USED},
-        proxy::{CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE},
-        server::{DEEP, SINGLE},
-    },
+    names::{CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, DEEP, FRESH, HEAP, SINGLE, USED},
+    table::{Figures, Id, Row, Table},
+    workloads::{BYTES_MUT, DEQUE_OF_BYTES, LIBEVENT, OURS},
 };
 
 const OUR_COLOUR: RGBColor = RGBColor(0xC8, 0x45, 0x1B);
@@ -35,54 +30,73 @@ const WIDTH: u32 = 860;
 const FONT: &str = "sans-serif";
 const SMALL: u32 = 13;
 
-/// All plots whose tables are there.
-pub(super) fn all(report: &Report, dir: &Path) -> Result<()> {
-    if let Some(table) = report.table(Id::Proxy) {
-        bars(
-            table,
-            &[CPU_BULK_1, CPU_BULK_16],
-            "CPU seconds per GiB relayed",
-            &dir.join("cpu-per-gib.svg"),
-        )?;
-        bars(
-            table,
-            &[CPU_MESSAGE],
-            "CPU µs per message of 64 B, there and back",
-            &dir.join("cpu-per-message.svg"),
-        )?;
-    }
-    if let Some(table) = report.table(Id::Idle) {
-        bars(
-            table,
+/// A plot of a table.
+enum Plot {
+    /// Bars of these columns under this title.
+    Bars(&'static [&'static str], &'static str),
+    /// The ratio of each buffer to libevent's.
+    Ratios,
+    /// A line for each row over the numbers that the columns are named after; the unit.
+    Lines(&'static str),
+}
+
+const PLOTS: [(Id, &str, Plot); 8] = [
+    (
+        Id::Proxy,
+        "cpu-per-gib.svg",
+        Plot::Bars(&[CPU_BULK_1, CPU_BULK_16], "CPU seconds per GiB relayed"),
+    ),
+    (
+        Id::Proxy,
+        "cpu-per-message.svg",
+        Plot::Bars(&[CPU_MESSAGE], "CPU µs per message of 64 B and its answer"),
+    ),
+    (
+        Id::Idle,
+        "memory-per-pair.svg",
+        Plot::Bars(
             &[FRESH, USED],
             "Resident bytes per idle pair of connections",
-            &dir.join("memory-per-pair.svg"),
-        )?;
-    }
-    if let Some(table) = report.table(Id::Server) {
-        bars(
-            table,
-            &[DEEP, SINGLE],
-            "CPU µs per request of 40 B",
-            &dir.join("cpu-per-request.svg"),
-        )?;
-    }
-    if let Some(table) = report.table(Id::Buffer) {
-        ratios(table, &dir.join("buffer.svg"))?;
-    }
-    for (id, file, what) in [
-        (Id::ScaleBulk, "scale-bulk.svg", "CPU s/GiB"),
-        (Id::ScaleMessages, "scale-messages.svg", "CPU µs/message"),
-        (Id::ScaleMemory, "scale-memory.svg", "MiB"),
-    ] {
-        if let Some(table) = report.table(id) {
-            lines(table, what, &dir.join(file))?;
+        ),
+    ),
+    (
+        Id::Server,
+        "cpu-per-request.svg",
+        Plot::Bars(&[DEEP, SINGLE], "CPU µs per request of 40 B"),
+    ),
+    (Id::Buffer, "buffer.svg", Plot::Ratios),
+    (Id::ScaleBulk, "scale-bulk.svg", Plot::Lines("CPU s/GiB")),
+    (
+        Id::ScaleMessages,
+        "scale-messages.svg",
+        Plot::Lines("CPU µs/message"),
+    ),
+    (Id::ScaleMemory, "scale-memory.svg", Plot::Lines("MiB")),
+];
+
+/// The files of the plots of a table.
+pub(super) fn files(id: Id) -> Vec<&'static str> {
+    let of_table = PLOTS.iter().filter(|(table, ..)| *table == id);
+    of_table.map(|(_, file, _)| *file).collect()
+}
+
+/// Draws the plots of all tables that exist.
+pub(super) fn all(figures: &Figures, dir: &Path) -> Result<()> {
+    for (id, file, plot) in &PLOTS {
+        let Some(table) = figures.table(*id) else {
+            continue;
+        };
+        let file = dir.join(file);
+        match plot {
+            Plot::Bars(columns, title) => bars(table, columns, title, &file)?,
+            Plot::Ratios => ratios(table, &file)?,
+            Plot::Lines(unit) => lines(table, unit, &file)?,
         }
     }
     Ok(())
 }
 
-/// A group of bars for each row: the figures of `columns`, the first dark, the others lighter. Less is better.
+/// Draws a group of bars for each row: the figures of `columns`, the first dark, the others lighter.
 fn bars(table: &Table, columns: &[&str], title: &str, file: &Path) -> Result<()> {
     const BAR: i32 = 13;
     const GAP: i32 = 9;
@@ -142,7 +156,7 @@ fn bars(table: &Table, columns: &[&str], title: &str, file: &Path) -> Result<()>
     Ok(())
 }
 
-/// A point for each buffer and workload: its time over that of libevent's evbuffer, on a logarithmic axis.
+/// Draws a point for each buffer and workload: its time over that of libevent's evbuffer, on a logarithmic axis.
 fn ratios(table: &Table, file: &Path) -> Result<()> {
     const ROW: i32 = 21;
     const TOP: i32 = 84;
@@ -195,7 +209,7 @@ fn ratios(table: &Table, file: &Path) -> Result<()> {
         area.draw(&Text::new(row.name.clone(), (LEFT - 10, y), name))?;
         let of = table
             .get(&row.name, LIBEVENT)
-            .expect("rows without it are left out");
+            .expect("rows without it were filtered out");
         for (buffer, colour) in &buffers {
             if let Some(figure) = table.get(&row.name, buffer) {
                 area.draw(&Circle::new(
@@ -210,7 +224,7 @@ fn ratios(table: &Table, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A line for each row over the numbers that the columns are named for.
+/// Draws a line for each row over the numbers that the columns are named after.
 fn lines(table: &Table, what: &str, file: &Path) -> Result<()> {
     let xs: Vec<f64> = table
         .columns
@@ -228,7 +242,7 @@ fn lines(table: &Table, what: &str, file: &Path) -> Result<()> {
         .fold(f64::MIN_POSITIVE, f64::max);
     let area = canvas(file, 420)?;
     if table.id == Id::ScaleMemory {
-        // Memory is to be a straight line, which only a linear axis shows.
+        // Only a linear axis shows whether memory grows in a straight line.
         draw_lines(&area, table, what, &xs, 0.0..last, 0.0..most * 1.05)?;
     } else {
         draw_lines(

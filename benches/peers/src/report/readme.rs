@@ -1,33 +1,23 @@
-//! The marked block of the README.
+//! The part of the README between two marks.
 
-use std::{fs, path::Path};
+use std::{fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result};
 
-use super::{Id, Report, text};
+use super::{
+    PLOTS,
+    comparisons::{self, Shown},
+    markdown,
+};
+use crate::table::Figures;
 
 const BEGIN: &str = "<!-- figures:begin -->";
 const END: &str = "<!-- figures:end -->";
 
-/// Tables and plots that a reader of the README sees; the others are one click away.
-const SHOWN: [(Id, &[&str]); 5] = [
-    (Id::Proxy, &["cpu-per-gib.svg", "cpu-per-message.svg"]),
-    (Id::Idle, &["memory-per-pair.svg"]),
-    (Id::Server, &["cpu-per-request.svg"]),
-    (Id::Buffer, &["buffer.svg"]),
-    (Id::Sharing, &[]),
-];
-
-const SCALE: [(Id, &str); 3] = [
-    (Id::ScaleBulk, "scale-bulk.svg"),
-    (Id::ScaleMessages, "scale-messages.svg"),
-    (Id::ScaleMemory, "scale-memory.svg"),
-];
-
-/// Writes the figures into the README at `path`, between the marks.
-pub fn update(report: &Report, path: &Path) -> Result<()> {
+/// Writes the comparisons that `comparisons.txt` marks for it into the README at `path`.
+pub fn update(figures: &Figures, path: &Path) -> Result<()> {
     let readme = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    fs::write(path, between_marks(&readme, &block(report))?)?;
+    fs::write(path, between_marks(&readme, &block(figures)?)?)?;
     Ok(())
 }
 
@@ -39,41 +29,32 @@ fn between_marks(readme: &str, block: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}\n{block}{END}{after}"))
 }
 
-fn block(report: &Report) -> String {
-    let mut out = format!(
-        "`cargo run --release -p peers -- all` measures this crate and its peers side by side and writes this section. It \
-         names what is not installed, and shows every row, also where we lose. Figures are of one machine ({}); only \
-         ratios within a table mean anything. [All tables](benches/peers/results/README.md), also over all CPUs; [as \
-         JSON](benches/peers/results/peers.json).\n",
-        report.machine,
-    );
-    text::write_targets(&mut out, report);
-    for (id, plots) in SHOWN {
-        let Some(table) = report.table(id) else {
-            continue;
-        };
-        out.push_str(&format!("\n### {}\n\n{}\n\n", table.title, table.note));
-        plots
-            .iter()
-            .for_each(|plot| out.push_str(&image(&table.title, plot)));
-        if !plots.is_empty() {
-            out.push('\n');
-        }
-        text::write_table(&mut out, table);
-    }
-    if SCALE.iter().any(|(id, _)| report.table(*id).is_some()) {
-        out.push_str("\n### Scale\n\n");
-    }
-    for (id, plot) in SCALE {
-        if let Some(table) = report.table(id) {
-            out.push_str(&image(&table.title, plot));
+fn block(figures: &Figures) -> Result<String> {
+    // A smaller difference is within the spread of the measurement.
+    const SPREAD: f64 = 1.03;
+    let mut rows =
+        String::from("| Measure | Ours | Theirs | Ratio |\n| --- | ---: | ---: | ---: |\n");
+    let mut losses = Vec::new();
+    for c in comparisons::all(figures)? {
+        match &c.shown {
+            Shown::Row(text) => writeln!(
+                rows,
+                "| {text} | {} | {} | **{:.2}** |",
+                markdown::figure(c.ours, c.digits),
+                markdown::figure(c.theirs, c.digits),
+                c.ratio(),
+            )?,
+            Shown::Loss(part) if c.ratio() > SPREAD => {
+                losses.push(format!("{part} ({:.2})", c.ratio()))
+            }
+            _ => {}
         }
     }
-    out
-}
-
-fn image(title: &str, file: &str) -> String {
-    format!("![{title}](benches/peers/results/{file})\n")
+    if !losses.is_empty() {
+        write!(rows, "\nWe lose to {}.\n", losses.join(", "))?;
+    }
+    write!(rows, "\n![CPU seconds per GiB]({PLOTS}/cpu-per-gib.svg)\n")?;
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -81,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
+    fn only_the_text_between_the_marks_is_replaced() {
         let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         assert_eq!(
             between_marks(&readme, "new\n").unwrap(),

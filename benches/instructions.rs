@@ -1,18 +1,17 @@
-//! Keeps the buffer's operations from becoming dearer unnoticed: instructions and allocations, counted, not timed.
+//! Fails if a buffer operation executes more instructions or allocates more often than the file says.
 //!
 //! ```text
-//! cargo bench --bench guard                 # fails if an operation costs 5 % more than benches/guard.txt says
-//! cargo bench --bench guard -- --update     # writes the figures of today into that file
-//! cargo bench --bench guard -- --peers      # shows what the same operations cost with other buffers
+//! cargo bench --bench instructions                 # fails above 105 % of benches/instructions.txt
+//! cargo bench --bench instructions -- --update     # writes the current figures into that file
 //! ```
 //!
-//! Each operation is done so many times, and so many times more, by this program under valgrind's callgrind; the
-//! difference is what the further ones cost. That is the same on a busy machine and on an idle one, but not with another
-//! compiler: then the figures are shown and not compared. Where there is no valgrind nothing is counted.
+//! This program runs each operation `n` times and `2 n` times under valgrind's callgrind; the difference is the cost of
+//! `n` operations. The result is the same on a busy and on an idle machine, but not with another compiler: then the
+//! figures are printed and not compared. Without valgrind the program does nothing.
 
-#[path = "support/buffer/mod.rs"]
+#[path = "workloads/mod.rs"]
 #[allow(dead_code, unreachable_pub, unused_imports)]
-mod buffer;
+mod workloads;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -23,40 +22,39 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use buffer::{BUFFERS, LIBEVENT, OURS, Run, workloads};
+use workloads::OURS;
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// An operation may cost so much more than it did.
+/// The tolerated growth.
 const SLACK: f64 = 1.05;
 
 fn main() -> Result<ExitCode> {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    if let ["count", operation, buffer, times] = args[..] {
-        count(operation, buffer, times.parse()?);
+    if let ["count", operation, times] = args[..] {
+        count(operation, times.parse()?);
         return Ok(ExitCode::SUCCESS);
     }
     if Command::new("valgrind").arg("--version").output().is_err() {
-        println!("skipped: there is no valgrind, which counts the instructions");
+        println!("skipped: valgrind, which counts the instructions, is not installed");
         return Ok(ExitCode::SUCCESS);
     }
     let kept = Figures::read()?;
     match args[..] {
         [] => compare(&kept),
-        ["--update"] => kept.measured(OURS)?.write().map(|()| ExitCode::SUCCESS),
-        ["--peers"] => show_peers(&kept).map(|()| ExitCode::SUCCESS),
-        _ => Err("usage: cargo bench --bench guard [-- --update | --peers]".into()),
+        ["--update"] => kept.measured()?.write().map(|()| ExitCode::SUCCESS),
+        _ => Err("usage: cargo bench --bench instructions [-- --update]".into()),
     }
 }
 
 fn compare(kept: &Figures) -> Result<ExitCode> {
-    let now = kept.measured(OURS)?;
+    let now = kept.measured()?;
     println!(
         "{:<48}{:>14}{:>14}{:>14}",
-        "each time", "instructions", "kept", "allocations"
+        "operation", "instructions", "in the file", "allocations"
     );
-    let mut dearer = Vec::new();
+    let mut more_expensive = Vec::new();
     for (was, is) in kept.lines.iter().zip(&now.lines) {
         println!(
             "{:<48}{:>14.1}{:>14.1}{:>14.3}",
@@ -65,7 +63,7 @@ fn compare(kept: &Figures) -> Result<ExitCode> {
         let more_instructions = is.instructions > was.instructions * SLACK;
         let more_allocations = is.allocations > was.allocations * SLACK + 0.0005;
         if more_instructions || more_allocations {
-            dearer.push(is.operation.as_str());
+            more_expensive.push(is.operation.as_str());
         }
     }
     if kept.compiler != now.compiler {
@@ -73,41 +71,26 @@ fn compare(kept: &Figures) -> Result<ExitCode> {
             "not compared: the figures were made with {}, this is {}",
             kept.compiler, now.compiler
         );
-    } else if !dearer.is_empty() {
-        println!("dearer than they were: {}", dearer.join("; "));
+    } else if !more_expensive.is_empty() {
+        println!(
+            "more expensive than in the file: {}",
+            more_expensive.join("; ")
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_peers(kept: &Figures) -> Result<()> {
-    let peers = BUFFERS.into_iter().filter(|&buffer| buffer != LIBEVENT);
-    let columns = peers.map(|buffer| Ok((buffer, kept.measured(buffer)?)));
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    print!("{:<48}", "instructions each time");
-    columns
-        .iter()
-        .for_each(|(buffer, _)| print!("{buffer:>17}"));
-    for (at, line) in kept.lines.iter().enumerate() {
-        print!("\n{:<48}", line.operation);
-        for (_, figures) in &columns {
-            print!("{:>17.1}", figures.lines[at].instructions);
-        }
-    }
-    println!();
-    Ok(())
-}
-
-/// The kept figures, or those of today.
+/// The figures of the file, or the current ones.
 struct Figures {
     compiler: String,
     lines: Vec<Line>,
 }
 
-/// What an operation costs.
+/// The cost of one operation.
 struct Line {
     operation: String,
-    /// How often it is done. A multiple of the number after which it begins anew.
+    /// How often the operation runs: a multiple of the workload's period.
     times: u64,
     instructions: f64,
     allocations: f64,
@@ -115,30 +98,33 @@ struct Line {
 
 impl Figures {
     fn path() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/guard.txt")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt")
     }
 
     fn read() -> Result<Self> {
         let text = fs::read_to_string(Self::path())?;
         let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-        let compiler = lines.next().ok_or("benches/guard.txt is empty")?.to_owned();
+        let compiler = lines
+            .next()
+            .ok_or("benches/instructions.txt is empty")?
+            .to_owned();
         let lines = lines.map(str::parse).collect::<Result<_>>()?;
         Ok(Self { compiler, lines })
     }
 
-    /// The same operations today, done by `buffer`. What it cannot do costs nothing.
-    fn measured(&self, buffer: &str) -> Result<Self> {
+    /// Measures the same operations now.
+    fn measured(&self) -> Result<Self> {
         let version = Command::new("rustc").arg("--version").output()?.stdout;
         let compiler = String::from_utf8(version)?.trim().to_owned();
-        let lines = self.lines.iter().map(|line| line.measured(buffer));
+        let lines = self.lines.iter().map(|line| line.measured());
         let lines = lines.collect::<Result<_>>()?;
         Ok(Self { compiler, lines })
     }
 
     fn write(&self) -> Result<()> {
         let mut text = String::from(
-            "# Compiler; then: operation | times | instructions each time | allocations each time.\n\
-             # Written by `cargo bench --bench guard -- --update`.\n",
+            "# Compiler; then: operation | times | instructions each | allocations each.\n\
+             # Written by `cargo bench --bench instructions -- --update`.\n",
         );
         text += &format!("{}\n", self.compiler);
         self.lines
@@ -149,8 +135,8 @@ impl Figures {
 }
 
 impl Line {
-    fn measured(&self, buffer: &str) -> Result<Self> {
-        let count = |times: u64| count_under_valgrind(&self.operation, buffer, times);
+    fn measured(&self) -> Result<Self> {
+        let count = |times: u64| count_under_valgrind(&self.operation, times);
         let (few, many) = (count(self.times)?, count(2 * self.times)?);
         let each = |few: u64, many: u64| (many - few) as f64 / self.times as f64;
         Ok(Self {
@@ -196,17 +182,17 @@ impl fmt::Display for Line {
     }
 }
 
-/// What a whole process took.
+/// The counts of a whole process.
 struct Counts {
     instructions: u64,
     allocations: u64,
 }
 
-fn count_under_valgrind(operation: &str, buffer: &str, times: u64) -> Result<Counts> {
+fn count_under_valgrind(operation: &str, times: u64) -> Result<Counts> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe()?)
-        .args(["count", operation, buffer, &times.to_string()])
+        .args(["count", operation, &times.to_string()])
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     let collected = said.lines().find_map(|line| line.split_once("Collected :"));
@@ -217,24 +203,17 @@ fn count_under_valgrind(operation: &str, buffer: &str, times: u64) -> Result<Cou
     })
 }
 
-/// In the process that is counted: does the operation and prints how often memory was asked for.
-fn count(operation: &str, buffer: &str, times: u64) {
-    let workloads = workloads();
-    let runs = workloads
-        .iter()
-        .filter(|workload| workload.name == operation)
-        .flat_map(|workload| &workload.runs);
-    let run: Option<Run> = runs
-        .filter(|(name, _)| *name == buffer)
-        .map(|&(_, run)| run)
-        .next();
-    if let Some(run) = run {
-        run(times);
-    }
+/// Runs in the process that is counted: runs the operation and prints the number of allocations.
+fn count(operation: &str, times: u64) {
+    let workloads = workloads::all();
+    let workload = workloads.iter().find(|w| w.name == operation);
+    let run = workload.and_then(|w| w.runs.iter().find(|(name, _)| *name == OURS));
+    let (_, run) = run.expect("benches/instructions.txt names an operation that no longer exists");
+    run(times);
     println!("{}", ALLOCATIONS.load(Relaxed));
 }
 
-/// Counts how often memory is asked for.
+/// Counts the allocations.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -243,16 +222,16 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATOR: Counting = Counting;
 
 #[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
+// SAFETY: each call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.dealloc(memory, layout) }
     }
 }

@@ -1,6 +1,5 @@
-//! What sharing a buffer costs: the lock, the marks, the callbacks, the waiters, and a pipe made of one, each beside what
-//! one would otherwise build by hand. All on one current-thread runtime: no wake-up of another core drowns what is
-//! measured.
+//! The cost of sharing a buffer: lock, watermarks, callbacks, waiting tasks and pipes, each compared with what you would
+//! build by hand. Everything runs on one current-thread runtime, so that no wake-up of another core hides the figures.
 
 use std::{
     hint::black_box,
@@ -20,7 +19,10 @@ use tokio_evbuffer::{
     shared::{Reader, Writer},
 };
 
-use super::{Run, Workload, callbacks, clock::cpu_time, workloads::time};
+use super::{
+    callbacks,
+    workload::{Run, Workload, cpu_time, time},
+};
 
 pub const SHARED: &str = "SharedEvBuffer";
 pub const BY_HAND: &str = "by hand";
@@ -40,7 +42,6 @@ pub const PIPE_WRITTEN: &str = "64 B written through a pipe, beside tokio simple
 pub fn workloads() -> Vec<Workload> {
     let workload = |name, shared: Run, by_hand: Option<Run>| Workload {
         name,
-        contiguous: false,
         runs: [(SHARED, Some(shared)), (BY_HAND, by_hand)]
             .into_iter()
             .filter_map(|(name, run)| Some((name, run?)))

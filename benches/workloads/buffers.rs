@@ -1,4 +1,4 @@
-//! The buffers, as seen by the workloads: a trait for each group of operations, so that a workload names what it needs.
+//! The buffers that are compared, behind one trait for each group of operations: a workload names the traits that it needs.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::{memchr, memmem};
 use tokio_evbuffer::{EolStyle, EvBuffer};
 
-/// Foreign memory as each side holds it: counted for Rust, for ever there for C, which costs nothing to share.
+use super::workload::{BYTES_MUT, DEQUE, DEQUE_OF_BYTES, OURS};
+
+/// Memory of the user: reference-counted for Rust, `'static` for C, where sharing it costs nothing.
 pub(super) struct Foreign {
     pub(super) bytes: Bytes,
     #[cfg_attr(not(libevent), allow(dead_code))]
@@ -21,7 +23,7 @@ pub(super) trait Queue: Default {
     const NAME: &'static str;
     fn add(&mut self, data: &[u8]);
     fn drain(&mut self, n: usize);
-    /// Fills `out`, which is not longer than what is there.
+    /// Fills `out`, which is at most as long as the buffer.
     fn remove(&mut self, out: &mut [u8]);
 }
 
@@ -33,10 +35,10 @@ pub(super) trait Prepend: Queue {
     fn prepend(&mut self, data: &[u8]);
 }
 
-/// Whole contents change hands.
+/// A buffer whose contents move to another one.
 pub(super) trait Move: Default {
     const NAME: &'static str;
-    /// Puts a piece at the back that is not merged with its neighbours where the buffer has pieces.
+    /// Appends a piece. A buffer of pieces does not merge it with its neighbours.
     fn add_piece(&mut self, data: &[u8]);
     fn drain_front(&mut self, n: usize);
     /// All of `src` to the back of `self`.
@@ -45,7 +47,7 @@ pub(super) trait Move: Default {
     fn move_some(&mut self, dst: &mut Self, n: usize);
 }
 
-/// Foreign memory is linked in.
+/// A buffer that takes memory of the user by reference.
 pub(super) trait Link: Move {
     fn link(&mut self, foreign: &Foreign);
     fn peek<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize;
@@ -69,7 +71,7 @@ pub(super) trait Reserve: Queue {
 const UNLIMITED: &str = "no limit is set and nothing is frozen";
 
 impl Queue for EvBuffer {
-    const NAME: &'static str = super::OURS;
+    const NAME: &'static str = OURS;
     #[inline]
     fn add(&mut self, data: &[u8]) {
         EvBuffer::add(self, data).expect(UNLIMITED);
@@ -99,7 +101,7 @@ impl Prepend for EvBuffer {
 }
 
 impl Move for EvBuffer {
-    const NAME: &'static str = super::OURS;
+    const NAME: &'static str = OURS;
     fn add_piece(&mut self, data: &[u8]) {
         EvBuffer::add(self, data).expect(UNLIMITED);
     }
@@ -131,7 +133,7 @@ impl Link for EvBuffer {
 impl Pullup for EvBuffer {
     #[inline]
     fn pullup(&mut self, n: usize) -> u8 {
-        EvBuffer::pullup(self, n).expect("that many are there")[n - 1]
+        EvBuffer::pullup(self, n).expect("the buffer holds that many")[n - 1]
     }
 }
 
@@ -144,7 +146,7 @@ impl Search for EvBuffer {
     fn line(&mut self) -> usize {
         self.readln(EolStyle::Lf)
             .expect(UNLIMITED)
-            .expect("there is a line")
+            .expect("the buffer holds a line")
             .len()
     }
 }
@@ -159,7 +161,7 @@ impl Reserve for EvBuffer {
 }
 
 impl Queue for BytesMut {
-    const NAME: &'static str = super::BYTES_MUT;
+    const NAME: &'static str = BYTES_MUT;
     #[inline]
     fn add(&mut self, data: &[u8]) {
         self.extend_from_slice(data);
@@ -187,7 +189,7 @@ impl Copyout for BytesMut {
 }
 
 impl Prepend for BytesMut {
-    /// It cannot: a new buffer takes the old one's place, as is done where one is needed.
+    /// `BytesMut` cannot prepend: a new buffer replaces the old one, as a user would do it.
     #[inline]
     fn prepend(&mut self, data: &[u8]) {
         let mut joined = BytesMut::with_capacity(data.len() + self.len());
@@ -198,7 +200,7 @@ impl Prepend for BytesMut {
 }
 
 impl Move for BytesMut {
-    const NAME: &'static str = super::BYTES_MUT;
+    const NAME: &'static str = BYTES_MUT;
     fn add_piece(&mut self, data: &[u8]) {
         self.extend_from_slice(data);
     }
@@ -223,7 +225,7 @@ impl Search for BytesMut {
     }
     #[inline]
     fn line(&mut self) -> usize {
-        let end = memchr(b'\n', self).expect("there is a line");
+        let end = memchr(b'\n', self).expect("the buffer holds a line");
         let line = self.split_to(end);
         self.advance(1);
         line.len()
@@ -242,14 +244,14 @@ impl Reserve for BytesMut {
 }
 
 impl Move for VecDeque<Bytes> {
-    const NAME: &'static str = super::DEQUE_OF_BYTES;
+    const NAME: &'static str = DEQUE_OF_BYTES;
     fn add_piece(&mut self, data: &[u8]) {
         self.push_back(Bytes::copy_from_slice(data));
     }
     #[inline]
     fn drain_front(&mut self, mut n: usize) {
         while n > 0 {
-            let first = self.front_mut().expect("that many are there");
+            let first = self.front_mut().expect("the buffer holds that many");
             if first.len() > n {
                 first.advance(n);
                 return;
@@ -265,7 +267,7 @@ impl Move for VecDeque<Bytes> {
     #[inline]
     fn move_some(&mut self, dst: &mut Self, mut n: usize) {
         while n > 0 {
-            let first = self.front_mut().expect("that many are there");
+            let first = self.front_mut().expect("the buffer holds that many");
             if first.len() > n {
                 dst.push_back(first.split_to(n));
                 return;
@@ -293,7 +295,7 @@ impl Link for VecDeque<Bytes> {
 }
 
 impl Queue for VecDeque<u8> {
-    const NAME: &'static str = super::DEQUE;
+    const NAME: &'static str = DEQUE;
     #[inline]
     fn add(&mut self, data: &[u8]) {
         self.extend(data);
@@ -304,7 +306,7 @@ impl Queue for VecDeque<u8> {
     }
     #[inline]
     fn remove(&mut self, out: &mut [u8]) {
-        self.read_exact(out).expect("that many are there");
+        self.read_exact(out).expect("the buffer holds that many");
     }
 }
 
@@ -325,7 +327,7 @@ mod c {
     const WORKS: &str = "libevent does what the workload asks for";
 
     impl Queue for Evbuffer {
-        const NAME: &'static str = crate::buffer::LIBEVENT;
+        const NAME: &'static str = crate::workloads::LIBEVENT;
         #[inline]
         fn add(&mut self, data: &[u8]) {
             Evbuffer::add(self, data).expect(WORKS);
@@ -355,7 +357,7 @@ mod c {
     }
 
     impl Move for Evbuffer {
-        const NAME: &'static str = crate::buffer::LIBEVENT;
+        const NAME: &'static str = crate::workloads::LIBEVENT;
         fn add_piece(&mut self, data: &[u8]) {
             Evbuffer::add(self, data).expect(WORKS);
         }

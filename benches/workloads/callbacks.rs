@@ -1,4 +1,4 @@
-//! Buffers that tell a callback of their changes.
+//! Buffers that notify a callback of their changes.
 
 use std::{
     hint::black_box,
@@ -11,59 +11,56 @@ use std::{
 
 use tokio_evbuffer::{DeferredQueue, SharedEvBuffer};
 
-use super::{OURS, Run, Workload, clock::cpu_time, workloads::time};
+#[cfg(libevent)]
+use super::workload::LIBEVENT;
+use super::workload::{OURS, Run, Workload, cpu_time, time};
 
 /// Changes for each run of a deferred callback.
 const MERGED: usize = 64;
 const DATA: [u8; 64] = [7; 64];
 
-/// What both have: callbacks, at once and deferred. A shared buffer has a lock; so has the evbuffer beside it, and what it
-/// takes without one stands in a row of its own.
+/// Inline and deferred callbacks. A shared buffer has a lock, so it is compared with an evbuffer that has one; evbuffer
+/// without a lock has separate rows.
 pub(super) fn workloads() -> Vec<Workload> {
-    let workload = |name, runs| Workload {
-        name,
-        contiguous: false,
-        runs,
-    };
     vec![
-        workload(
+        Workload::new(
             "add 64 B, drain, inline callback, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::inline::<true> as Run),
+                (LIBEVENT, c::inline::<true> as Run),
                 (OURS, inline as Run),
             ],
         ),
         #[cfg(libevent)]
-        workload(
+        Workload::new(
             "add 64 B, drain, inline callback, not locked",
-            vec![(super::LIBEVENT, c::inline::<false> as Run)],
+            vec![(LIBEVENT, c::inline::<false> as Run)],
         ),
-        workload(
+        Workload::new(
             "add 64 B, deferred callback, one by one, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::deferred::<1, true> as Run),
+                (LIBEVENT, c::deferred::<1, true> as Run),
                 (OURS, deferred::<1> as Run),
             ],
         ),
         #[cfg(libevent)]
-        workload(
+        Workload::new(
             "add 64 B, deferred callback, one by one, not locked",
-            vec![(super::LIBEVENT, c::deferred::<1, false> as Run)],
+            vec![(LIBEVENT, c::deferred::<1, false> as Run)],
         ),
-        workload(
+        Workload::new(
             "add 64 B, deferred callback, merged by 64, locked",
             vec![
                 #[cfg(libevent)]
-                (super::LIBEVENT, c::deferred::<MERGED, true> as Run),
+                (LIBEVENT, c::deferred::<MERGED, true> as Run),
                 (OURS, deferred::<MERGED> as Run),
             ],
         ),
         #[cfg(libevent)]
-        workload(
+        Workload::new(
             "add 64 B, deferred callback, merged by 64, not locked",
-            vec![(super::LIBEVENT, c::deferred::<MERGED, false> as Run)],
+            vec![(LIBEVENT, c::deferred::<MERGED, false> as Run)],
         ),
     ]
 }

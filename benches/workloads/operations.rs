@@ -1,4 +1,4 @@
-//! What buffers are asked to do. The time of what has to be prepared is not counted.
+//! Workloads of buffers. Preparations are not timed.
 
 use std::{collections::VecDeque, hint::black_box, io::IoSlice, time::Duration};
 
@@ -6,23 +6,13 @@ use bytes::{Bytes, BytesMut};
 use tokio_evbuffer::EvBuffer;
 
 use super::{
-    Run, callbacks,
-    clock::cpu_time,
-    rivals::{Copyout, Foreign, Link, Move, Prepend, Pullup, Queue, Reserve, Search},
+    buffers::{Copyout, Foreign, Link, Move, Prepend, Pullup, Queue, Reserve, Search},
+    workload::{Run, Workload, time},
 };
 #[cfg(libevent)]
 use crate::libevent::Evbuffer;
 
-/// A workload and the buffers that can do it.
-pub struct Workload {
-    pub name: &'static str,
-    /// Whether memory in one piece is the natural thing for it.
-    pub contiguous: bool,
-    /// By the buffer's name.
-    pub runs: Vec<(&'static str, Run)>,
-}
-
-/// The workload `$run` on libevent's buffer, on ours, and on the others given. `$kind` is the trait with their names.
+/// Runs `$run` on libevent's buffer, on ours, and on the given ones. `$kind` is the trait that has their names.
 macro_rules! on {
     ($kind:ident, $run:ident, $($other:ty),*) => {{
         vec![
@@ -35,90 +25,78 @@ macro_rules! on {
 }
 
 /// All of them, in the order of the table.
-pub fn workloads() -> Vec<Workload> {
+pub(super) fn workloads() -> Vec<Workload> {
     type Chain = VecDeque<Bytes>;
     type Ring = VecDeque<u8>;
-    let spread = |name, runs| Workload {
-        name,
-        contiguous: false,
-        runs,
-    };
-    let contiguous = |name, runs| Workload {
-        name,
-        contiguous: true,
-        runs,
-    };
-    let mut all = vec![
-        spread("create + drop, empty", on!(Queue, create, BytesMut, Ring)),
-        contiguous(
+    vec![
+        Workload::new("create + drop, empty", on!(Queue, create, BytesMut, Ring)),
+        Workload::new(
             "append 16 B, to 64 KiB, then drain",
             on!(Queue, append_16, BytesMut, Ring),
         ),
-        contiguous(
+        Workload::new(
             "append 64 B, to 64 KiB, then drain",
             on!(Queue, append_64, BytesMut, Ring),
         ),
-        contiguous(
+        Workload::new(
             "append 4096 B to a fresh buffer",
             on!(Queue, append_fresh, BytesMut, Ring),
         ),
-        contiguous("FIFO 1 KiB, add + remove", on!(Queue, fifo, BytesMut, Ring)),
-        contiguous(
+        Workload::new("FIFO 1 KiB, add + remove", on!(Queue, fifo, BytesMut, Ring)),
+        Workload::new(
             "FIFO 16 KiB, add + drain",
             on!(Queue, fifo_drained, BytesMut, Ring),
         ),
-        contiguous(
+        Workload::new(
             "frames of 1460 B, 44 in, 44 out",
             on!(Queue, frames, BytesMut, Ring),
         ),
-        spread(
+        Workload::new(
             "prepend 8 B to 1 KiB, room in front",
             on!(Queue, prepend, BytesMut, Ring),
         ),
-        spread(
+        Workload::new(
             "message of 1 KiB, header of 8 B put before it",
             on!(Queue, prepend_header, BytesMut, Ring),
         ),
-        spread(
+        Workload::new(
             "move 1 MiB into an empty buffer",
             on!(Move, move_all, BytesMut, Chain),
         ),
-        spread(
+        Workload::new(
             "move 1 MiB onto 100 B",
             on!(Move, move_onto, BytesMut, Chain),
         ),
-        spread(
+        Workload::new(
             "add 16 KiB, move 15,000 B of it, drop both",
             on!(Move, move_some, BytesMut, Chain),
         ),
-        spread("copyout 64 B of 4 KiB", on!(Queue, copyout, BytesMut)),
-        spread("pullup 8 KiB of two references", on!(Move, pullup,)),
-        spread(
+        Workload::new("copyout 64 B of 4 KiB", on!(Queue, copyout, BytesMut)),
+        Workload::new("pullup 8 KiB of two references", on!(Move, pullup,)),
+        Workload::new(
             "search CRLF in 1 MiB without CR",
             on!(Queue, search, BytesMut),
         ),
-        spread(
+        Workload::new(
             "search CRLF in 1 MiB, a CR every 64 B",
             on!(Queue, search_decoys, BytesMut),
         ),
-        spread("readln, lines of 40 B", on!(Queue, readln, BytesMut)),
-        spread("add reference to 4 KiB, drain", on!(Move, reference, Chain)),
-        contiguous(
+        Workload::new("readln, lines of 40 B", on!(Queue, readln, BytesMut)),
+        Workload::new("add reference to 4 KiB, drain", on!(Move, reference, Chain)),
+        Workload::new(
             "reserve 4 KiB, commit, drain",
             on!(Queue, reserve_commit, BytesMut),
         ),
-        spread("peek at 64 KiB in 16 pieces", on!(Move, peek, Chain)),
-        spread(
+        Workload::new("peek at 64 KiB in 16 pieces", on!(Move, peek, Chain)),
+        Workload::new(
             "message of 64 B: create, add, remove, drop",
             on!(Queue, message, BytesMut, Ring),
         ),
-    ];
-    all.extend(callbacks::workloads());
-    all
+    ]
 }
 
-/// Bytes of heap that a buffer holds for 100 bytes, by its name. What it holds itself, where it is, is not counted.
-/// `heap_bytes` says how many are in use.
+/// Heap bytes that each buffer holds for 100 bytes of data, without the buffer's own struct. `heap_bytes` returns how many
+/// the process uses.
 pub fn heap_of_100_bytes(heap_bytes: fn() -> u64) -> Vec<(&'static str, f64)> {
     vec![
         #[cfg(libevent)]
@@ -149,15 +127,6 @@ fn held<Q: Queue>(heap_bytes: fn() -> u64) -> f64 {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The CPU time of `n` times `once`.
-pub(super) fn time(n: u64, mut once: impl FnMut()) -> Duration {
-    let began = cpu_time();
-    for _ in 0..n {
-        once();
-    }
-    cpu_time() - began
-}
-
 fn create<Q: Queue>(n: u64) -> Duration {
     time(n, || drop(black_box(Q::default())))
 }
@@ -183,8 +152,8 @@ fn append<Q: Queue, const LEN: usize>(n: u64) -> Duration {
     })
 }
 
-/// Bytes to copy from, each time from another place in the page: a copy is slow where source and target lie alike in
-/// theirs, and where an allocator happens to put a target must not decide what is measured.
+/// Bytes to copy from, at another offset in the page each time. A copy is slow if source and target have the same offset,
+/// and the result must not depend on where the allocator puts the target.
 struct Source {
     memory: Vec<u8>,
     at: usize,
@@ -279,7 +248,7 @@ fn mebibyte<M: Move>() -> M {
     buffer
 }
 
-/// There and back, since swapping two of them is not what is asked.
+/// Moves there and back, so that no buffer is created in between.
 fn move_all<M: Move>(n: u64) -> Duration {
     let (mut a, mut b) = (mebibyte::<M>(), M::default());
     let took = time(n.div_ceil(2), || {
@@ -321,7 +290,7 @@ fn copyout<C: Copyout>(n: u64) -> Duration {
     time(n, || black_box(&mut buffer).copyout(black_box(&mut out)))
 }
 
-/// The same memory on both sides of the language border, from `at` on.
+/// The same memory for Rust and for C, from `at` on.
 fn foreign(at: usize) -> Foreign {
     static MEMORY: [u8; 4 * KIB + Source::PAGE] = [7; 4 * KIB + Source::PAGE];
     let slice = &MEMORY[at..][..4 * KIB];
@@ -423,7 +392,7 @@ fn message<Q: Queue>(n: u64) -> Duration {
     })
 }
 
-/// What `n` of `done` took, if all of `done` took `took`.
+/// Returns the share of `n` calls of the time `took` of `done` calls.
 fn per(took: Duration, n: u64, done: u64) -> Duration {
     took.mul_f64(n as f64 / done as f64)
 }

@@ -1,0 +1,43 @@
+//! Names of rows and columns that more than one table or plot uses.
+
+/// Rows of proxies.
+pub const RELAY: &str = "tokio-evbuffer relay";
+pub const RELAY_CURRENT_THREAD: &str = "tokio-evbuffer relay, current-thread";
+pub const RELAY_NO_SPLICE: &str = "tokio-evbuffer relay, splice off";
+pub const COPY_8: &str = "tokio copy 8 KiB";
+pub const COPY_256: &str = "tokio copy 256 KiB";
+pub const LIBEVENT: &str = "libevent bufferevent";
+pub const NGINX: &str = "nginx stream";
+pub const HAPROXY: &str = "haproxy";
+pub const HAPROXY_SPLICE: &str = "haproxy, splice forced";
+pub const SPLICE_LOOP: &str = "bare splice loop";
+
+/// Rows of line servers.
+pub const BATCH: &str = "BufferEvent, one guard a batch";
+pub const BATCH_CURRENT_THREAD: &str = "BufferEvent, one guard a batch, current-thread";
+pub const CALLBACK: &str = "BufferEvent, read callback";
+pub const PLAIN: &str = "BufferEvent, readln and add per line";
+pub const STREAM: &str = "BufferEvent, AsyncBufRead and AsyncWrite";
+pub const BY_HAND: &str = "BytesMut by hand";
+
+/// Columns of proxies.
+pub const CPU_BULK_1: &str = "CPU s/GiB, 1 connection";
+pub const CPU_BULK_16: &str = "CPU s/GiB, 16 connections";
+pub const THROUGHPUT_1: &str = "GiB/s, 1";
+pub const THROUGHPUT_16: &str = "GiB/s, 16";
+pub const CPU_MESSAGE: &str = "CPU µs/message";
+pub const P99: &str = "p99 µs";
+pub const SYSTEM_CALLS: &str = "system calls/message";
+pub const INSTRUCTIONS: &str = "instructions/message";
+
+/// Columns of idle pairs.
+pub const FRESH: &str = "B/pair, nothing sent yet";
+pub const USED: &str = "B/pair, after 256 KiB each way";
+
+/// Columns of line servers.
+pub const DEEP: &str = "CPU µs/request, 32 at a time";
+pub const SINGLE: &str = "CPU µs/request, one at a time";
+
+/// The last rows of the table of buffer operations.
+pub const MEAN: &str = "geometric mean";
+pub const HEAP: &str = "heap bytes held for 100 B";
