@@ -1,13 +1,10 @@
 //! What a thread keeps of the blocks of its buffers: bounded, never shown to the next buffer, gone with the thread.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::{
-        Mutex,
-        atomic::{AtomicIsize, Ordering::Relaxed},
-    },
-    thread,
-};
+#[allow(dead_code)]
+#[path = "support/heap.rs"]
+mod heap;
+
+use std::{sync::Mutex, thread};
 
 use tokio_evbuffer::EvBuffer;
 
@@ -16,43 +13,14 @@ const BLOCK: usize = 16 * KIB;
 /// The most that a thread keeps.
 const KEPT_MAX: isize = 64 * KIB as isize;
 
-/// Counts the bytes of blocks in use: nothing else in these tests has such sizes.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-fn of_block(layout: Layout) -> isize {
-    let is_block = layout.size().is_power_of_two() && (4 * KIB..=BLOCK).contains(&layout.size());
-    if is_block { layout.size() as isize } else { 0 }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code)]
-// SAFETY: all is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(of_block(layout), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(of_block(layout), Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-/// The count is that of the process, so that the tests take turns.
+/// Serialises the tests, since blocks are counted for the process.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// How many more bytes of blocks are in use after `f`.
 fn kept_after(f: impl FnOnce()) -> isize {
-    let before = LIVE.load(Relaxed);
+    let before = heap::blocks_in_use();
     f();
-    LIVE.load(Relaxed) - before
+    heap::blocks_in_use() - before
 }
 
 /// Runs `f` on a thread of its own, which has kept nothing yet, and waits for the end of the thread.

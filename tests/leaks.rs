@@ -2,18 +2,20 @@
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
-#[path = "support/heap.rs"]
 #[allow(dead_code)]
+#[path = "support/heap.rs"]
 mod heap;
+mod support;
 
 use std::time::Duration;
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, duplex},
-    net::{TcpListener, TcpStream},
     runtime::Handle,
 };
 use tokio_evbuffer::{BufferEvent, DeferredQueue, Event, Watermarks};
+
+use support::net::tcp_pair;
 
 /// In memory, and over sockets, which cost more.
 const IN_MEMORY: usize = 9_000;
@@ -86,13 +88,6 @@ where
     drop(far);
 }
 
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
-
 async fn round() {
     let numbers: Vec<usize> = (0..IN_MEMORY).collect();
     for batch in numbers.chunks(BATCH) {
@@ -103,7 +98,7 @@ async fn round() {
         tokio::task::yield_now().await;
     }
     for i in 0..SOCKETS {
-        let (near, far) = tcp().await;
+        let (near, far) = tcp_pair().await;
         leave_in_the_middle(i, near, far).await;
     }
     DeferredQueue::current().drained().await;

@@ -2,25 +2,21 @@
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
+mod support;
+
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_evbuffer::relay;
 
+use support::net::tcp_pair;
+
 /// More than what is copied before a pipe is asked for again.
 const BULK: usize = 100 << 20;
-
-/// Two ends of one TCP connection.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
 
 /// Sends `len` bytes that depend on `seed`, and compares what comes.
 async fn carry(left: &mut TcpStream, right: &mut TcpStream, len: usize, seed: u8) {

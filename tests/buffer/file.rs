@@ -1,28 +1,15 @@
 //! File ranges in a buffer: loaded when their bytes are needed, never silently short.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, Read, Seek, SeekFrom, Write},
-    sync::Arc,
-};
+use std::io::{self, BufRead, Read};
 
 use bytes::Buf;
 use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, buffer::FileSegment};
 
-fn pattern(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i % 251) as u8).collect()
-}
-
-fn file_of(data: &[u8]) -> Arc<File> {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(data).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    Arc::new(file)
-}
+use crate::support::data::{pattern, temp_file};
 
 /// A file whose segment was made before it was cut to `len` bytes.
 fn cut_file(data: &[u8], len: u64) -> FileSegment {
-    let file = file_of(data);
+    let file = temp_file(data);
     let segment = FileSegment::new(file.clone(), ..).unwrap();
     file.set_len(len).unwrap();
     segment
@@ -30,7 +17,7 @@ fn cut_file(data: &[u8], len: u64) -> FileSegment {
 
 #[test]
 fn a_range_is_checked_against_the_file_when_made() {
-    let file = file_of(b"0123456789");
+    let file = temp_file(b"0123456789");
     assert_eq!(FileSegment::new(file.clone(), 4..).unwrap().len(), 6);
     for bad in [11..12, 0..11, 5..u64::MAX] {
         let error = FileSegment::new(file.clone(), bad).unwrap_err();
@@ -48,7 +35,7 @@ fn a_range_is_checked_against_the_file_when_made() {
 #[test]
 fn bytes_of_a_file_are_those_of_the_range_however_they_are_read() {
     let data = pattern(600_000);
-    let segment = FileSegment::new(file_of(&data), 100..).unwrap();
+    let segment = FileSegment::new(temp_file(&data), 100..).unwrap();
     let with_file = || {
         let mut buffer = EvBuffer::from(&b"head"[..]);
         buffer.add_file(segment.clone()).unwrap();
@@ -87,7 +74,7 @@ fn bytes_of_a_file_are_those_of_the_range_however_they_are_read() {
 fn a_range_takes_no_memory_before_it_is_read() {
     let mut buffer = EvBuffer::new();
     buffer
-        .add_file(FileSegment::new(file_of(&pattern(1 << 20)), ..).unwrap())
+        .add_file(FileSegment::new(temp_file(&pattern(1 << 20)), ..).unwrap())
         .unwrap();
     assert_eq!((buffer.len(), buffer.capacity()), (1 << 20, 0));
     buffer.copyout(&mut [0]).unwrap();
@@ -98,7 +85,7 @@ fn a_range_takes_no_memory_before_it_is_read() {
 fn an_empty_range_leaves_nothing_behind() {
     let mut buffer = EvBuffer::new();
     buffer
-        .add_file(FileSegment::new(file_of(b""), ..).unwrap())
+        .add_file(FileSegment::new(temp_file(b""), ..).unwrap())
         .unwrap();
     assert_eq!((buffer.len(), buffer.segments()), (0, 0));
 }
@@ -155,7 +142,7 @@ fn bytes_that_cannot_be_loaded_equal_nothing() {
 async fn an_asynchronous_read_loads_no_more_than_it_returns() {
     let mut buffer = EvBuffer::from(&b"head"[..]);
     buffer
-        .add_file(FileSegment::new(file_of(&pattern(1000)), ..).unwrap())
+        .add_file(FileSegment::new(temp_file(&pattern(1000)), ..).unwrap())
         .unwrap();
     let before = buffer.capacity();
     let mut out = [0; 4];
@@ -178,7 +165,7 @@ fn buf_chunk_panics_rather_than_to_be_empty() {
 fn the_limit_holds_for_files() {
     let mut buffer = EvBuffer::new();
     buffer.set_max_len(Some(9));
-    let segment = FileSegment::new(file_of(b"0123456789"), ..).unwrap();
+    let segment = FileSegment::new(temp_file(b"0123456789"), ..).unwrap();
     assert_eq!(
         buffer.add_file(segment.clone()),
         Err(BufferError::Full { max_len: 9 })

@@ -2,6 +2,8 @@
 
 #[path = "../support/model/mod.rs"]
 mod model;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod bounds;
 mod eol;

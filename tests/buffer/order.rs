@@ -9,9 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio_evbuffer::{EvBuffer, buffer::COPY_THRESHOLD};
 
-fn pattern(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i % 251) as u8).collect()
-}
+use crate::support::data::pattern;
 
 /// A buffer of references, one segment each.
 fn of_segments(pieces: &[&'static str]) -> EvBuffer {

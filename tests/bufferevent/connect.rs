@@ -6,33 +6,14 @@ use std::{io, time::Duration};
 
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{
     BufferEvent, Event,
     bufferevent::{CloseReason, IntoInnerError},
 };
 
-/// A port at which nobody listens.
-async fn closed_port() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
-
-/// A port at which nobody answers: the queue of the listener is full, and the kernel drops what comes.
-async fn silent_port() -> (std::net::SocketAddr, TcpListener, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(addr)).await
-    {
-        waiting.push(stream);
-    }
-    (addr, listener, waiting)
-}
+use crate::support::net::{ClosedPort, SilentPort};
 
 #[tokio::test]
 async fn connected_is_told_first_and_what_was_added_before_is_sent() {
@@ -54,7 +35,8 @@ async fn connected_is_told_first_and_what_was_added_before_is_sent() {
 
 #[tokio::test]
 async fn defect_d36_a_connection_that_is_refused_says_that_it_was_the_connecting() {
-    let bev = BufferEvent::builder().connect(closed_port().await);
+    let closed = ClosedPort::new();
+    let bev = BufferEvent::builder().connect(closed.addr());
     bev.output().add(b"never sent").unwrap();
     match bev.next_event().await {
         Some(Event::ConnectError(error)) => {
@@ -87,7 +69,8 @@ async fn an_address_that_is_none_is_a_connect_error() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
-    let (addr, _listener, _waiting) = silent_port().await;
+    let silent = SilentPort::new().await;
+    let addr = silent.addr();
     let connect = || BufferEvent::builder().linger(Duration::ZERO);
 
     let bev = connect()
@@ -114,7 +97,8 @@ async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
 
 #[tokio::test]
 async fn a_connection_that_is_refused_is_no_empty_answer_to_whoever_reads() {
-    let mut bev = BufferEvent::builder().connect(closed_port().await);
+    let closed = ClosedPort::new();
+    let mut bev = BufferEvent::builder().connect(closed.addr());
     let error = bev.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }

@@ -12,11 +12,9 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::data::pattern;
 
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
-}
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The reason in words, since it is not comparable.
 fn reason(summary: &Summary) -> &'static str {
@@ -36,7 +34,7 @@ fn reason(summary: &Summary) -> &'static str {
 async fn close_sends_everything_and_waits_for_the_peer() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::new(near);
-    let data = bytes(1 << 20);
+    let data = pattern(1 << 20);
     bev.output().add(&data).unwrap();
     let mut got = Vec::new();
     let peer = async {
@@ -106,7 +104,7 @@ async fn a_full_input_does_not_hold_up_the_end_of_a_stream_that_is_closed() {
 async fn defect_d22_what_is_queued_is_sent_after_the_last_handle_is_dropped() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::new(near);
-    let data = bytes(1 << 20);
+    let data = pattern(1 << 20);
     bev.output().add(&data).unwrap();
     drop(bev.clone());
     drop(bev);
@@ -340,12 +338,12 @@ async fn defect_d26_a_pair_ends_after_the_last_byte_whatever_the_marks() {
         tokio_evbuffer::bufferevent::Side::Input,
         Watermarks::with_high(100).unwrap(),
     );
-    a.output().add(&bytes(300)).unwrap();
+    a.output().add(&pattern(300)).unwrap();
     a.shutdown().await.unwrap();
     let mut got = Vec::new();
     let mut b = b;
     b.read_to_end(&mut got).await.unwrap();
-    assert!(got == bytes(300));
+    assert!(got == pattern(300));
 }
 
 #[tokio::test]
@@ -369,7 +367,7 @@ async fn defect_d27_a_pair_partner_that_goes_away_is_the_end_then_a_broken_pipe(
 #[tokio::test]
 async fn a_pair_moves_memory_and_copies_nothing() {
     let (a, b) = BufferEvent::pair();
-    let data = bytes::Bytes::from(bytes(100_000));
+    let data = bytes::Bytes::from(pattern(100_000));
     a.output().add_reference(data.clone()).unwrap();
     b.input().readable(100_000).await.unwrap();
     let input = b.input().lock();

@@ -12,7 +12,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex},
-    net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_evbuffer::{
@@ -21,24 +20,13 @@ use tokio_evbuffer::{
     bufferevent::{Direction, PauseReason, Side},
 };
 
+use crate::support::{
+    data::{pattern, temp_file},
+    net::tcp_pair,
+    tasks::yield_many,
+};
+
 const SECOND: Duration = Duration::from_secs(1);
-
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
-}
-
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
-
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-}
 
 #[tokio::test]
 async fn the_ends_that_belong_to_the_task_are_frozen_for_the_user() {
@@ -85,15 +73,15 @@ async fn defect_d19_reading_goes_on_at_the_low_mark_and_not_at_each_byte() {
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(50, 100).unwrap())
         .spawn(near);
-    far.write_all(&bytes(4000)).await.unwrap();
+    far.write_all(&pattern(4000)).await.unwrap();
     let mut got = Vec::new();
     while got.len() < 4000 {
         bev.input().readable(1).await.unwrap();
         assert!(bev.input().len() <= 100);
         got.extend(bev.input().take_bytes(1).unwrap());
-        settle().await;
+        yield_many().await;
     }
-    assert!(got == bytes(4000));
+    assert!(got == pattern(4000));
     let reads = bev.metrics().reads;
     assert!(reads <= 80, "{reads} reads of 4000 bytes");
 }
@@ -104,10 +92,10 @@ async fn a_frame_that_is_waited_for_between_the_marks_is_read() {
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(50, 100).unwrap())
         .spawn(near);
-    far.write_all(&bytes(1000)).await.unwrap();
+    far.write_all(&pattern(1000)).await.unwrap();
     bev.input().readable(100).await.unwrap();
     bev.input().drain(30).unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(bev.input().len(), 70);
     timeout(SECOND, bev.input().readable(90))
         .await
@@ -122,9 +110,9 @@ async fn moving_the_marks_makes_room_at_once() {
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::with_high(10).unwrap())
         .spawn(near);
-    far.write_all(&bytes(1000)).await.unwrap();
+    far.write_all(&pattern(1000)).await.unwrap();
     bev.input().readable(10).await.unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(bev.input().len(), 10);
     let paused = bev.paused(Direction::Read);
     assert!(paused.contains(PauseReason::HighWatermark) && !paused.is_empty());
@@ -134,7 +122,7 @@ async fn moving_the_marks_makes_room_at_once() {
     );
     bev.set_watermarks(Side::Input, Watermarks::with_high(100).unwrap());
     bev.input().readable(100).await.unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(bev.input().len(), 100);
     bev.set_watermarks(Side::Input, Watermarks::NONE);
     bev.input().readable(1000).await.unwrap();
@@ -147,8 +135,8 @@ async fn reading_goes_on_when_the_input_is_unfrozen_or_its_cap_raised() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::new(near);
     bev.input().lock().freeze(End::Back);
-    far.write_all(&bytes(10)).await.unwrap();
-    settle().await;
+    far.write_all(&pattern(10)).await.unwrap();
+    yield_many().await;
     assert!(bev.input().is_empty());
     bev.input().lock().unfreeze(End::Back);
     timeout(SECOND, bev.input().readable(10))
@@ -157,8 +145,8 @@ async fn reading_goes_on_when_the_input_is_unfrozen_or_its_cap_raised() {
         .unwrap();
 
     bev.input().lock().set_max_len(Some(15));
-    far.write_all(&bytes(10)).await.unwrap();
-    settle().await;
+    far.write_all(&pattern(10)).await.unwrap();
+    yield_many().await;
     assert_eq!(bev.input().len(), 15);
     bev.input().lock().set_max_len(None);
     timeout(SECOND, bev.input().readable(20))
@@ -174,7 +162,7 @@ async fn defect_d21_who_writes_waits_at_the_high_mark_of_the_output() {
         .write_watermarks(Watermarks::new(50, 100).unwrap())
         .spawn(near);
     let mut writer = bev.clone();
-    let data = bytes(1000);
+    let data = pattern(1000);
     let mut writing = std::pin::pin!(writer.write_all(&data));
     assert!(timeout(SECOND, writing.as_mut()).await.is_err());
     assert!(bev.output().len() <= 100, "{}", bev.output().len());
@@ -193,10 +181,10 @@ async fn a_direction_that_is_disabled_does_not_move() {
     bev.disable(Direction::Read);
     bev.disable(Direction::Write);
     assert!(!bev.is_enabled(Direction::Read) && !bev.is_enabled(Direction::Write));
-    settle().await;
+    yield_many().await;
     far.write_all(b"in").await.unwrap();
     bev.output().add(b"out").unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!((bev.input().len(), bev.output().len()), (0, 3));
     for direction in [Direction::Read, Direction::Write] {
         assert!(bev.paused(direction).contains(PauseReason::User));
@@ -215,8 +203,8 @@ async fn single_reads_and_writes_are_limited_and_zero_is_one_byte() {
             .max_single_read(limit)
             .max_single_write(limit)
             .spawn(near);
-        far.write_all(&bytes(100)).await.unwrap();
-        bev.output().add(&bytes(100)).unwrap();
+        far.write_all(&pattern(100)).await.unwrap();
+        bev.output().add(&pattern(100)).unwrap();
         bev.input().readable(100).await.unwrap();
         bev.flush().await.unwrap();
         let metrics = bev.metrics();
@@ -225,21 +213,15 @@ async fn single_reads_and_writes_are_limited_and_zero_is_one_byte() {
     }
 }
 
-fn file_of(data: &[u8]) -> FileSegment {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(data).unwrap();
-    FileSegment::new(Arc::new(file), ..).unwrap()
-}
-
 #[tokio::test]
 async fn defect_d13_files_are_sent_within_the_limit_of_a_single_write() {
     for socket in [true, false] {
-        let file = bytes(100_000);
+        let file = pattern(100_000);
         let build = BufferEvent::builder().max_single_write(1000);
         let mut got = Vec::new();
         let bev;
         if socket {
-            let (near, mut far) = tcp().await;
+            let (near, mut far) = tcp_pair().await;
             bev = build.spawn(near);
             send_around(&bev, &file);
             far.read_to_end(&mut got).await.unwrap();
@@ -258,7 +240,9 @@ async fn defect_d13_files_are_sent_within_the_limit_of_a_single_write() {
 fn send_around(bev: &BufferEvent, file: &[u8]) {
     let mut output = bev.output().lock();
     output.add(b"head ").unwrap();
-    output.add_file(file_of(file)).unwrap();
+    output
+        .add_file(FileSegment::new(temp_file(file), ..).unwrap())
+        .unwrap();
     output.add(b" tail").unwrap();
     drop(output);
     bev.output().close();
@@ -268,13 +252,13 @@ fn send_around(bev: &BufferEvent, file: &[u8]) {
 async fn a_file_that_was_cut_short_is_a_write_error() {
     for socket in [true, false] {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes(1000)).unwrap();
+        file.write_all(&pattern(1000)).unwrap();
         let segment = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
         file.set_len(10).unwrap();
         let (near, far);
         let (memory, other);
         let bev = if socket {
-            (near, far) = tcp().await;
+            (near, far) = tcp_pair().await;
             other = None;
             memory = Some(far);
             BufferEvent::new(near)
@@ -300,7 +284,7 @@ async fn an_output_that_is_replaced_under_way_loses_and_doubles_nothing_else() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::new(near);
     bev.output().add(&[1; 100]).unwrap();
-    settle().await;
+    yield_many().await;
     let old = bev.output().lock().replace(EvBuffer::from(&b"new"[..]));
     assert_eq!(old.len(), 90);
     let mut got = [0; 13];
@@ -311,7 +295,7 @@ async fn an_output_that_is_replaced_under_way_loses_and_doubles_nothing_else() {
 
 #[tokio::test]
 async fn many_small_additions_are_few_writes() {
-    let (near, mut far) = tcp().await;
+    let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     for _ in 0..1000 {
         bev.output().add(b"line\n").unwrap();
@@ -327,11 +311,11 @@ async fn an_emptied_side_holds_no_memory_whoever_is_told_of_it() {
     let (near, far) = BufferEvent::pair();
     for is_told in [false, true] {
         let told = is_told.then(|| near.input().on_change_inline(|_, _| {}));
-        far.output().add(&bytes(3000)).unwrap();
+        far.output().add(&pattern(3000)).unwrap();
         near.input().readable(3000).await.unwrap();
         near.input().drain(2000).unwrap();
         near.input().drain(1000).unwrap();
-        settle().await;
+        yield_many().await;
         for side in [near.input(), far.output()] {
             assert_eq!(side.lock().capacity(), 0, "{is_told}");
         }
@@ -344,21 +328,21 @@ async fn a_freeze_or_a_cap_stops_reading_at_once_and_ends_nothing() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::new(near);
     // It is waiting for bytes now, and knows how many it may take.
-    settle().await;
+    yield_many().await;
     bev.input().lock().freeze(End::Back);
-    far.write_all(&bytes(100)).await.unwrap();
-    settle().await;
+    far.write_all(&pattern(100)).await.unwrap();
+    yield_many().await;
     assert!(bev.input().is_empty() && bev.is_enabled(Direction::Read));
 
     bev.input().lock().set_max_len(Some(10));
     bev.input().lock().unfreeze(End::Back);
     let mut got = Vec::new();
     while got.len() < 100 {
-        settle().await;
+        yield_many().await;
         assert!(bev.input().len() <= 10);
         got.extend(bev.input().take_bytes(usize::MAX).unwrap());
     }
-    assert!(got == bytes(100));
+    assert!(got == pattern(100));
 }
 
 /// Has its own input frozen or capped in the middle of a read.
@@ -376,7 +360,7 @@ impl AsyncRead for Meddles {
         let Some(input) = self.input.get() else {
             return Poll::Pending;
         };
-        out.put_slice(&bytes(100));
+        out.put_slice(&pattern(100));
         (self.how)(&mut input.lock());
         Poll::Ready(Ok(()))
     }
@@ -396,16 +380,16 @@ async fn what_was_being_read_when_the_input_was_frozen_or_capped_is_not_lost() {
         };
         let bev = BufferEvent::new(tokio::io::join(stream, tokio::io::sink()));
         input.set(bev.input().clone()).unwrap();
-        settle().await;
+        yield_many().await;
         assert!(bev.is_enabled(Direction::Read));
-        assert_eq!(bev.input().take_bytes(200).unwrap(), bytes(100));
+        assert_eq!(bev.input().take_bytes(200).unwrap(), pattern(100));
     }
 }
 
 #[tokio::test]
 async fn a_file_that_was_taken_out_of_the_output_while_it_was_read_is_no_error() {
     let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&bytes(1000)).unwrap();
+    file.write_all(&pattern(1000)).unwrap();
     let cut_short = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
     file.set_len(10).unwrap();
     let (near, mut far) = duplex(64);
@@ -416,7 +400,9 @@ async fn a_file_that_was_taken_out_of_the_output_while_it_was_read_is_no_error()
     let mut output = bev.output().lock();
     output.replace(EvBuffer::new());
     output.add(b"instead").unwrap();
-    output.add_file(file_of(b" of it")).unwrap();
+    output
+        .add_file(FileSegment::new(temp_file(b" of it"), ..).unwrap())
+        .unwrap();
     drop(output);
     bev.flush().await.unwrap();
     let mut got = [0; 13];

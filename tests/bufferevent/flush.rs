@@ -2,14 +2,16 @@
 
 use std::io;
 
-use crate::support::{
-    stream::{Ending, Fake, Manners},
-    world::World,
-};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_evbuffer::{
     BufferEvent, Event,
     bufferevent::{CloseReason, Direction, PauseReason},
+};
+
+use crate::support::{
+    faulty_stream::{Ending, Faults, FaultyStream},
+    sim::Sim,
+    tasks::yield_many,
 };
 
 fn over(size: usize) -> (BufferEvent, DuplexStream) {
@@ -17,19 +19,13 @@ fn over(size: usize) -> (BufferEvent, DuplexStream) {
     (BufferEvent::new(near), far)
 }
 
-async fn settle() {
-    for _ in 0..8 {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn a_read_error_is_seen_by_whoever_reads() {
-    let manners = Manners {
+    let faults = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionReset),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let mut bev = BufferEvent::new(Fake::new(&World::new(1), 0, b"some bytes", manners));
+    let mut bev = BufferEvent::new(FaultyStream::new(&Sim::new(1), 0, b"some bytes", faults));
     let mut all = Vec::new();
     let error = bev.read_to_end(&mut all).await.unwrap_err();
     assert_eq!(
@@ -46,13 +42,13 @@ async fn a_read_error_is_seen_by_whoever_reads() {
 
 #[tokio::test]
 async fn a_flush_waits_for_the_stream_to_be_flushed() {
-    let fake = Fake::new(
-        &World::new(1),
+    let fake = FaultyStream::new(
+        &Sim::new(1),
         0,
         b"",
-        Manners {
+        Faults {
             answers_after: 100,
-            ..Manners::default()
+            ..Faults::default()
         },
     );
     let seen = fake.seen();
@@ -69,7 +65,7 @@ async fn a_flush_waits_only_for_what_was_there() {
     let mut flush = tokio_test::task::spawn(bev.flush());
     assert!(flush.poll().is_pending());
     bev.output().add(b"5678").unwrap();
-    settle().await;
+    yield_many().await;
     assert!(flush.is_woken());
     assert!(flush.poll().is_ready());
     far.read_exact(&mut [0; 8]).await.unwrap();
@@ -79,7 +75,7 @@ async fn a_flush_waits_only_for_what_was_there() {
 async fn a_flush_that_fails_says_why() {
     let (bev, far) = over(4);
     bev.output().add(b"12345678").unwrap();
-    settle().await;
+    yield_many().await;
     drop(far);
     assert_eq!(
         bev.flush().await.unwrap_err().kind(),
@@ -91,15 +87,15 @@ async fn a_flush_that_fails_says_why() {
 async fn output_counts_exactly_what_the_stream_has_not_taken() {
     let (bev, mut far) = over(10);
     bev.output().add(&[1; 25]).unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(bev.output().len(), 15);
     assert!(bev.paused(Direction::Write).contains(PauseReason::Peer));
     far.read_exact(&mut [0; 3]).await.unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(bev.output().len(), 12);
     bev.disable(Direction::Write);
     far.read_exact(&mut [0; 10]).await.unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!((bev.output().len(), bev.metrics().bytes_out), (12, 13));
     bev.enable(Direction::Write);
     far.read_exact(&mut [0; 12]).await.unwrap();
@@ -165,11 +161,11 @@ async fn a_flush_covers_what_was_written_after_one_that_was_given_up() {
     }
     bev.write_all(&[2; 20]).await.unwrap();
     far.read_exact(&mut [0; 10]).await.unwrap();
-    settle().await;
+    yield_many().await;
     let mut flush = tokio_test::task::spawn(AsyncWriteExt::flush(&mut bev));
     assert!(flush.poll().is_pending(), "half of it has not left");
     far.read_exact(&mut [0; 30]).await.unwrap();
-    settle().await;
+    yield_many().await;
     assert!(flush.is_woken() && flush.poll().is_ready());
 }
 

@@ -21,50 +21,47 @@ use tokio_evbuffer::{
 };
 
 use crate::support::{
-    stream::{Ending, Fake, Manners},
-    world::World,
+    data::pattern,
+    faulty_stream::{Ending, Faults, FaultyStream},
+    sim::Sim,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
-}
-
 /// Runs `future` with the task of a BufferEvent beside it, both polled only when woken. What the fakes wait for
 /// happens when nobody has anything to do.
-async fn with_world<F: Future>(world: &World, future: F) -> F::Output {
+async fn with_sim<F: Future>(sim: &Sim, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     // On a paused clock this is over only when everybody sleeps.
     loop {
         match timeout(SECOND, future.as_mut()).await {
             Ok(output) => return output,
-            Err(_) => assert!(world.step(), "it sleeps for ever: a wake-up was lost"),
+            Err(_) => assert!(sim.step(), "it sleeps for ever: a wake-up was lost"),
         }
     }
 }
 
-fn rude(piece: usize) -> Manners {
-    Manners {
+fn rude(piece: usize) -> Faults {
+    Faults {
         piece,
         pending: 3,
         interrupted: 5,
-        ..Manners::default()
+        ..Faults::default()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_byte_arrives_in_order_whatever_the_stream_does() {
     for seed in 0..24 {
-        let world = World::new(seed);
+        let sim = Sim::new(seed);
         let piece = [1, 7, 100, usize::MAX][seed as usize % 4];
-        let input = bytes(600);
-        let output = bytes(700);
-        let fake = Fake::new(
-            &world,
+        let input = pattern(600);
+        let output = pattern(700);
+        let fake = FaultyStream::new(
+            &sim,
             0,
             &input,
-            Manners {
+            Faults {
                 vectored: seed % 3 > 0,
                 ..rude(piece)
             },
@@ -78,7 +75,7 @@ async fn every_byte_arrives_in_order_whatever_the_stream_does() {
             .spawn(fake);
         let (mut read, mut write) = bev.split();
         let mut got = Vec::new();
-        with_world(&world, async {
+        with_sim(&sim, async {
             let reading = read.read_to_end(&mut got);
             let writing = async {
                 write.write_all(&output).await.unwrap();
@@ -101,16 +98,16 @@ async fn every_byte_arrives_in_order_whatever_the_stream_does() {
 #[tokio::test(start_paused = true)]
 async fn a_read_error_at_any_byte_comes_after_what_was_read() {
     for k in 0..12 {
-        let world = World::new(k as u64);
-        let input = bytes(k);
-        let manners = Manners {
+        let sim = Sim::new(k as u64);
+        let input = pattern(k);
+        let faults = Faults {
             ending: Ending::Error(io::ErrorKind::ConnectionReset),
             ..rude(5)
         };
-        let fake = Fake::new(&world, 0, &input, manners);
+        let fake = FaultyStream::new(&sim, 0, &input, faults);
         let seen = fake.seen();
         let mut bev = BufferEvent::new(fake);
-        with_world(&world, async {
+        with_sim(&sim, async {
             match bev.next_event().await {
                 Some(Event::ReadError(error)) => {
                     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -141,15 +138,15 @@ async fn defect_d34_after_a_write_error_at_any_byte_adding_is_an_error() {
     ];
     for (failure, kind) in kinds {
         for k in 0..10 {
-            let world = World::new(k as u64);
-            let manners = Manners {
+            let sim = Sim::new(k as u64);
+            let faults = Faults {
                 write_fails: Some((k, failure)),
                 answers_after: usize::MAX,
                 ..rude(3)
             };
-            let bev = BufferEvent::new(Fake::new(&world, 0, b"never", manners));
-            bev.output().add(&bytes(10)).unwrap();
-            with_world(&world, async {
+            let bev = BufferEvent::new(FaultyStream::new(&sim, 0, b"never", faults));
+            bev.output().add(&pattern(10)).unwrap();
+            with_sim(&sim, async {
                 assert_eq!(bev.flush().await.unwrap_err().kind(), kind);
                 match bev.next_event().await {
                     Some(Event::WriteError(error)) => assert_eq!(error.kind(), kind),
@@ -173,15 +170,15 @@ async fn defect_d34_after_a_write_error_at_any_byte_adding_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn defect_d28_each_direction_tells_its_own_error() {
-    let world = World::new(1);
-    let manners = Manners {
+    let sim = Sim::new(1);
+    let faults = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionReset),
         write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let bev = BufferEvent::new(Fake::new(&world, 0, b"", manners));
+    let bev = BufferEvent::new(FaultyStream::new(&sim, 0, b"", faults));
     bev.output().add(b"x").unwrap();
-    with_world(&world, async {
+    with_sim(&sim, async {
         let (mut read, mut written) = (0, 0);
         loop {
             match bev.next_event().await {
@@ -206,17 +203,17 @@ async fn defect_d28_each_direction_tells_its_own_error() {
 #[tokio::test(start_paused = true)]
 async fn errors_of_flush_and_shutdown_are_write_errors() {
     for shutdown in [false, true] {
-        let world = World::new(2);
+        let sim = Sim::new(2);
         let kind = io::ErrorKind::ConnectionAborted;
-        let manners = Manners {
+        let faults = Faults {
             flush_fails: (!shutdown).then_some(kind),
             shutdown_fails: shutdown.then_some(kind),
             answers_after: usize::MAX,
-            ..Manners::default()
+            ..Faults::default()
         };
-        let bev = BufferEvent::new(Fake::new(&world, 0, b"", manners));
+        let bev = BufferEvent::new(FaultyStream::new(&sim, 0, b"", faults));
         bev.output().add(b"x").unwrap();
-        with_world(&world, async {
+        with_sim(&sim, async {
             assert_eq!(bev.shutdown().await.unwrap_err().kind(), kind);
             assert!(matches!(bev.next_event().await, Some(Event::WriteError(_))));
         })
@@ -226,14 +223,14 @@ async fn errors_of_flush_and_shutdown_are_write_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_longer_than_the_high_mark_is_an_error_at_once() {
-    let world = World::new(3);
-    let fake = Fake::new(&world, 0, &bytes(1000), Manners::default());
+    let sim = Sim::new(3);
+    let fake = FaultyStream::new(&sim, 0, &pattern(1000), Faults::default());
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::with_high(64).unwrap())
         .spawn(fake);
-    let error = with_world(&world, bev.input().readable(65)).await;
+    let error = with_sim(&sim, bev.input().readable(65)).await;
     assert_eq!(error, Err(WaitError::NeverFits { limit: 64 }));
-    with_world(&world, bev.input().readable(64)).await.unwrap();
+    with_sim(&sim, bev.input().readable(64)).await.unwrap();
     assert_eq!(bev.metrics().bytes_in, 64, "not a byte more is read");
 }
 
@@ -280,7 +277,7 @@ async fn output_may_be_replaced_while_it_is_written() {
     let bev = BufferEvent::new(stream);
     output.set(bev.output().clone()).unwrap();
     for _ in 0..2 {
-        bev.output().add(&bytes(700)).unwrap();
+        bev.output().add(&pattern(700)).unwrap();
         bev.flush().await.unwrap();
     }
     assert_eq!(bev.metrics().bytes_out, 1400);

@@ -5,18 +5,14 @@ use tokio_evbuffer::{
     bufferevent::{Direction, IntoInnerError, PauseReason, Side},
 };
 
-async fn settle() {
-    for _ in 0..16 {
-        tokio::task::yield_now().await;
-    }
-}
+use crate::support::tasks::yield_many;
 
 #[tokio::test]
 async fn the_marks_hold_as_for_a_socket() {
     let (a, b) = BufferEvent::pair();
     b.set_watermarks(Side::Input, Watermarks::new(10, 100).unwrap());
     a.output().add(&vec![1; 300_000]).unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(b.input().len(), 100);
     assert!(
         b.paused(Direction::Read)
@@ -38,14 +34,14 @@ async fn data_moves_when_both_sides_are_enabled() {
     let (a, b) = BufferEvent::pair();
     b.disable(Direction::Read);
     a.output().add(b"wait").unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!(b.input().len(), 0);
     b.enable(Direction::Read);
     a.disable(Direction::Write);
-    settle().await;
+    yield_many().await;
     assert_eq!(b.input().len(), 4, "it was on its way");
     a.output().add(b"more").unwrap();
-    settle().await;
+    yield_many().await;
     assert_eq!((b.input().len(), a.output().len()), (4, 4));
     a.enable(Direction::Write);
     b.input().readable(8).await.unwrap();

@@ -2,33 +2,23 @@
 
 #![cfg(feature = "net")]
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_evbuffer::{BufferEvent, Event};
 
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap());
-    let (near, far) = tokio::join!(near, listener.accept());
-    (near.unwrap(), far.unwrap().0)
-}
-
-/// An address at which nobody listens.
-async fn nobody() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::support::net::{ClosedPort, tcp_pair};
 
 #[tokio::test]
 async fn all_addresses_are_tried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addrs = [nobody().await, listener.local_addr().unwrap()];
+    let closed = ClosedPort::new();
+    let addrs = [closed.addr(), listener.local_addr().unwrap()];
     let bev = BufferEvent::builder().connect(&*Box::leak(Box::new(addrs)) as &[_]);
     assert!(matches!(bev.next_event().await, Some(Event::Connected)));
 }
 
 #[tokio::test]
 async fn a_peer_that_resets_is_one_error() {
-    let (near, far) = tcp().await;
+    let (near, far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     far.set_zero_linger().unwrap();
     drop(far);

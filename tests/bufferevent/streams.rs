@@ -4,23 +4,18 @@ use std::io;
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, DuplexStream},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_evbuffer::{
     BufferEvent, EolStyle, Event, Watermarks,
     bufferevent::{CloseReason, Direction, IntoInnerError, PauseReason, Side},
 };
 
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap());
-    let (near, far) = tokio::join!(near, listener.accept());
-    (near.unwrap(), far.unwrap().0)
-}
+use crate::support::net::tcp_pair;
 
 #[tokio::test]
 async fn lines_are_answered_without_a_flush() {
-    let (near, mut far) = tcp().await;
+    let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     tokio::spawn(async move {
         loop {
@@ -47,7 +42,7 @@ async fn lines_are_answered_without_a_flush() {
 
 #[tokio::test]
 async fn close_flushes_and_waits_for_the_peer() {
-    let (near, mut far) = tcp().await;
+    let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     bev.output().add(&vec![7; 1 << 20]).unwrap();
     let peer = tokio::spawn(async move {
@@ -104,7 +99,7 @@ async fn into_inner_gives_back_the_stream_and_the_bytes() {
 
 #[tokio::test]
 async fn reading_stops_exactly_at_the_high_mark_and_goes_on_at_the_low_one() {
-    let (near, mut far) = tcp().await;
+    let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(100, 1000).unwrap())
         .spawn(near);

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
@@ -21,15 +21,10 @@ use tokio_evbuffer::{
     bufferevent::{Direction, Side},
 };
 
+use crate::support::net::tcp_pair;
+
 /// Long enough for any machine; only a wake-up that was lost takes longer.
 const HANG: Duration = Duration::from_secs(120);
-
-async fn tcp() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
 
 fn naive(near: TcpStream) {
     let bev = BufferEvent::new(near);
@@ -69,7 +64,7 @@ async fn every_line_is_answered_in_order() {
     let queue = DeferredQueue::spawn_on(&tokio::runtime::Handle::current());
     let mut clients = JoinSet::new();
     for i in 0..24 {
-        let (near, far) = tcp().await;
+        let (near, far) = tcp_pair().await;
         match i % 3 {
             0 => naive(near),
             1 => as_a_stream(near),
@@ -98,7 +93,7 @@ async fn every_line_is_answered_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_adds_from_many_tasks_is_told_when_his_bytes_have_left() {
-    let (near, mut far) = tcp().await;
+    let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     let mut adders = JoinSet::new();
     for i in 0..8_u8 {

@@ -13,6 +13,8 @@ use tokio_evbuffer::{
 
 use crate::heap;
 
+use crate::support::data::pattern;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -31,10 +33,6 @@ fn allocations<T>(f: impl FnOnce() -> T) -> usize {
     let before = heap::allocations_here();
     f();
     heap::allocations_here() - before
-}
-
-fn pattern(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i % 251) as u8).collect()
 }
 
 #[test]

@@ -66,7 +66,6 @@ fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
     (heap::in_use_here() - before - own as isize) / CONNECTIONS as isize
 }
 
-// One test only, since the count is that of the process.
 #[tokio::test]
 async fn an_idle_one_is_small_and_holds_no_segment() {
     // For what is allocated once in a process or thread.

@@ -5,6 +5,8 @@
 #[allow(dead_code)]
 #[path = "../support/heap.rs"]
 mod heap;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod buffer;
 mod bufferevent;

@@ -5,19 +5,13 @@
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
 
 use crate::heap;
 
-/// Two ends of one TCP connection.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
+use crate::support::net::tcp_pair;
 
 /// Carries `data` both ways and lets the relay fall asleep.
 async fn carry(left: &mut TcpStream, right: &mut TcpStream, data: &[u8], sink: &mut [u8]) {
@@ -29,7 +23,6 @@ async fn carry(left: &mut TcpStream, right: &mut TcpStream, data: &[u8], sink: &
     }
 }
 
-// One test only, since the count is that of the process.
 #[tokio::test]
 async fn an_idle_relay_holds_no_memory() {
     nothing_is_kept_of_initial_buffers_that_are_empty().await;

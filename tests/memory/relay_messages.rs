@@ -2,21 +2,12 @@
 
 #![cfg(feature = "net")]
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_evbuffer::relay;
 
 use crate::heap;
 
-/// Two ends of one TCP connection.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
+use crate::support::net::tcp_pair;
 
 #[tokio::test]
 async fn a_message_that_is_taken_at_once_allocates_nothing() {

@@ -2,11 +2,11 @@
 
 #![cfg(all(feature = "net", unix))]
 
-use std::{fs::File, io, io::Write, sync::Arc};
+use std::{fs::File, io};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::UnixStream,
 };
 use tokio_evbuffer::{
     EvBuffer, Relay,
@@ -14,22 +14,10 @@ use tokio_evbuffer::{
     relay::{RelayError, RelayStream, RelaySummary, Step},
 };
 
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
-}
-
-fn file_of(data: &[u8]) -> Arc<File> {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(data).unwrap();
-    Arc::new(file)
-}
-
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
+use crate::support::{
+    data::{pattern, temp_file},
+    net::tcp_pair,
+};
 
 /// Sends `initial` through a relay to `receiver`, the far end of `to`, and returns what arrived until the end.
 async fn deliver<S: RelayStream>(
@@ -59,7 +47,7 @@ async fn deliver<S: RelayStream>(
 #[tokio::test]
 async fn a_file_arrives_as_it_is_between_bytes_from_memory() {
     let data = pattern(3_000_001);
-    let segment = FileSegment::new(file_of(&data), 1..).unwrap();
+    let segment = FileSegment::new(temp_file(&data), 1..).unwrap();
     let initial = || {
         let mut buffer = EvBuffer::from(&b"head"[..]);
         buffer.add_file(segment.clone()).unwrap();
@@ -89,7 +77,7 @@ async fn a_file_arrives_as_it_is_between_bytes_from_memory() {
 async fn a_file_that_was_cut_short_is_an_error_with_exact_counts() {
     for left in [0, 1, 300_000, 999_999] {
         let data = pattern(1_000_000);
-        let file = file_of(&data);
+        let file = temp_file(&data);
         let mut initial = EvBuffer::new();
         initial
             .add_file(FileSegment::new(file.clone(), ..).unwrap())

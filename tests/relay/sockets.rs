@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_evbuffer::{
     EvBuffer, Relay,
@@ -22,24 +22,7 @@ use tokio_evbuffer::{
     relay::{OnError, Peer, RelayEnd, RelayStream, Step},
 };
 
-/// Two ends of one TCP connection.
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
-
-fn bytes(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(&mut next).take(len).collect()
-}
+use crate::support::{data::random_bytes, net::tcp_pair};
 
 /// Sends `data` from one side and returns what comes back, while the other side does the same.
 async fn exchange<S: RelayStream>(stream: S, data: &[u8], piece: usize) -> io::Result<Vec<u8>> {
@@ -63,7 +46,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = (u64, u64)>,
 {
-    let (up, down) = (bytes(3_000_000, 1), bytes(2_000_001, 2));
+    let (up, down) = (random_bytes(3_000_000, 1), random_bytes(2_000_001, 2));
     let (counts, at_server, at_client) = tokio::join!(
         relaying,
         exchange(server, &down, 100_000),
@@ -118,7 +101,7 @@ async fn bulk_passes_both_ways_over_unix_sockets() {
 async fn bulk_passes_between_a_socket_and_memory() {
     let (client, a) = tcp_pair().await;
     let (server, b) = tokio::io::duplex(4096);
-    let (up, down) = (bytes(300_000, 1), bytes(200_000, 2));
+    let (up, down) = (random_bytes(300_000, 1), random_bytes(200_000, 2));
     let (summary, at_server, at_client) = tokio::join!(
         relay(a, b),
         exchange(server, &down, 100_000),
@@ -179,7 +162,7 @@ async fn a_named_socket_takes_the_place_of_its_wrapper() {
 #[tokio::test]
 async fn initial_bytes_may_lie_in_a_file() {
     use std::io::Write;
-    let content = bytes(200_000, 5);
+    let content = random_bytes(200_000, 5);
     let path = std::env::temp_dir().join(format!("relay-initial-{}", std::process::id()));
     std::fs::File::create(&path)
         .unwrap()

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
     task::JoinHandle,
 };
 use tokio_evbuffer::{
@@ -23,15 +23,7 @@ use tokio_evbuffer::{
     relay::{HalfClose, OnError, RelayEnd, RelayError, RelayStream, RelaySummary, Splice, Step},
 };
 
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    let (accepted, connected) = (accepted.unwrap().0, connected.unwrap());
-    accepted.set_nodelay(true).unwrap();
-    connected.set_nodelay(true).unwrap();
-    (accepted, connected)
-}
+use crate::support::{net::tcp_pair, tasks::yield_many};
 
 /// What stands at `from` and behind it in each stream; its period is no multiple of any buffer's length.
 fn bytes(from: usize, len: usize) -> Vec<u8> {
@@ -168,7 +160,7 @@ async fn an_end_of_stream_does_not_overtake_what_is_in_the_pipe() {
     let read = async {
         // Slowly, so that all buffers on the way fill up.
         for _ in 0..50 {
-            settle().await;
+            yield_many().await;
             right.receive(1000).await;
         }
         right.receive_rest().await.unwrap();
@@ -201,23 +193,15 @@ async fn stalled(
     let (mut left, mut right) = (End::new(left), End::new(right));
     tokio::join!(left.send(3_000_000), right.receive(3_000_000));
     left.send(600_000).await;
-    settle().await;
+    yield_many().await;
     (left, right, relaying)
-}
-
-/// Lets the relay do all that it can. What it does after that is right, too, only less telling.
-async fn settle() {
-    for _ in 0..100 {
-        // Each time the runtime also looks at its sockets.
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
 async fn an_end_of_stream_waits_until_the_pipe_is_empty() {
     let (mut left, mut right, relaying) = stalled(HalfClose::Propagate).await;
     left.stream.shutdown().await.unwrap();
-    settle().await;
+    yield_many().await;
     right.receive_rest().await.unwrap();
     assert_eq!(right.received, 3_600_000);
     drop((left, right));
@@ -249,7 +233,7 @@ async fn a_flow_that_turns_small_while_the_pipe_holds_bytes_keeps_its_order() {
         // The relay looks at its source again when the sink has taken something.
         left.send(1000).await;
         right.receive(50_000).await;
-        settle().await;
+        yield_many().await;
     }
     right.receive(306_000).await;
     drop((left, right));
@@ -335,7 +319,7 @@ async fn what_is_behind_an_urgent_mark_is_neither_lost_nor_held_back() {
         assert_eq!(sent.unwrap(), 1);
         left.send(60_000).await;
         right.receive(60_000).await;
-        settle().await;
+        yield_many().await;
         if ends {
             left.stream.shutdown().await.unwrap();
             right.receive_rest().await.unwrap();

@@ -4,36 +4,31 @@
 
 use std::{io, sync::Arc};
 
-use crate::support::{
-    stream::{Ending, Fake, Manners, Seen},
-    world::World,
-};
 use tokio_evbuffer::{
     EvBuffer, Relay, copy_bidirectional,
     relay::{HalfClose, OnError, Peer, RelayCounters, RelayEnd, RelayError, RelaySummary, Step},
 };
 
-type Outcome = Result<RelaySummary, RelayError>;
+use crate::support::{
+    data::random_bytes,
+    faulty_stream::{Ending, Faults, FaultyStream, Observed},
+    sim::Sim,
+};
 
-/// Bytes that differ from each other and between the two sides.
-fn bytes(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i % 251) as u8 ^ (i / 251) as u8 ^ seed)
-        .collect()
-}
+type Outcome = Result<RelaySummary, RelayError>;
 
 /// What each side of a relay is given to start with.
 struct Case {
     seed: u64,
-    left: (Vec<u8>, Manners),
-    right: (Vec<u8>, Manners),
+    left: (Vec<u8>, Faults),
+    right: (Vec<u8>, Faults),
 }
 
 /// What came of it, told for left and right whichever of them was `a`.
 struct Told {
     outcome: Outcome,
-    left: Seen,
-    right: Seen,
+    left: Observed,
+    right: Observed,
     swapped: bool,
 }
 
@@ -67,7 +62,7 @@ impl Told {
 /// Runs a relay with left as `a`, and again with left as `b`.
 fn both_ways(
     case: &Case,
-    set: impl Fn(Relay<Fake, Fake>) -> Relay<Fake, Fake>,
+    set: impl Fn(Relay<FaultyStream, FaultyStream>) -> Relay<FaultyStream, FaultyStream>,
     check: impl Fn(Told),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,16 +72,16 @@ fn both_ways(
         .unwrap();
     let _entered = runtime.enter();
     for swapped in [false, true] {
-        let world = World::new(case.seed);
-        let left = Fake::new(&world, 0, &case.left.0, case.left.1);
-        let right = Fake::new(&world, 1, &case.right.0, case.right.1);
+        let sim = Sim::new(case.seed);
+        let left = FaultyStream::new(&sim, 0, &case.left.0, case.left.1);
+        let right = FaultyStream::new(&sim, 1, &case.right.0, case.right.1);
         let (see_left, see_right) = (left.seen(), right.seen());
         let (a, b) = if swapped {
             (right, left)
         } else {
             (left, right)
         };
-        let outcome = world.run(set(Relay::new(a, b)).run());
+        let outcome = sim.run(set(Relay::new(a, b)).run());
         check(Told {
             outcome,
             left: see_left(),
@@ -99,22 +94,22 @@ fn both_ways(
 #[test]
 fn every_byte_arrives_once_and_in_order_whatever_the_streams_do() {
     for seed in 0..50 {
-        let chance = World::new(seed);
-        let manners = || Manners {
+        let chance = Sim::new(seed);
+        let faults = || Faults {
             piece: [1, 3, 100, 5000, usize::MAX][chance.random(5)],
             pending: [0, 1, 2, 5][chance.random(4)],
             interrupted: [0, 3, 10][chance.random(3)],
             vectored: chance.random(2) == 0,
-            ..Manners::default()
+            ..Faults::default()
         };
-        let (left, right) = (manners(), manners());
+        let (left, right) = (faults(), faults());
         let long = 1 + chance.random(40_000);
         let high = [1, 7, 600, 20_000, 256 << 10][chance.random(5)];
         let long = if high < 600 { long % 500 } else { long };
         let case = Case {
             seed,
-            left: (bytes(long, 1), left),
-            right: (bytes(long / 3, 2), right),
+            left: (random_bytes(long, 1), left),
+            right: (random_bytes(long / 3, 2), right),
         };
         both_ways(
             &case,
@@ -138,15 +133,15 @@ fn every_byte_arrives_once_and_in_order_whatever_the_streams_do() {
 
 #[test]
 fn the_end_of_one_side_leaves_the_other_direction_alive() {
-    let reply_after_request = Manners {
+    let reply_after_request = Faults {
         answers_after: 300,
         pending: 2,
-        ..Manners::default()
+        ..Faults::default()
     };
     let case = Case {
         seed: 1,
-        left: (bytes(300, 1), Manners::default()),
-        right: (bytes(70_000, 2), reply_after_request),
+        left: (random_bytes(300, 1), Faults::default()),
+        right: (random_bytes(70_000, 2), reply_after_request),
     };
     both_ways(
         &case,
@@ -160,19 +155,19 @@ fn the_end_of_one_side_leaves_the_other_direction_alive() {
 
 #[test]
 fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written() {
-    let silent = Manners {
+    let silent = Faults {
         answers_after: usize::MAX,
-        ..Manners::default()
+        ..Faults::default()
     };
-    let slow = Manners {
+    let slow = Faults {
         piece: 10,
         pending: 1,
         ..silent
     };
     let case = Case {
         seed: 2,
-        left: (bytes(500, 1), Manners::default()),
-        right: (bytes(9, 2), slow),
+        left: (random_bytes(500, 1), Faults::default()),
+        right: (random_bytes(9, 2), slow),
     };
     both_ways(
         &case,
@@ -181,7 +176,7 @@ fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written()
             assert_eq!(told.outcome.as_ref().unwrap().reason, RelayEnd::FirstEof);
             assert!(told.right.written == case.left.0);
             assert!(told.left.shut_down && told.right.shut_down);
-            assert_eq!(told.right.given, 0);
+            assert_eq!(told.right.read, 0);
         },
     );
 }
@@ -189,22 +184,22 @@ fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written()
 #[test]
 fn a_read_error_at_any_byte_is_told_after_all_that_was_read_is_delivered() {
     for k in 0..40 {
-        let broken = Manners {
+        let broken = Faults {
             piece: 7,
             pending: 3,
             ending: Ending::Error(io::ErrorKind::ConnectionAborted),
-            ..Manners::default()
+            ..Faults::default()
         };
-        let busy = Manners {
+        let busy = Faults {
             piece: 5,
             pending: 2,
             answers_after: usize::MAX,
-            ..Manners::default()
+            ..Faults::default()
         };
         let case = Case {
             seed: k,
-            left: (bytes(k as usize, 1), broken),
-            right: (bytes(20, 2), busy),
+            left: (random_bytes(k as usize, 1), broken),
+            right: (random_bytes(20, 2), busy),
         };
         for how in [None, Some(OnError::Reset), Some(OnError::Fin)] {
             let set = |relay: Relay<_, _>| match how {
@@ -232,15 +227,15 @@ fn a_write_error_or_a_write_of_nothing_at_any_byte_is_told_with_the_counts() {
             (Err(io::ErrorKind::BrokenPipe), io::ErrorKind::BrokenPipe),
             (Ok(()), io::ErrorKind::WriteZero),
         ] {
-            let broken = Manners {
+            let broken = Faults {
                 write_fails: Some((k, failure)),
                 answers_after: usize::MAX,
                 piece: 4,
-                ..Manners::default()
+                ..Faults::default()
             };
             let case = Case {
                 seed: k as u64,
-                left: (bytes(50, 1), Manners::default()),
+                left: (random_bytes(50, 1), Faults::default()),
                 right: (vec![], broken),
             };
             both_ways(
@@ -263,19 +258,19 @@ fn a_write_error_or_a_write_of_nothing_at_any_byte_is_told_with_the_counts() {
 #[test]
 fn what_was_read_from_a_side_that_then_fails_to_take_bytes_reaches_the_healthy_one() {
     // Right gives all of its bytes at once, and left takes one at a time; meanwhile writing to right fails.
-    let broken = Manners {
+    let broken = Faults {
         write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let slow = Manners {
+    let slow = Faults {
         piece: 1,
         pending: 1,
-        ..Manners::default()
+        ..Faults::default()
     };
     let case = Case {
         seed: 3,
-        left: (bytes(10, 1), slow),
-        right: (bytes(2000, 2), broken),
+        left: (random_bytes(10, 1), slow),
+        right: (random_bytes(2000, 2), broken),
     };
     both_ways(
         &case,
@@ -296,26 +291,26 @@ fn what_was_read_from_a_side_that_then_fails_to_take_bytes_reaches_the_healthy_o
 #[test]
 fn errors_of_flush_and_shutdown_are_told_as_such() {
     let fails = Some(io::ErrorKind::TimedOut);
-    for (manners, step) in [
+    for (faults, step) in [
         (
-            Manners {
+            Faults {
                 flush_fails: fails,
-                ..Manners::default()
+                ..Faults::default()
             },
             Step::Flush,
         ),
         (
-            Manners {
+            Faults {
                 shutdown_fails: fails,
-                ..Manners::default()
+                ..Faults::default()
             },
             Step::Shutdown,
         ),
     ] {
         let case = Case {
             seed: 4,
-            left: (bytes(50, 1), Manners::default()),
-            right: (vec![], manners),
+            left: (random_bytes(50, 1), Faults::default()),
+            right: (vec![], faults),
         };
         both_ways(
             &case,
@@ -334,19 +329,19 @@ fn errors_of_flush_and_shutdown_are_told_as_such() {
 
 #[test]
 fn when_both_sides_fail_the_first_error_is_told() {
-    let broken = Manners {
+    let broken = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionAborted),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let broken_too = Manners {
+    let broken_too = Faults {
         write_fails: Some((3, Err(io::ErrorKind::BrokenPipe))),
         answers_after: usize::MAX,
         pending: 1,
-        ..Manners::default()
+        ..Faults::default()
     };
     let case = Case {
         seed: 5,
-        left: (bytes(10, 1), broken),
+        left: (random_bytes(10, 1), broken),
         right: (vec![], broken_too),
     };
     both_ways(
@@ -362,23 +357,23 @@ fn when_both_sides_fail_the_first_error_is_told() {
 
 #[test]
 fn initial_bytes_go_first_and_may_exceed_the_buffer() {
-    let left_before = bytes(5000, 3);
+    let left_before = random_bytes(5000, 3);
     let case = Case {
         seed: 6,
         left: (
-            bytes(900, 1),
-            Manners {
+            random_bytes(900, 1),
+            Faults {
                 piece: 50,
                 pending: 3,
-                ..Manners::default()
+                ..Faults::default()
             },
         ),
         right: (
-            bytes(10, 2),
-            Manners {
+            random_bytes(10, 2),
+            Faults {
                 piece: 700,
                 pending: 3,
-                ..Manners::default()
+                ..Faults::default()
             },
         ),
     };
@@ -388,9 +383,9 @@ fn initial_bytes_go_first_and_may_exceed_the_buffer() {
         .unwrap();
     let _entered = runtime.enter();
     for swapped in [false, true] {
-        let world = World::new(case.seed);
-        let left = Fake::new(&world, 0, &case.left.0, case.left.1);
-        let right = Fake::new(&world, 1, &case.right.0, case.right.1);
+        let sim = Sim::new(case.seed);
+        let left = FaultyStream::new(&sim, 0, &case.left.0, case.left.1);
+        let right = FaultyStream::new(&sim, 1, &case.right.0, case.right.1);
         let (see_left, see_right) = (left.seen(), right.seen());
         let read = EvBuffer::from(&left_before[..]);
         let none = EvBuffer::new();
@@ -399,7 +394,7 @@ fn initial_bytes_go_first_and_may_exceed_the_buffer() {
         } else {
             Relay::new(left, right).initial(read, none)
         };
-        let summary = world.run(relay.buffer(100).run()).unwrap();
+        let summary = sim.run(relay.buffer(100).run()).unwrap();
         assert_eq!(summary.a_to_b + summary.b_to_a, 5910);
         assert!(see_right().written == [&left_before[..], &case.left.0].concat());
         assert!(see_left().written == case.right.0);
@@ -408,15 +403,15 @@ fn initial_bytes_go_first_and_may_exceed_the_buffer() {
 
 #[test]
 fn progress_only_grows_and_ends_with_the_final_counts() {
-    let slow = Manners {
+    let slow = Faults {
         piece: 100,
         pending: 2,
-        ..Manners::default()
+        ..Faults::default()
     };
     let case = Case {
         seed: 7,
-        left: (bytes(5000, 1), slow),
-        right: (bytes(3000, 2), slow),
+        left: (random_bytes(5000, 1), slow),
+        right: (random_bytes(3000, 2), slow),
     };
     let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
     let set = |relay: Relay<_, _>| {
@@ -440,15 +435,15 @@ fn progress_only_grows_and_ends_with_the_final_counts() {
 /// A dropped future loses what it holds; what it has delivered is known at any point.
 #[test]
 fn counters_tell_what_was_delivered_when_the_future_is_dropped_anywhere() {
-    let slow = Manners {
+    let slow = Faults {
         piece: 3,
         pending: 1,
-        ..Manners::default()
+        ..Faults::default()
     };
     for polls in 0..30 {
-        let world = World::new(8);
-        let left = Fake::new(&world, 0, &bytes(60, 1), slow);
-        let right = Fake::new(&world, 1, &bytes(60, 2), slow);
+        let sim = Sim::new(8);
+        let left = FaultyStream::new(&sim, 0, &random_bytes(60, 1), slow);
+        let right = FaultyStream::new(&sim, 1, &random_bytes(60, 2), slow);
         let (see_left, see_right) = (left.seen(), right.seen());
         let counters = Arc::new(RelayCounters::default());
         let mut task = tokio_test::task::spawn(
@@ -462,7 +457,7 @@ fn counters_tell_what_was_delivered_when_the_future_is_dropped_anywhere() {
                 break;
             }
             while !task.is_woken() {
-                assert!(world.step());
+                assert!(sim.step());
             }
         }
         drop(task);
@@ -481,25 +476,25 @@ fn counters_tell_what_was_delivered_when_the_future_is_dropped_anywhere() {
 /// Same results as Tokio's function, also where it fails, and without a clock.
 #[test]
 fn copy_bidirectional_returns_what_tokio_returns() {
-    let broken_read = Manners {
+    let broken_read = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionAborted),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let broken_write = |after| Manners {
+    let broken_write = |after| Faults {
         write_fails: Some((after, Err(io::ErrorKind::BrokenPipe))),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let zero = Manners {
+    let zero = Faults {
         write_fails: Some((2, Ok(()))),
-        ..Manners::default()
+        ..Faults::default()
     };
-    let odd = Manners {
+    let odd = Faults {
         piece: 7,
         pending: 2,
 
-        ..Manners::default()
+        ..Faults::default()
     };
-    let plain = Manners {
+    let plain = Faults {
         vectored: false,
         ..odd
     };
@@ -509,32 +504,32 @@ fn copy_bidirectional_returns_what_tokio_returns() {
         (broken_read, odd),
         (odd, broken_read),
         (broken_write(0), plain),
-        (Manners::default(), broken_write(3)),
-        (Manners::default(), zero),
+        (Faults::default(), broken_write(3)),
+        (Faults::default(), zero),
         (
-            Manners {
+            Faults {
                 flush_fails: Some(io::ErrorKind::TimedOut),
                 ..odd
             },
-            Manners::default(),
+            Faults::default(),
         ),
         (
-            Manners {
+            Faults {
                 shutdown_fails: Some(io::ErrorKind::NotConnected),
                 ..odd
             },
-            Manners::default(),
+            Faults::default(),
         ),
     ] {
         let run = |ours: bool| {
-            let world = World::new(9);
-            let mut a = Fake::new(&world, 0, &bytes(999, 1), left);
-            let mut b = Fake::new(&world, 1, &bytes(20_000, 2), right);
+            let sim = Sim::new(9);
+            let mut a = FaultyStream::new(&sim, 0, &random_bytes(999, 1), left);
+            let mut b = FaultyStream::new(&sim, 1, &random_bytes(20_000, 2), right);
             let (see_a, see_b) = (a.seen(), b.seen());
             let result = if ours {
-                world.run(copy_bidirectional(&mut a, &mut b))
+                sim.run(copy_bidirectional(&mut a, &mut b))
             } else {
-                world.run(tokio::io::copy_bidirectional(&mut a, &mut b))
+                sim.run(tokio::io::copy_bidirectional(&mut a, &mut b))
             };
             let ended = result.is_ok().then(|| (see_a(), see_b()));
             let ended = ended.map(|(a, b)| (a.written, a.shut_down, b.written, b.shut_down));
@@ -554,12 +549,12 @@ fn copy_bidirectional_returns_what_tokio_returns() {
 fn copy_bidirectional_takes_trait_objects() {
     trait Both: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
     impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Both for T {}
-    let world = World::new(10);
-    let mut a: Box<dyn Both> = Box::new(Fake::new(&world, 0, b"abc", Manners::default()));
-    let mut b = Fake::new(&world, 1, b"", Manners::default());
+    let sim = Sim::new(10);
+    let mut a: Box<dyn Both> = Box::new(FaultyStream::new(&sim, 0, b"abc", Faults::default()));
+    let mut b = FaultyStream::new(&sim, 1, b"", Faults::default());
     let seen = b.seen();
     assert_eq!(
-        world.run(copy_bidirectional(&mut *a, &mut b)).unwrap(),
+        sim.run(copy_bidirectional(&mut *a, &mut b)).unwrap(),
         (3, 0)
     );
     assert_eq!(seen().written, b"abc");
@@ -603,10 +598,10 @@ fn a_stream_that_takes_more_than_there_is_is_not_believed() {
         }
     }
 
-    let world = World::new(11);
+    let sim = Sim::new(11);
     for len in [5, 100_000] {
-        let a = Fake::new(&world, 0, &bytes(len, 1), Manners::default());
-        let counts = world.run(copy_bidirectional(&mut { a }, &mut Boastful));
+        let a = FaultyStream::new(&sim, 0, &random_bytes(len, 1), Faults::default());
+        let counts = sim.run(copy_bidirectional(&mut { a }, &mut Boastful));
         assert_eq!(counts.unwrap(), (len as u64, 0));
     }
 }

@@ -1,5 +1,9 @@
-//! Fakes and helpers that the tests share, called by what they do.
+//! Helpers that all test binaries share: sockets, data, streams with faults, and an executor that polls only woken tasks.
 #![allow(dead_code, unreachable_pub)]
 
-pub mod stream;
-pub mod world;
+pub mod data;
+pub mod faulty_stream;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod sim;
+pub mod tasks;

@@ -1,4 +1,4 @@
-//! Drives a future that is polled only when it was woken, so that a lost wake-up is a hang that a test sees.
+//! A simulation that polls a future only when it was woken, so that a lost wake-up fails a test.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,12 +7,12 @@ use std::{
 
 use tokio_test::task::spawn;
 
-/// The outside of the future under test: what its streams wait for, and chance.
+/// The environment of the future under test: the events that its streams wait for, and random numbers.
 ///
-/// A fake that returns `Pending` registers here. An event happens only when the future sleeps, and wakes just the
-/// waker that was registered last for it, as a reactor does.
+/// A fake stream that returns `Pending` registers its waker here. An event occurs only while the future sleeps, and
+/// wakes only the last waker registered for it, as a reactor does.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct Sim {
     state: Arc<Mutex<State>>,
 }
 
@@ -22,11 +22,11 @@ struct State {
     random: u64,
 }
 
-/// One thing to wait for: each fake has one for reading and one for writing.
+/// An event to wait for. Each fake stream has one for each of its operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source(pub usize);
 
-impl World {
+impl Sim {
     pub fn new(seed: u64) -> Self {
         // A multiple of a large odd number, since the generator must not start at zero.
         let random = seed
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// A number below `bound` (xorshift).
+    /// Returns a number below `bound` (xorshift).
     pub fn random(&self, bound: usize) -> usize {
         let mut state = self.state.lock().unwrap();
         state.random ^= state.random << 13;
@@ -50,14 +50,14 @@ impl World {
         (state.random % bound as u64) as usize
     }
 
-    /// Remembers whom to wake for `source`.
+    /// Registers the waker of `cx` for `source`, and replaces an earlier one.
     pub fn wait(&self, source: Source, cx: &Context<'_>) {
         let mut state = self.state.lock().unwrap();
         state.waiting.retain(|(other, _)| *other != source);
         state.waiting.push((source, cx.waker().clone()));
     }
 
-    /// Lets one of the awaited events happen; false if nobody waits for any.
+    /// Triggers one of the awaited events. Returns false if there is none.
     pub fn step(&self) -> bool {
         let count = self.state.lock().unwrap().waiting.len();
         if count == 0 {
@@ -69,11 +69,11 @@ impl World {
         true
     }
 
-    /// Runs `future` to its end.
+    /// Runs `future` to completion.
     ///
     /// # Panics
     ///
-    /// If it sleeps while nothing that it waits for can happen any more.
+    /// Panics if the future sleeps and no awaited event is left, or if it does not complete within 2,000,000 polls.
     pub fn run<F: Future>(&self, future: F) -> F::Output {
         let mut task = spawn(future);
         for _ in 0..2_000_000 {
@@ -83,10 +83,10 @@ impl World {
             while !task.is_woken() {
                 assert!(
                     self.step(),
-                    "the future sleeps for ever: it has lost a wake-up"
+                    "the future sleeps and no event is left: a wake-up was lost"
                 );
             }
         }
-        panic!("the future spins");
+        panic!("the future does not complete");
     }
 }

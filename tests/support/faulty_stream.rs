@@ -1,4 +1,4 @@
-//! A stream that misbehaves in every way that a stream may.
+//! A fake stream with configurable faults: short reads and writes, `Pending`, interruptions, errors.
 
 use std::{
     io::{self, IoSlice},
@@ -9,38 +9,39 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::world::{Source, World};
+use super::sim::{Sim, Source};
 
-/// How a stream ends what it gives.
+/// What a read returns after the last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Eof,
     Error(io::ErrorKind),
 }
 
-/// How a stream treats those who use it. The default behaves well.
+/// The faults of a stream. The default has none.
 #[derive(Clone, Copy, Debug)]
-pub struct Manners {
-    /// The most bytes given or taken at once; the real number is random.
+pub struct Faults {
+    /// The maximum number of bytes of one read or write; the actual number is random.
     pub piece: usize,
-    /// One operation in so many is `Pending` first; zero for none.
+    /// One operation in `pending` is `Pending` first; zero for none.
     pub pending: usize,
-    /// One operation in so many is interrupted; zero for none.
+    /// One operation in `interrupted` fails with `Interrupted`; zero for none.
     pub interrupted: usize,
-    /// What comes after the last byte to read.
+    /// What a read returns after the last byte.
     pub ending: Ending,
-    /// Writing fails with this after so many bytes; `Ok` is a write of nothing.
+    /// Writes fail with this error after so many bytes; `Ok` makes them return zero.
     pub write_fails: Option<(usize, Result<(), io::ErrorKind>)>,
-    /// What flushing and shutting down return.
+    /// Flush fails with this error.
     pub flush_fails: Option<io::ErrorKind>,
+    /// Shutdown fails with this error.
     pub shutdown_fails: Option<io::ErrorKind>,
-    /// Takes several slices at once.
+    /// Whether writes are vectored.
     pub vectored: bool,
-    /// Reads nothing before so many bytes were written to it.
+    /// Reads wait until so many bytes were written.
     pub answers_after: usize,
 }
 
-impl Default for Manners {
+impl Default for Faults {
     fn default() -> Self {
         Self {
             piece: usize::MAX,
@@ -56,29 +57,30 @@ impl Default for Manners {
     }
 }
 
-/// What was done to a stream.
+/// What a test can see of a stream.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     pub written: Vec<u8>,
-    /// How much of it was flushed.
+    /// The length of `written` at the last flush.
     pub flushed: usize,
     pub shut_down: bool,
-    pub given: usize,
+    /// How many bytes of the input were read.
+    pub read: usize,
 }
 
-/// A stream that gives `input`, and keeps what is written to it where the test can see it.
+/// A stream that reads from `input` and records what is written to it.
 #[derive(Debug)]
-pub struct Fake {
-    world: World,
+pub struct FaultyStream {
+    sim: Sim,
     id: usize,
     input: Vec<u8>,
-    manners: Manners,
-    /// An operation that was `Pending` once goes through the next time.
+    faults: Faults,
+    /// Set for an operation that returned `Pending`: it succeeds the next time.
     waited: [bool; 4],
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Observed>>,
 }
 
-/// The operations of a stream, each of which is waited for apart.
+/// The operations of a stream. Each waits for its own event.
 #[derive(Clone, Copy)]
 enum Op {
     Read,
@@ -87,32 +89,32 @@ enum Op {
     Shutdown,
 }
 
-impl Fake {
-    /// Two fakes of one world must have different `id`s.
-    pub fn new(world: &World, id: usize, input: &[u8], manners: Manners) -> Self {
+impl FaultyStream {
+    /// Two streams of one simulation must have different `id`s.
+    pub fn new(sim: &Sim, id: usize, input: &[u8], faults: Faults) -> Self {
         Self {
-            world: world.clone(),
+            sim: sim.clone(),
             id,
             input: input.to_vec(),
-            manners,
+            faults,
             waited: [false; 4],
             seen: Arc::default(),
         }
     }
 
-    /// Sees what was done, also when the stream itself is gone.
-    pub fn seen(&self) -> impl Fn() -> Seen + use<> {
+    /// Returns a function that reads the record, also after the stream was dropped.
+    pub fn seen(&self) -> impl Fn() -> Observed + use<> {
         let seen = self.seen.clone();
         move || seen.lock().unwrap().clone()
     }
 
-    /// Lets chance decide whether `op` has to wait or is interrupted.
+    /// Decides at random whether `op` waits or is interrupted.
     fn poll_chance(&mut self, cx: &Context<'_>, op: Op) -> Poll<io::Result<()>> {
-        let happens = |one_in: usize| one_in > 0 && self.world.random(one_in) == 0;
-        if happens(self.manners.interrupted) {
+        let happens = |one_in: usize| one_in > 0 && self.sim.random(one_in) == 0;
+        if happens(self.faults.interrupted) {
             return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
         }
-        if !std::mem::take(&mut self.waited[op as usize]) && happens(self.manners.pending) {
+        if !std::mem::take(&mut self.waited[op as usize]) && happens(self.faults.pending) {
             self.waited[op as usize] = true;
             return self.wait(cx, op);
         }
@@ -120,20 +122,20 @@ impl Fake {
     }
 
     fn wait<T>(&self, cx: &Context<'_>, op: Op) -> Poll<T> {
-        self.world.wait(Source(self.id * 4 + op as usize), cx);
+        self.sim.wait(Source(self.id * 4 + op as usize), cx);
         Poll::Pending
     }
 
     fn piece(&self, available: usize) -> usize {
-        match available.min(self.manners.piece) {
+        match available.min(self.faults.piece) {
             0 => 0,
-            most if self.manners.piece == usize::MAX => most,
-            most => 1 + self.world.random(most),
+            max if self.faults.piece == usize::MAX => max,
+            max => 1 + self.sim.random(max),
         }
     }
 }
 
-impl AsyncRead for Fake {
+impl AsyncRead for FaultyStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,25 +144,25 @@ impl AsyncRead for Fake {
         let this = self.get_mut();
         std::task::ready!(this.poll_chance(cx, Op::Read))?;
         let mut seen = this.seen.lock().unwrap();
-        if seen.written.len() < this.manners.answers_after {
+        if seen.written.len() < this.faults.answers_after {
             drop(seen);
             return this.wait(cx, Op::Read);
         }
-        let rest = &this.input[seen.given..];
+        let rest = &this.input[seen.read..];
         if rest.is_empty() {
-            return Poll::Ready(match this.manners.ending {
+            return Poll::Ready(match this.faults.ending {
                 Ending::Eof => Ok(()),
                 Ending::Error(kind) => Err(kind.into()),
             });
         }
         let n = this.piece(rest.len().min(buf.remaining()));
         buf.put_slice(&rest[..n]);
-        seen.given += n;
+        seen.read += n;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Fake {
+impl AsyncWrite for FaultyStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -177,29 +179,29 @@ impl AsyncWrite for Fake {
         let this = self.get_mut();
         std::task::ready!(this.poll_chance(cx, Op::Write))?;
         let mut seen = this.seen.lock().unwrap();
-        assert!(!seen.shut_down, "a write after the end of stream");
-        let mut most: usize = slices.iter().map(|slice| slice.len()).sum();
-        assert!(most > 0, "a write of nothing");
-        if let Some((after, failure)) = this.manners.write_fails {
+        assert!(!seen.shut_down, "write after shutdown");
+        let mut max: usize = slices.iter().map(|slice| slice.len()).sum();
+        assert!(max > 0, "empty write");
+        if let Some((after, failure)) = this.faults.write_fails {
             if seen.written.len() >= after {
                 return Poll::Ready(failure.map(|()| 0).map_err(Into::into));
             }
-            most = most.min(after - seen.written.len());
+            max = max.min(after - seen.written.len());
         }
-        let n = this.piece(most);
+        let n = this.piece(max);
         let bytes = slices.iter().flat_map(|slice| slice.iter());
         seen.written.extend(bytes.take(n));
         Poll::Ready(Ok(n))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.manners.vectored
+        self.faults.vectored
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         std::task::ready!(this.poll_chance(cx, Op::Flush))?;
-        if let Some(kind) = this.manners.flush_fails {
+        if let Some(kind) = this.faults.flush_fails {
             return Poll::Ready(Err(kind.into()));
         }
         let mut seen = this.seen.lock().unwrap();
@@ -210,7 +212,7 @@ impl AsyncWrite for Fake {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         std::task::ready!(this.poll_chance(cx, Op::Shutdown))?;
-        if let Some(kind) = this.manners.shutdown_fails {
+        if let Some(kind) = this.faults.shutdown_fails {
             return Poll::Ready(Err(kind.into()));
         }
         this.seen.lock().unwrap().shut_down = true;

@@ -1,0 +1,32 @@
+//! Test data, in memory and in files.
+
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    sync::Arc,
+};
+
+/// Returns `len` bytes whose value depends on their position, so that a lost or repeated piece shows.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+/// Returns `len` pseudo-random bytes (xorshift) that depend on `seed`.
+pub fn random_bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(&mut next).take(len).collect()
+}
+
+/// Returns a temporary file that holds `data`. The file is removed with its last handle.
+pub fn temp_file(data: &[u8]) -> Arc<File> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(data).unwrap();
+    file.rewind().unwrap();
+    Arc::new(file)
+}
