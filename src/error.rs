@@ -1,44 +1,45 @@
-//! What can go wrong with a buffer, and the way into [`io::Error`].
+//! The errors of buffers and waits, and their conversions into [`io::Error`].
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, sync::Arc};
 
 /// One end of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)] // A queue has two ends.
 pub enum End {
-    /// Where bytes are taken and prepended.
+    /// The end where bytes are removed and prepended.
     Front,
-    /// Where bytes are added.
+    /// The end where bytes are added.
     Back,
 }
 
 /// The result of an operation on an [`EvBuffer`](crate::EvBuffer).
 pub type Result<T, E = BufferError> = std::result::Result<T, E>;
 
-/// Why an operation on a buffer was refused. The buffer is then as it was before.
+/// The reason why a buffer refused an operation. The buffer is unchanged.
 ///
-/// Converts into [`io::Error`], which keeps it as its source.
+/// Converts into an [`io::Error`] that keeps it as its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BufferError {
     /// That end of the buffer is frozen. [`io::ErrorKind::PermissionDenied`].
     Frozen(End),
-    /// The bytes do not fit below the cap on the length. [`io::ErrorKind::StorageFull`].
+    /// The bytes would exceed the maximum length. [`io::ErrorKind::StorageFull`].
     Full {
-        /// The cap, in bytes.
+        /// The maximum length, in bytes.
         max_len: usize,
     },
-    /// The position lies behind the last byte. [`io::ErrorKind::InvalidInput`].
+    /// The position is greater than the length. [`io::ErrorKind::InvalidInput`].
     OutOfRange {
-        /// The position asked for.
+        /// The requested position.
         at: usize,
         /// The length of the buffer.
         len: usize,
     },
-    /// The size cannot be represented or had. [`io::ErrorKind::OutOfMemory`].
+    /// The size overflows, or memory of that size is not available. [`io::ErrorKind::OutOfMemory`].
     TooLarge,
-    /// The shared buffer that this is part of was closed. [`io::ErrorKind::BrokenPipe`].
+    /// The shared buffer was closed. [`io::ErrorKind::BrokenPipe`].
     Closed,
-    /// A file segment could not be loaded. The range stays where it is.
+    /// A file segment could not be loaded; it stays in the buffer. [`io::Error`] has the same kind.
     File(io::ErrorKind),
 }
 
@@ -47,12 +48,9 @@ impl fmt::Display for BufferError {
         match self {
             Self::Frozen(End::Front) => f.write_str("the front of the buffer is frozen"),
             Self::Frozen(End::Back) => f.write_str("the back of the buffer is frozen"),
-            Self::Full { max_len } => write!(f, "the buffer may hold at most {max_len} bytes"),
+            Self::Full { max_len } => write!(f, "the buffer holds at most {max_len} bytes"),
             Self::OutOfRange { at, len } => {
-                write!(
-                    f,
-                    "position {at} lies behind the end of a buffer of {len} bytes"
-                )
+                write!(f, "position {at} is outside of a buffer of {len} bytes")
             }
             Self::TooLarge => f.write_str("the size is too large"),
             Self::Closed => f.write_str("the buffer is closed"),
@@ -77,8 +75,25 @@ impl From<BufferError> for io::Error {
     }
 }
 
+impl From<Closed> for BufferError {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<WaitError> for BufferError {
+    /// Keeps what a buffer can say: the limit of [`NeverFits`](WaitError::NeverFits), and otherwise that it is closed.
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Closed | WaitError::Stream(_) => Self::Closed,
+            WaitError::NeverFits { limit } => Self::Full { max_len: limit },
+        }
+    }
+}
+
 /// The buffer was closed. [`io::ErrorKind::BrokenPipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
 pub struct Closed;
 
 impl fmt::Display for Closed {
@@ -95,18 +110,34 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// Why [`readable`](crate::SharedEvBuffer::readable) gave up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The reason why a wait such as [`readable`](crate::SharedEvBuffer::readable) ended without its condition.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The buffer was closed with fewer bytes. [`io::ErrorKind::BrokenPipe`].
     Closed,
-    /// More than the high mark or the hard cap lets the buffer ever hold. [`io::ErrorKind::InvalidInput`].
+    /// The high watermark or the maximum length never allows that many bytes. [`io::ErrorKind::InvalidInput`].
     NeverFits {
-        /// The most it may hold, in bytes.
+        /// The most bytes that the buffer holds.
         limit: usize,
     },
+    /// The stream behind the buffer failed, or the buffer was closed with this error. [`io::Error`] has the same kind.
+    Stream(Arc<io::Error>),
 }
+
+impl PartialEq for WaitError {
+    /// Two errors of a stream are equal if their kinds are.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Closed, Self::Closed) => true,
+            (Self::NeverFits { limit: a }, Self::NeverFits { limit: b }) => a == b,
+            (Self::Stream(a), Self::Stream(b)) => a.kind() == b.kind(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for WaitError {}
 
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,11 +146,19 @@ impl fmt::Display for WaitError {
             Self::NeverFits { limit } => {
                 write!(f, "the buffer never holds more than {limit} bytes")
             }
+            Self::Stream(error) => write!(f, "the stream failed: {error}"),
         }
     }
 }
 
-impl Error for WaitError {}
+impl Error for WaitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Stream(error) => Some(error),
+            Self::Closed | Self::NeverFits { .. } => None,
+        }
+    }
+}
 
 impl From<Closed> for WaitError {
     fn from(_: Closed) -> Self {
@@ -128,11 +167,120 @@ impl From<Closed> for WaitError {
 }
 
 impl From<WaitError> for io::Error {
+    /// The error of a stream keeps its number, so that `raw_os_error` returns it.
     fn from(error: WaitError) -> Self {
-        let kind = match error {
+        let kind = match &error {
             WaitError::Closed => io::ErrorKind::BrokenPipe,
             WaitError::NeverFits { .. } => io::ErrorKind::InvalidInput,
+            WaitError::Stream(cause) => match cause.raw_os_error() {
+                Some(code) => return io::Error::from_raw_os_error(code),
+                None => cause.kind(),
+            },
         };
         io::Error::new(kind, error)
+    }
+}
+
+/// The reason why no line, and nothing up to a needle, could be taken. The buffer is unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LineError {
+    /// The line has more than `max` bytes, or had so many without an end. [`io::ErrorKind::InvalidData`].
+    TooLong {
+        /// The most bytes of a line, without its terminator.
+        max: usize,
+    },
+    /// The wait for the line ended with an error.
+    Closed(WaitError),
+    /// The buffer refused to give the line out.
+    Buffer(BufferError),
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { max } => write!(f, "the line has more than {max} bytes"),
+            Self::Closed(error) => error.fmt(f),
+            Self::Buffer(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for LineError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::TooLong { .. } => None,
+            Self::Closed(error) => Some(error),
+            Self::Buffer(error) => Some(error),
+        }
+    }
+}
+
+impl From<BufferError> for LineError {
+    fn from(error: BufferError) -> Self {
+        match error {
+            BufferError::Closed => Self::Closed(WaitError::Closed),
+            error => Self::Buffer(error),
+        }
+    }
+}
+
+impl From<Closed> for LineError {
+    fn from(_: Closed) -> Self {
+        Self::Closed(WaitError::Closed)
+    }
+}
+
+impl From<WaitError> for LineError {
+    fn from(error: WaitError) -> Self {
+        Self::Closed(error)
+    }
+}
+
+impl From<LineError> for io::Error {
+    fn from(error: LineError) -> Self {
+        let kind = match &error {
+            LineError::TooLong { .. } => io::ErrorKind::InvalidData,
+            LineError::Closed(error) => io::Error::from(error.clone()).kind(),
+            LineError::Buffer(error) => io::Error::from(*error).kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_stream_keeps_its_number_its_kind_and_its_source() {
+        let cause = Arc::new(io::Error::from_raw_os_error(104));
+        let error = io::Error::from(WaitError::Stream(cause));
+        assert_eq!(error.raw_os_error(), Some(104));
+
+        let cause = Arc::new(io::Error::new(io::ErrorKind::TimedOut, "no answer"));
+        let error = io::Error::from(WaitError::Stream(cause.clone()));
+        assert_eq!(error.kind(), cause.kind());
+        let wait = error.get_ref().and_then(|e| e.downcast_ref::<WaitError>());
+        assert!(matches!(wait, Some(WaitError::Stream(kept)) if Arc::ptr_eq(kept, &cause)));
+    }
+
+    #[test]
+    fn a_line_error_converts_with_the_kind_of_its_cause() {
+        let kind = |error: LineError| io::Error::from(error).kind();
+        assert_eq!(
+            kind(LineError::TooLong { max: 3 }),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(kind(Closed.into()), io::ErrorKind::BrokenPipe);
+        assert_eq!(kind(BufferError::Closed.into()), io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            kind(BufferError::Frozen(End::Front).into()),
+            io::ErrorKind::PermissionDenied
+        );
+        assert_eq!(
+            kind(WaitError::NeverFits { limit: 1 }.into()),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

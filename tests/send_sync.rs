@@ -111,6 +111,7 @@ fn a_relay_moves_where_its_streams_do() {
 #[test]
 fn errors_are_values_and_become_io_errors() {
     assert_has!(BufferError => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
-    assert_has!(Closed, WaitError, InvalidWatermarks, NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
+    assert_has!(WaitError => Error + Send + Sync + Clone + PartialEq + Into<io::Error> + 'static);
+    assert_has!(Closed, InvalidWatermarks, NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
     assert_has!(RelayError, IntoInnerError => Error + Send + Sync + Into<io::Error> + 'static);
 }

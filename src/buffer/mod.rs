@@ -18,7 +18,7 @@ mod transfer;
 
 use std::mem;
 
-pub use crate::error::{End, Result};
+pub use crate::error::{End, LineError, Result};
 pub use crate::segment::{COPY_THRESHOLD, FileSegment};
 pub(crate) use attached::Ext;
 pub use chunks::Chunks;
