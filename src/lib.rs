@@ -84,6 +84,7 @@ pub mod buffer;
 pub mod bufferevent;
 pub mod deferred;
 mod error;
+pub mod limits;
 mod panic;
 #[cfg(not(loom))]
 pub mod relay;

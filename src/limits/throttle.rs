@@ -1,0 +1,188 @@
+//! What one direction of a stream may move now: its own limit, its group's, and the timer to wait for them.
+#![allow(dead_code)] // Until the layers above use it.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    bucket::Bucket,
+    group::{RateLimitGroup, Seat},
+    rate_limit::{Rate, RateLimit},
+};
+
+/// The rate limits of one direction of a stream.
+///
+/// Before each operation ask [`poll_allowance`](Self::poll_allowance) how many bytes it may move, then report with
+/// [`moved`](Self::moved) how many it did, also if it was none.
+pub(crate) struct Throttle {
+    own: Option<Bucket>,
+    seat: Option<Seat>,
+    held: Option<Held>,
+    /// The last answer, until it is known how much was moved.
+    asked: usize,
+    /// Made when the direction has to wait for the first time.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// The limit that holds up a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Its own.
+    Own,
+    /// That of its group.
+    Group,
+}
+
+impl Throttle {
+    /// Returns the throttles for reading and for writing, and makes them one member of `group`.
+    pub(crate) fn pair(limit: Option<RateLimit>, group: Option<&RateLimitGroup>) -> (Self, Self) {
+        let (read_seat, write_seat) = group.map(Seat::pair).unzip();
+        let mut read = Self::new(read_seat);
+        let mut write = Self::new(write_seat);
+        read.set_rate(limit.and_then(|limit| limit.read));
+        write.set_rate(limit.and_then(|limit| limit.write));
+        (read, write)
+    }
+
+    fn new(seat: Option<Seat>) -> Self {
+        Self {
+            own: None,
+            seat,
+            held: None,
+            asked: 0,
+            sleep: None,
+        }
+    }
+
+    /// Changes the own limit of a pair; `None` removes it. Poll both directions afterwards.
+    pub(crate) fn set_limit(read: &mut Self, write: &mut Self, limit: Option<RateLimit>) {
+        read.set_rate(limit.and_then(|limit| limit.read));
+        write.set_rate(limit.and_then(|limit| limit.write));
+    }
+
+    fn set_rate(&mut self, rate: Option<Rate>) {
+        let now = Instant::now();
+        match (&mut self.own, rate) {
+            (Some(bucket), Some(rate)) => bucket.set_rate(rate, now),
+            (own, rate) => *own = rate.map(|rate| Bucket::new(rate, now)),
+        }
+        if self.held == Some(Held::Own) {
+            self.held = None;
+        }
+    }
+
+    /// Takes `n` bytes of allowance; a negative `n` gives them back, up to the burst. Poll the direction afterwards.
+    pub(crate) fn consume(&mut self, n: i64) {
+        let now = Instant::now();
+        if let Some(bucket) = &mut self.own {
+            bucket.available(now);
+            match u64::try_from(n) {
+                Ok(n) => bucket.take(n),
+                Err(_) => bucket.put_back(n.unsigned_abs()),
+            }
+        }
+        if let Some(seat) = &mut self.seat {
+            seat.consume(now, n);
+        }
+    }
+
+    /// Returns how many of `want` bytes may move now: at least one, if `want` is. Otherwise it wakes the task when there
+    /// is something to move.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait, in a runtime without timers.
+    pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+        loop {
+            let now = Instant::now();
+            let until = match self.allowance(cx, now, want as u64) {
+                Ok(n) => {
+                    self.held = None;
+                    self.asked = usize::try_from(n).unwrap_or(want);
+                    return Poll::Ready(self.asked);
+                }
+                Err((held, until)) => {
+                    self.held = Some(held);
+                    until
+                }
+            };
+            let sleep = self
+                .sleep
+                .get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if sleep.deadline() != until {
+                sleep.as_mut().reset(until);
+            }
+            ready!(sleep.as_mut().poll(cx));
+        }
+    }
+
+    fn allowance(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        want: u64,
+    ) -> Result<u64, (Held, Instant)> {
+        let mut n = want;
+        if let Some(bucket) = &mut self.own {
+            // Once empty, it fills up a little before it is used again.
+            let need = match self.held {
+                Some(Held::Own) => bucket.resume_at(),
+                _ => 1,
+            };
+            let available = bucket.available(now);
+            if available < need {
+                let until = bucket.time_of(bucket.resume_at());
+                if let Some(seat) = &mut self.seat {
+                    seat.leave(now);
+                }
+                return Err((Held::Own, until));
+            }
+            n = n.min(available);
+        }
+        match &mut self.seat {
+            Some(seat) => match seat.allowance(now, cx.waker()) {
+                Ok(share) => Ok(n.min(share)),
+                Err(until) => Err((Held::Group, until)),
+            },
+            None => Ok(n),
+        }
+    }
+
+    /// Reports that the last operation moved `n` bytes. Less than was allowed means that the stream has no more for now.
+    pub(crate) fn moved(&mut self, n: usize) {
+        if let Some(bucket) = &mut self.own {
+            bucket.take(n as u64);
+        }
+        if let Some(seat) = &mut self.seat {
+            seat.moved(self.asked as u64, n as u64);
+        }
+    }
+
+    /// Returns the limit for which the direction waits.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.held
+    }
+
+    /// Reports that the direction will not move bytes soon, for reasons of its own: returns the group's tokens.
+    pub(crate) fn release(&mut self) {
+        self.held = None;
+        if let Some(seat) = &mut self.seat {
+            seat.leave(Instant::now());
+        }
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle")
+            .field("own", &self.own)
+            .field("group", &self.seat.is_some())
+            .field("held", &self.held)
+            .finish()
+    }
+}
