@@ -86,7 +86,10 @@ impl From<WaitError> for BufferError {
     fn from(error: WaitError) -> Self {
         match error {
             WaitError::Closed | WaitError::Stream(_) => Self::Closed,
-            WaitError::NeverFits { limit } => Self::Full { max_len: limit },
+            WaitError::NeverFits { limit: max_len } | WaitError::AboveHigh { high: max_len } => {
+                Self::Full { max_len }
+            }
+            WaitError::Frozen(end) => Self::Frozen(end),
         }
     }
 }
@@ -116,11 +119,19 @@ impl From<Closed> for io::Error {
 pub enum WaitError {
     /// The buffer was closed with fewer bytes. [`io::ErrorKind::BrokenPipe`].
     Closed,
-    /// The high watermark or the maximum length never allows that many bytes. [`io::ErrorKind::InvalidInput`].
+    /// The maximum length never allows that many bytes. [`io::ErrorKind::InvalidInput`].
     NeverFits {
         /// The most bytes that the buffer holds.
         limit: usize,
     },
+    /// A [`Writer`](crate::shared::Writer) or a connection fills the buffer up to its high watermark only, and that
+    /// is not enough. [`io::ErrorKind::InvalidInput`].
+    AboveHigh {
+        /// The high watermark, in bytes.
+        high: usize,
+    },
+    /// The end of the buffer that would have to change is frozen. [`io::ErrorKind::PermissionDenied`].
+    Frozen(End),
     /// The stream behind the buffer failed, or the buffer was closed with this error. [`io::Error`] has the same kind.
     Stream(Arc<io::Error>),
 }
@@ -131,6 +142,8 @@ impl PartialEq for WaitError {
         match (self, other) {
             (Self::Closed, Self::Closed) => true,
             (Self::NeverFits { limit: a }, Self::NeverFits { limit: b }) => a == b,
+            (Self::AboveHigh { high: a }, Self::AboveHigh { high: b }) => a == b,
+            (Self::Frozen(a), Self::Frozen(b)) => a == b,
             (Self::Stream(a), Self::Stream(b)) => a.kind() == b.kind(),
             _ => false,
         }
@@ -139,6 +152,12 @@ impl PartialEq for WaitError {
 
 impl Eq for WaitError {}
 
+impl PartialEq<Closed> for WaitError {
+    fn eq(&self, _: &Closed) -> bool {
+        *self == Self::Closed
+    }
+}
+
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -146,6 +165,11 @@ impl fmt::Display for WaitError {
             Self::NeverFits { limit } => {
                 write!(f, "the buffer never holds more than {limit} bytes")
             }
+            Self::AboveHigh { high } => write!(
+                f,
+                "the buffer is filled only up to its high watermark of {high} bytes"
+            ),
+            Self::Frozen(end) => BufferError::Frozen(*end).fmt(f),
             Self::Stream(error) => write!(f, "the stream failed: {error}"),
         }
     }
@@ -155,7 +179,7 @@ impl Error for WaitError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Stream(error) => Some(error),
-            Self::Closed | Self::NeverFits { .. } => None,
+            _ => None,
         }
     }
 }
@@ -171,7 +195,10 @@ impl From<WaitError> for io::Error {
     fn from(error: WaitError) -> Self {
         let kind = match &error {
             WaitError::Closed => io::ErrorKind::BrokenPipe,
-            WaitError::NeverFits { .. } => io::ErrorKind::InvalidInput,
+            WaitError::NeverFits { .. } | WaitError::AboveHigh { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            WaitError::Frozen(_) => io::ErrorKind::PermissionDenied,
             WaitError::Stream(cause) => match cause.raw_os_error() {
                 Some(code) => return io::Error::from_raw_os_error(code),
                 None => cause.kind(),
@@ -179,6 +206,11 @@ impl From<WaitError> for io::Error {
         };
         io::Error::new(kind, error)
     }
+}
+
+/// Returns an error like `error`, which several callers share: of the same kind, with the same `raw_os_error`.
+pub(crate) fn clone_io_error(error: &Arc<io::Error>) -> io::Error {
+    WaitError::Stream(Arc::clone(error)).into()
 }
 
 /// The reason why no line, and nothing up to a needle, could be taken. The buffer is unchanged.

@@ -1,8 +1,6 @@
 //! Awaiting changes and conditions of a buffer.
 
-use super::{
-    Changed, Changes, Closed, Mark, SharedEvBuffer, WaitError, interest::Interest, wait::Until,
-};
+use super::{Changed, Changes, Mark, SharedEvBuffer, WaitError, interest::Interest, wait::Until};
 use crate::buffer::EvBuffer;
 
 impl SharedEvBuffer {
@@ -13,7 +11,7 @@ impl SharedEvBuffer {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the buffer is closed and nothing has changed.
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if the buffer is closed and nothing has changed.
     ///
     /// # Cancel safety
     ///
@@ -61,7 +59,7 @@ impl SharedEvBuffer {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the buffer is closed and `pred` does not hold.
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if the buffer is closed and `pred` does not hold.
     ///
     /// # Cancel safety
     ///
@@ -80,14 +78,12 @@ impl SharedEvBuffer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), Closed> {
+    pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), WaitError> {
         Until::new(self, |guard| {
             if pred(guard) {
                 Ok(Ok(()))
-            } else if guard.state().owner.closed {
-                Ok(Err(Closed))
             } else {
-                Err(Interest::Change)
+                guard.state().end().map(Err).ok_or(Interest::Change)
             }
         })
         .await
@@ -101,7 +97,7 @@ impl SharedEvBuffer {
     /// # Errors
     ///
     /// [`WaitError::NeverFits`] at once if `n` is above the high mark or the hard cap, and there are not that many;
-    /// [`WaitError::Closed`] if the buffer is closed with fewer bytes.
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if the buffer is closed with fewer bytes.
     ///
     /// # Cancel safety
     ///
@@ -113,10 +109,8 @@ impl SharedEvBuffer {
                 Ok(Ok(()))
             } else if n > limit {
                 Ok(Err(WaitError::NeverFits { limit }))
-            } else if guard.state().owner.closed {
-                Ok(Err(WaitError::Closed))
             } else {
-                Err(Interest::Len(n))
+                guard.state().end().map(Err).ok_or(Interest::Len(n))
             }
         })
         .await
@@ -134,7 +128,7 @@ impl SharedEvBuffer {
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the buffer is closed before that.
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if the buffer is closed before that.
     ///
     /// # Cancel safety
     ///
@@ -158,14 +152,12 @@ impl SharedEvBuffer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn drained_to(&self, mark: Mark) -> Result<(), Closed> {
+    pub async fn drained_to(&self, mark: Mark) -> Result<(), WaitError> {
         Until::new(self, |guard| {
             if mark.is_reached(guard.state().appended(), guard.len()) {
                 Ok(Ok(()))
-            } else if guard.state().owner.closed {
-                Ok(Err(Closed))
             } else {
-                Err(Interest::Left(mark))
+                guard.state().end().map(Err).ok_or(Interest::Left(mark))
             }
         })
         .await

@@ -13,7 +13,7 @@ use loom::{
     thread,
 };
 
-use super::{Closed, SharedEvBuffer, WaitError, Watermarks};
+use super::{SharedEvBuffer, WaitError, Watermarks};
 use crate::deferred::loom::{queue, run_once};
 
 /// Two preemptions find what there is to be found, in bounded time.
@@ -76,7 +76,7 @@ fn closing_wakes_whoever_waits() {
             move || buffer.close()
         });
         assert_eq!(block_on(buffer.readable(1)), Err(WaitError::Closed));
-        assert_eq!(block_on(buffer.changed()), Err(Closed));
+        assert_eq!(block_on(buffer.changed()), Err(WaitError::Closed));
         closer.join().unwrap();
     });
 }

@@ -18,7 +18,7 @@ mod watermark;
 mod watermarks;
 mod writer;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 pub use crate::error::{Closed, WaitError};
 pub use change::{Change, Mark};
@@ -284,12 +284,52 @@ impl SharedEvBuffer {
         Writer::new(self.clone(), false)
     }
 
-    /// Ends the stream: nothing can be added any more. For good.
+    /// Ends the stream: nothing can be added any more, permanently.
     ///
-    /// Readers take what is there and then see the end. Who waits gets [`Closed`], unless what it waits for is there.
+    /// Readers take the bytes that are left and then see the end. A wait that can no longer come true fails with
+    /// [`WaitError::Closed`].
     pub fn close(&self) {
+        self.end(None);
+    }
+
+    /// Ends the stream with `error`: nothing can be added any more, permanently.
+    ///
+    /// Readers take the bytes that are left and then get an error of the same kind. A wait that can no longer come
+    /// true fails with [`WaitError::Stream`]. Only the first of several calls of this and of [`close`](Self::close) has
+    /// an effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use tokio::io::AsyncReadExt;
+    /// use tokio_evbuffer::{SharedEvBuffer, shared::WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"half an ans").unwrap();
+    /// buffer.close_with(io::ErrorKind::ConnectionReset.into());
+    ///
+    /// let mut read = Vec::new();
+    /// let error = buffer.reader().read_to_end(&mut read).await.unwrap_err();
+    /// assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    /// assert_eq!(read, b"half an ans");
+    /// assert!(matches!(buffer.readable(1).await, Err(WaitError::Stream(_))));
+    /// # }
+    /// ```
+    pub fn close_with(&self, error: io::Error) {
+        self.close_with_arc(Arc::new(error));
+    }
+
+    /// [`close_with`](Self::close_with), with an error that others share.
+    pub(crate) fn close_with_arc(&self, error: Arc<io::Error>) {
+        self.end(Some(error));
+    }
+
+    fn end(&self, error: Option<Arc<io::Error>>) {
         let mut aftermath = Aftermath::default();
-        self.inner.state.lock().close(&mut aftermath);
+        self.inner.state.lock().close(error, &mut aftermath);
         aftermath.carry_out(self);
     }
 

@@ -17,7 +17,7 @@ use super::{
     state::State,
     wait::Waiter,
 };
-use crate::{BufferError, buffer::End};
+use crate::{BufferError, buffer::End, error::clone_io_error};
 
 /// Takes bytes from a [`SharedEvBuffer`]: [`AsyncRead`], [`AsyncBufRead`] and a [`Stream`] of [`Bytes`].
 ///
@@ -119,10 +119,11 @@ impl Reader {
     ) -> Poll<Option<io::Result<T>>> {
         self.waiter.poll(cx, |guard| {
             if guard.is_empty() {
-                return if guard.state().owner.closed {
-                    Ok(None)
-                } else {
-                    Err(Interest::Front)
+                let state = guard.state();
+                return match state.error() {
+                    Some(error) => Ok(Some(Err(clone_io_error(error)))),
+                    None if state.owner.closed => Ok(None),
+                    None => Err(Interest::Front),
                 };
             }
             if guard.shown() > 0 {

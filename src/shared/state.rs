@@ -1,11 +1,11 @@
 //! What the lock of a shared buffer guards, and what a change to it means.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{io, mem, sync::Arc, task::Waker};
 
 use bytes::Bytes;
 
 use super::{
-    Change, Inner, SharedEvBuffer, Watermarks,
+    Change, Inner, SharedEvBuffer, WaitError, Watermarks,
     callbacks::{Callbacks, Delivery},
     change::{Mark, Totals},
     interest::{Interest, Key, View, Waiters},
@@ -70,6 +70,8 @@ pub(super) struct Rare {
     pub(super) shown_by: u64,
     pub(super) showings: u64,
     watch: Option<Arc<dyn Watch>>,
+    /// Why the buffer was closed, if that was not in order.
+    error: Option<Arc<io::Error>>,
 }
 
 /// A reading of everything by which a change shows.
@@ -403,10 +405,26 @@ impl State {
         }
     }
 
-    /// Nothing comes in any more.
-    pub(super) fn close(&mut self, aftermath: &mut Aftermath) {
+    /// Why the buffer was closed, if that was not in order.
+    pub(super) fn error(&self) -> Option<&Arc<io::Error>> {
+        self.rare.as_ref()?.error.as_ref()
+    }
+
+    /// The error of a wait that ends because the buffer was closed; `None` while it is open.
+    pub(super) fn end(&self) -> Option<WaitError> {
+        match self.error() {
+            Some(error) => Some(WaitError::Stream(Arc::clone(error))),
+            None => self.owner.closed.then_some(WaitError::Closed),
+        }
+    }
+
+    /// Ends the stream, with an error unless it ends in order. Only the first call has an effect.
+    pub(super) fn close(&mut self, error: Option<Arc<io::Error>>, aftermath: &mut Aftermath) {
         if mem::replace(&mut self.owner.closed, true) {
             return;
+        }
+        if error.is_some() {
+            self.rare_mut().error = error;
         }
         self.apply_owner_marks();
         if let Some(waker) = self.tell_watch(None) {

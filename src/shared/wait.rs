@@ -10,7 +10,7 @@ use futures::Stream;
 use tokio::task::coop;
 
 use super::{
-    BufferGuard, Change, Closed, SharedEvBuffer,
+    BufferGuard, Change, SharedEvBuffer, WaitError,
     change::Totals,
     interest::{Interest, Key},
 };
@@ -138,7 +138,7 @@ impl<'a> Changed<'a> {
 }
 
 impl Future for Changed<'_> {
-    type Output = Result<Change, Closed>;
+    type Output = Result<Change, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -147,8 +147,7 @@ impl Future for Changed<'_> {
             let state = guard.state();
             match state.totals().since(seen) {
                 Some(change) => Ok(Ok(change)),
-                None if state.owner.closed => Ok(Err(Closed)),
-                None => Err(Interest::Change),
+                None => state.end().map(Err).ok_or(Interest::Change),
             }
         })
     }

@@ -12,7 +12,7 @@ use futures::Sink;
 use tokio::{io::AsyncWrite, task::coop};
 
 use super::{BufferGuard, SharedEvBuffer, interest::Interest, wait::Waiter};
-use crate::{BufferError, buffer::End};
+use crate::{BufferError, buffer::End, error::clone_io_error};
 
 /// Adds bytes to a [`SharedEvBuffer`]: [`AsyncWrite`] and a [`Sink`] of [`Bytes`].
 ///
@@ -64,6 +64,12 @@ impl Writer {
         }
     }
 
+    /// Ends the stream with `error`, which readers get after the bytes that are left. See
+    /// [`SharedEvBuffer::close_with`].
+    pub fn close_with(&self, error: io::Error) {
+        self.waiter.buffer().close_with(error);
+    }
+
     /// Adds `data` if that is allowed and concerns nobody, which is what mostly happens.
     #[inline]
     fn add_quietly(&self, data: &[u8]) -> bool {
@@ -78,6 +84,9 @@ impl Writer {
         mut add: impl FnMut(&mut BufferGuard<'_>, usize) -> Result<T, BufferError>,
     ) -> Poll<io::Result<T>> {
         self.waiter.poll(cx, |guard| {
+            if let Some(error) = guard.state().error() {
+                return Ok(Err(clone_io_error(error)));
+            }
             if let Some(error) = guard.refusal() {
                 return Ok(Err(error.into()));
             }

@@ -376,7 +376,7 @@ async fn a_waiter_that_looks_at_its_buffer_does_not_spin() {
                 () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {
                     drop(waiting.lock());
                     if waiting.is_closed() {
-                        break Err(Closed);
+                        break Err(WaitError::Closed);
                     }
                 }
             }
@@ -384,7 +384,7 @@ async fn a_waiter_that_looks_at_its_buffer_does_not_spin() {
     });
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     buffer.close();
-    assert_eq!(waiter.await.unwrap(), Err(Closed));
+    assert_eq!(waiter.await.unwrap(), Err(WaitError::Closed));
 }
 
 /// A loop over a future that is always ready lets other tasks run.
