@@ -1,33 +1,32 @@
 //! libevent's evbuffer and bufferevent for Tokio.
 //!
-//! Two ideas carry the crate.
+//! The crate rests on two ideas.
 //!
 //! **A chain of segments.** An [`EvBuffer`] is a byte queue made of linked segments. Whole segments move from buffer to
-//! buffer, foreign memory is linked in by reference, bytes are put in front without moving the others, and a system call
-//! reads or writes many segments at once. Nothing is copied that need not be, and what is empty holds no memory.
+//! buffer, memory of the user is linked by reference, a header is put in front without moving the body, and one system
+//! call reads or writes many segments. An empty buffer holds no memory.
 //!
-//! **Two kinds of callbacks.** A change to a [`SharedEvBuffer`] calls its watermark callbacks inline, when the length
-//! crosses a mark, and defers the ordinary ones onto a [`DeferredQueue`]: one for each runtime, drained by a task of
-//! that runtime, so that a callback never runs in the middle of what caused it, and many changes are told as one. Who
-//! would rather wait than be called awaits a condition instead: [`readable`](SharedEvBuffer::readable),
-//! [`drained_to`](SharedEvBuffer::drained_to), [`changed`](SharedEvBuffer::changed), or a stream of
-//! [`changes`](SharedEvBuffer::changes).
+//! **Changes that notify.** A change of a [`SharedEvBuffer`] runs watermark callbacks inline, when the length crosses a
+//! watermark. Other callbacks are deferred: they run on the [`DeferredQueue`] of a runtime, never inside the call that
+//! caused them, and many changes become one call. Instead of a callback you can await a condition:
+//! [`readable`](SharedEvBuffer::readable), [`drained_to`](SharedEvBuffer::drained_to),
+//! [`changed`](SharedEvBuffer::changed), or the stream [`changes`](SharedEvBuffer::changes).
 //!
-//! | To … | there is | in C it is |
+//! | You want to | Use | In C |
 //! |---|---|---|
 //! | hold, parse and move bytes | [`EvBuffer`] | `evbuffer` |
-//! | share them among tasks | [`SharedEvBuffer`], [`pipe`] | `evbuffer` with a lock and callbacks |
+//! | share them between tasks | [`SharedEvBuffer`], [`pipe`] | `evbuffer` with a lock and callbacks |
 //! | serve a connection | [`BufferEvent`] | `bufferevent` |
 //! | join two connections | [`relay()`], [`Relay`], [`copy_bidirectional`] | by hand |
 //! | run callbacks later | [`DeferredQueue`] | deferred callbacks of an `event_base` |
 //!
-//! Every method names its C function, so a search in this documentation for `evbuffer_add_buffer` finds
+//! Each method has the name of its C function as an alias: a search for `evbuffer_add_buffer` finds
 //! [`EvBuffer::add_buffer`].
 //!
 //! # Examples
 //!
-//! A server of lines. What is added to the output is written by the task of the [`BufferEvent`], which gathers what
-//! comes meanwhile:
+//! A server that echoes lines. The task of the [`BufferEvent`] writes what was added to the output, and coalesces what is
+//! added meanwhile:
 //!
 //! ```
 //! use tokio_evbuffer::{BufferEvent, EolStyle};
@@ -41,7 +40,7 @@
 //!             }
 //!             input.len()
 //!         };
-//!         // Not woken for the part of a line that was looked at already.
+//!         // Waits for bytes that were not searched yet.
 //!         if connection.input().readable(seen + 1).await.is_err() {
 //!             break;
 //!         }
@@ -68,14 +67,14 @@
 //!
 //! # Features
 //!
-//! - `net` (default): TCP and Unix sockets are recognised and take vectored reads and writes, `sendfile` and, between
-//!   two of them, `splice`; [`BufferEvent::connect`](Builder::connect).
+//! - `net` (default): TCP and Unix sockets are recognised and use vectored reads and writes; on Linux also `sendfile`
+//!   and, between two sockets, `splice`. Adds [`BufferEvent::connect`](bufferevent::Builder::connect).
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![doc(test(attr(deny(warnings))))]
-// Under loom there is no `tokio::net`, and what stands on it is left out.
+#![doc(test(attr(deny(warnings), allow(dead_code))))]
+// loom has no `tokio::net`, so the modules that need it are left out.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
-// Tests that know this crate by its name are part of it, too.
+// Unit tests share code with `tests/`, which names the crate.
 #[cfg(test)]
 extern crate self as tokio_evbuffer;
 
@@ -105,7 +104,7 @@ pub use error::BufferError;
 pub use relay::{Relay, copy_bidirectional, relay};
 pub use shared::{SharedEvBuffer, Watermarks, pipe};
 
-/// Keeps the examples in the README compiling and true.
+/// Tests the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
