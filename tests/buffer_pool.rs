@@ -35,7 +35,7 @@ fn buffers(n: usize, len: usize) -> Vec<EvBuffer> {
 }
 
 #[test]
-fn a_thread_keeps_64_kib_at_most_whatever_the_sizes() {
+fn a_thread_keeps_at_most_64_kib_for_every_block_size() {
     on_a_new_thread(|| {
         for len in [BLOCK, 4 * KIB, 64, 8 * KIB, BLOCK] {
             let kept = kept_after(|| drop(buffers(2_000, len)));
@@ -46,7 +46,7 @@ fn a_thread_keeps_64_kib_at_most_whatever_the_sizes() {
 
 #[cfg(not(evbuffer_no_pool))]
 #[test]
-fn a_block_is_used_again_by_the_next_buffer() {
+fn a_freed_block_is_reused_by_the_next_buffer() {
     on_a_new_thread(|| {
         let place = |buffer: &EvBuffer| buffer.chunks().next().unwrap().as_ptr().addr();
         let first = place(&buffers(1, BLOCK)[0]);
@@ -55,7 +55,7 @@ fn a_block_is_used_again_by_the_next_buffer() {
 }
 
 #[test]
-fn what_a_thread_kept_goes_with_it() {
+fn blocks_kept_by_a_thread_are_freed_when_it_ends() {
     let _turn = TURN.lock();
     let kept = kept_after(|| {
         let thread = thread::spawn(|| drop(buffers(100, BLOCK)));
@@ -65,7 +65,7 @@ fn what_a_thread_kept_goes_with_it() {
 }
 
 #[test]
-fn a_block_is_kept_where_it_is_freed_and_not_where_it_was_made() {
+fn a_block_is_kept_by_the_thread_that_frees_it() {
     let _turn = TURN.lock();
     let kept = kept_after(|| {
         let made = thread::spawn(|| buffers(100, BLOCK)).join().unwrap();
@@ -80,7 +80,7 @@ fn a_block_is_kept_where_it_is_freed_and_not_where_it_was_made() {
 
 /// Lives as long as the thread: longer than what the thread keeps, or not.
 #[test]
-fn a_buffer_in_a_thread_local_may_outlive_what_the_thread_keeps() {
+fn a_buffer_in_a_thread_local_may_outlive_the_pool() {
     thread_local! {
         static FIRST: std::cell::RefCell<Vec<EvBuffer>> = const { std::cell::RefCell::new(Vec::new()) };
         static LAST: std::cell::RefCell<Vec<EvBuffer>> = const { std::cell::RefCell::new(Vec::new()) };
@@ -99,7 +99,7 @@ fn a_buffer_in_a_thread_local_may_outlive_what_the_thread_keeps() {
 }
 
 #[test]
-fn no_byte_of_one_buffer_is_readable_through_another() {
+fn no_byte_of_a_freed_buffer_is_readable_through_another() {
     on_a_new_thread(|| {
         for len in [64, 128, KIB, 4 * KIB, BLOCK] {
             drop(buffers(4, len));

@@ -48,7 +48,7 @@ fn pipes() -> usize {
 
 // One test only, since the limit and the pipes are those of the process.
 #[tokio::test]
-async fn without_descriptors_bulk_is_copied_and_with_them_it_is_spliced_again() {
+async fn bulk_is_copied_without_descriptors_and_spliced_again_with_them() {
     let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
     tokio::spawn(relay(a, b));
     carry(&mut left, &mut right, 1 << 17, 0).await;

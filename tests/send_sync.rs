@@ -45,7 +45,7 @@ macro_rules! assert_has_not {
 }
 
 #[test]
-fn buffers_and_what_borrows_them_move_between_threads() {
+fn buffers_and_their_borrows_move_between_threads() {
     assert_has!(EvBuffer, FileSegment => Send + Sync + Unpin + 'static);
     assert_has!(Chunks<'_>, Reservation<'_>, SlicesMut<'_> => Send + Sync + Unpin);
 }
@@ -83,7 +83,7 @@ fn bufferevents_are_used_from_any_thread() {
 }
 
 #[test]
-fn what_a_bufferevent_promises_moves_between_threads() {
+fn futures_of_a_bufferevent_move_between_threads() {
     fn check<T: Send>(_: T) {}
     fn all(events: [BufferEvent; 3], stream: TcpStream) {
         let [a, b, c] = events;
@@ -100,7 +100,7 @@ fn what_a_bufferevent_promises_moves_between_threads() {
 }
 
 #[test]
-fn a_relay_moves_where_its_streams_do() {
+fn a_relay_is_send_if_its_streams_are() {
     fn check<T: Send>(_: T) {}
     let (a, b) = (tokio::io::duplex(1).0, tokio::io::duplex(1).0);
     check(Relay::new(a, b).run());
@@ -109,7 +109,7 @@ fn a_relay_moves_where_its_streams_do() {
 }
 
 #[test]
-fn errors_are_values_and_become_io_errors() {
+fn errors_are_values_and_convert_to_io_errors() {
     assert_has!(BufferError => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);
     assert_has!(WaitError => Error + Send + Sync + Clone + PartialEq + Into<io::Error> + 'static);
     assert_has!(Closed, InvalidWatermarks, NoRuntime, QueueClosed => Error + Send + Sync + Copy + PartialEq + Into<io::Error> + 'static);

@@ -116,7 +116,7 @@ async fn live() -> usize {
 }
 
 #[tokio::test]
-async fn nothing_is_formatted_while_nobody_listens() {
+async fn nothing_is_formatted_without_a_subscriber() {
     let _turn = TURN.lock().await;
     assert_eq!(live().await, 0);
     let listener = Listener::new(Level::ERROR);
@@ -126,7 +126,7 @@ async fn nothing_is_formatted_while_nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_connection_is_a_span_with_changes_of_state_and_bytes_moved_but_no_contents() {
+async fn a_connection_is_a_span_with_state_changes_and_byte_counts_but_no_contents() {
     let _turn = TURN.lock().await;
     let listener = Listener::new(Level::TRACE);
     let _listening = tracing::subscriber::set_default(listener.clone());

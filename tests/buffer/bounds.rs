@@ -24,7 +24,7 @@ const ABSURD: [usize; 5] = [
 ];
 
 #[test]
-fn sizes_that_cannot_be_had_are_errors_and_change_nothing() {
+fn sizes_that_cannot_be_allocated_are_errors_and_change_nothing() {
     for n in ABSURD {
         let mut buffer = EvBuffer::from(&b"some"[..]);
         let capacity = buffer.capacity();
@@ -41,7 +41,7 @@ fn sizes_that_cannot_be_had_are_errors_and_change_nothing() {
 }
 
 #[test]
-fn the_most_of_everything_is_what_there_is() {
+fn usize_max_means_all_available_bytes() {
     for n in ABSURD {
         let buffer = || EvBuffer::from(&b"some"[..]);
         assert_eq!(buffer().drain(n), Ok(4));
@@ -58,7 +58,7 @@ fn the_most_of_everything_is_what_there_is() {
 }
 
 #[test]
-fn a_read_of_the_most_takes_a_bounded_amount_of_memory() {
+fn a_read_of_usize_max_allocates_a_bounded_amount() {
     let mut buffer = EvBuffer::new();
     let read = buffer.read_from(&mut io::repeat(7), usize::MAX).unwrap();
     assert!((1..=1 << 20).contains(&read), "{read}");
@@ -66,7 +66,7 @@ fn a_read_of_the_most_takes_a_bounded_amount_of_memory() {
 }
 
 #[test]
-fn an_absurd_limit_is_no_limit() {
+fn a_limit_of_usize_max_is_no_limit() {
     let mut buffer = EvBuffer::new();
     buffer.set_max_len(Some(usize::MAX));
     buffer.add(b"some").unwrap();
@@ -108,7 +108,7 @@ const MOVES: &[(&str, Move)] = &[
 ];
 
 #[test]
-fn only_the_data_of_a_buffer_can_be_read_where_they_were_moved() {
+fn a_moved_buffer_exposes_only_its_data() {
     for (name, transfer) in MOVES {
         for pulled_up in [false, true] {
             for mut src in with_secrets() {
@@ -133,7 +133,7 @@ fn only_the_data_of_a_buffer_can_be_read_where_they_were_moved() {
 }
 
 #[test]
-fn memory_that_was_freed_is_not_offered_as_it_was() {
+fn freed_memory_is_zeroed_before_it_is_offered_again() {
     for n in [64, 512, 4096, 16 * 1024, 100_000] {
         let mut secrets = EvBuffer::new();
         secrets.add(&vec![SECRET; n]).unwrap();
@@ -146,7 +146,7 @@ fn memory_that_was_freed_is_not_offered_as_it_was() {
 }
 
 #[test]
-fn a_reader_that_looks_at_its_buffer_sees_nothing_of_another() {
+fn a_read_that_looks_at_its_buffer_sees_no_data_of_another() {
     /// Copies what it is given to look at.
     struct Nosy(Vec<u8>);
     impl Read for Nosy {
@@ -193,7 +193,7 @@ impl Drop for Owner {
 }
 
 #[test]
-fn an_owner_is_released_with_its_last_byte_and_once() {
+fn an_owner_is_released_once_with_its_last_byte() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let owner = |n| Owner(vec![7; n], dropped.clone());
     let released = || dropped.swap(0, Relaxed);
@@ -242,7 +242,7 @@ impl Drop for Panics {
 }
 
 #[test]
-fn an_owner_that_panics_takes_its_own_bytes_along_and_no_others() {
+fn an_owner_that_panics_removes_only_its_own_bytes() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let owner = || Owner(vec![7; 100], dropped.clone());
     let mut buffer = EvBuffer::new();
@@ -260,7 +260,7 @@ fn an_owner_that_panics_takes_its_own_bytes_along_and_no_others() {
 }
 
 #[test]
-fn a_buffer_that_goes_releases_all_owners_though_one_panics() {
+fn dropping_a_buffer_releases_all_owners_if_one_panics() {
     for panics in 2..8 {
         let dropped = Arc::new(AtomicUsize::new(0));
         let owner = || Owner(vec![7; 100], dropped.clone());

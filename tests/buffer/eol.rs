@@ -41,7 +41,7 @@ fn lines_are_the_same_in_one_segment_and_in_many() {
 }
 
 #[test]
-fn lines_are_the_same_wherever_the_text_is_split() {
+fn lines_are_the_same_for_every_split_of_the_text() {
     for &(style, lines, left) in LINES {
         for first in 0..=TEXT.len() {
             for second in first..=TEXT.len() {
@@ -54,7 +54,7 @@ fn lines_are_the_same_wherever_the_text_is_split() {
 }
 
 #[test]
-fn lines_are_the_same_whenever_the_bytes_arrive() {
+fn lines_are_the_same_for_every_order_of_arrival() {
     for &(style, lines, left) in LINES {
         // Where a run ends is known only once what follows has arrived.
         if style == EolStyle::Any {
@@ -72,7 +72,7 @@ fn lines_are_the_same_whenever_the_bytes_arrive() {
 }
 
 #[test]
-fn a_run_of_any_style_ends_at_what_has_arrived() {
+fn a_run_of_line_ends_stops_at_the_end_of_the_data() {
     let mut buffer = EvBuffer::from(&b"a\r"[..]);
     assert_eq!(lines_of(&mut buffer, EolStyle::Any), ["a"]);
     buffer.add(b"\nb\n").unwrap();
@@ -80,7 +80,7 @@ fn a_run_of_any_style_ends_at_what_has_arrived() {
 }
 
 #[test]
-fn a_search_that_starts_within_an_end_of_line_does_not_look_back() {
+fn a_search_that_starts_inside_a_line_end_does_not_look_back() {
     let buffer = EvBuffer::from(&b"ab\r\ncd"[..]);
     let eol = |from, style| buffer.search_eol(from, style);
     assert_eq!(eol(0, EolStyle::Crlf), Some(Eol { at: 2, len: 2 }));
@@ -93,7 +93,7 @@ fn a_search_that_starts_within_an_end_of_line_does_not_look_back() {
 }
 
 #[test]
-fn a_change_of_style_or_at_the_front_does_not_hide_a_line() {
+fn a_change_of_style_or_at_the_front_hides_no_line() {
     let mut buffer = EvBuffer::from(&b"one\0two"[..]);
     assert_eq!(buffer.readln(EolStyle::Lf), Ok(None));
     assert_eq!(buffer.readln(EolStyle::Nul).unwrap().unwrap(), "one");
@@ -109,7 +109,7 @@ fn a_change_of_style_or_at_the_front_does_not_hide_a_line() {
 }
 
 #[test]
-fn long_lines_over_many_segments_are_gathered() {
+fn a_long_line_over_many_segments_is_returned_whole() {
     let mut buffer = EvBuffer::new();
     let line: Vec<u8> = (0..200_000).map(|i| b'a' + (i % 26) as u8).collect();
     for piece in line.chunks(7_000) {

@@ -16,7 +16,7 @@ fn cut_file(data: &[u8], len: u64) -> FileSegment {
 }
 
 #[test]
-fn a_range_is_checked_against_the_file_when_made() {
+fn a_range_is_checked_against_the_file_when_created() {
     let file = temp_file(b"0123456789");
     assert_eq!(FileSegment::new(file.clone(), 4..).unwrap().len(), 6);
     for bad in [11..12, 0..11, 5..u64::MAX] {
@@ -33,7 +33,7 @@ fn a_range_is_checked_against_the_file_when_made() {
 }
 
 #[test]
-fn bytes_of_a_file_are_those_of_the_range_however_they_are_read() {
+fn every_read_method_returns_the_bytes_of_the_range() {
     let data = pattern(600_000);
     let segment = FileSegment::new(temp_file(&data), 100..).unwrap();
     let with_file = || {
@@ -82,7 +82,7 @@ fn a_range_takes_no_memory_before_it_is_read() {
 }
 
 #[test]
-fn an_empty_range_leaves_nothing_behind() {
+fn an_empty_range_adds_no_segment() {
     let mut buffer = EvBuffer::new();
     buffer
         .add_file(FileSegment::new(temp_file(b""), ..).unwrap())
@@ -91,7 +91,7 @@ fn an_empty_range_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_file_cut_short_is_an_error_and_the_range_stays() {
+fn a_truncated_file_is_an_error_and_the_range_stays() {
     let short = BufferError::File(io::ErrorKind::UnexpectedEof);
     let mut buffer = EvBuffer::from(&b"head"[..]);
     buffer.add_file(cut_file(&pattern(1000), 999)).unwrap();
@@ -129,7 +129,7 @@ fn a_file_cut_short_is_an_error_and_the_range_stays() {
 }
 
 #[test]
-fn bytes_that_cannot_be_loaded_equal_nothing() {
+fn a_range_that_cannot_be_loaded_equals_no_buffer() {
     let mut short = EvBuffer::from(&b"head"[..]);
     short.add_file(cut_file(b"abc", 0)).unwrap();
     let whole = EvBuffer::from(&b"headabc"[..]);
@@ -139,7 +139,7 @@ fn bytes_that_cannot_be_loaded_equal_nothing() {
 }
 
 #[tokio::test]
-async fn an_asynchronous_read_loads_no_more_than_it_returns() {
+async fn an_async_read_loads_no_more_than_it_returns() {
     let mut buffer = EvBuffer::from(&b"head"[..]);
     buffer
         .add_file(FileSegment::new(temp_file(&pattern(1000)), ..).unwrap())
@@ -155,14 +155,14 @@ async fn an_asynchronous_read_loads_no_more_than_it_returns() {
 
 #[test]
 #[should_panic(expected = "cannot be loaded")]
-fn buf_chunk_panics_rather_than_to_be_empty() {
+fn buf_chunk_panics_instead_of_returning_an_empty_slice() {
     let mut buffer = EvBuffer::new();
     buffer.add_file(cut_file(b"abc", 0)).unwrap();
     buffer.chunk();
 }
 
 #[test]
-fn the_limit_holds_for_files() {
+fn the_limit_applies_to_files() {
     let mut buffer = EvBuffer::new();
     buffer.set_max_len(Some(9));
     let segment = FileSegment::new(temp_file(b"0123456789"), ..).unwrap();
@@ -175,7 +175,7 @@ fn the_limit_holds_for_files() {
 }
 
 #[test]
-fn short_pieces_of_a_file_are_moved_without_being_read() {
+fn short_file_ranges_move_without_a_read() {
     let mut buffer = EvBuffer::new();
     buffer.add_file(cut_file(b"abc", 0)).unwrap();
     let mut other = EvBuffer::new();

@@ -61,7 +61,7 @@ fn filled() -> [EvBuffer; 2] {
 }
 
 #[test]
-fn each_end_refuses_its_own_changes_and_allows_those_at_the_other() {
+fn a_frozen_end_refuses_its_own_changes_only() {
     for (end, refused, allowed) in [
         (End::Back, AT_THE_BACK, AT_THE_FRONT),
         (End::Front, AT_THE_FRONT, AT_THE_BACK),
@@ -84,7 +84,7 @@ fn each_end_refuses_its_own_changes_and_allows_those_at_the_other() {
 }
 
 #[test]
-fn reading_is_never_refused() {
+fn a_frozen_buffer_can_be_read() {
     let [mut buffer, mut other] = filled();
     buffer.freeze(End::Front);
     buffer.freeze(End::Back);
@@ -102,7 +102,7 @@ fn reading_is_never_refused() {
 }
 
 #[test]
-fn nothing_to_move_is_ok_whatever_is_frozen_or_full() {
+fn moving_zero_bytes_succeeds_if_frozen_or_full() {
     let mut buffer = EvBuffer::from(LINE);
     let mut empty = EvBuffer::new();
     buffer.set_max_len(Some(1));
@@ -127,7 +127,7 @@ fn nothing_to_move_is_ok_whatever_is_frozen_or_full() {
 }
 
 #[test]
-fn a_reservation_of_nothing_is_no_way_around_a_frozen_end_or_a_limit() {
+fn an_empty_reservation_respects_frozen_ends_and_the_limit() {
     for forbid in [(|b| b.freeze(End::Back)) as fn(&mut EvBuffer), |b| {
         b.set_max_len(Some(LINE.len()))
     }] {
@@ -144,7 +144,7 @@ fn a_reservation_of_nothing_is_no_way_around_a_frozen_end_or_a_limit() {
 }
 
 #[test]
-fn a_full_buffer_takes_nothing_in_at_either_end() {
+fn a_full_buffer_refuses_bytes_at_both_ends() {
     let full = Err(BufferError::Full {
         max_len: LINE.len(),
     });
@@ -158,7 +158,7 @@ fn a_full_buffer_takes_nothing_in_at_either_end() {
 }
 
 #[test]
-fn what_would_not_fit_whole_does_not_come_in_at_all() {
+fn data_that_does_not_fit_is_refused_whole() {
     let len = 2 * COPY_THRESHOLD;
     let mut src = EvBuffer::from(vec![1; len]);
     src.add(b"more").unwrap();
@@ -174,7 +174,7 @@ fn what_would_not_fit_whole_does_not_come_in_at_all() {
 }
 
 #[test]
-fn a_limit_below_the_length_leaves_what_is_there() {
+fn a_limit_below_the_length_removes_nothing() {
     let mut buffer = EvBuffer::from(LINE);
     buffer.set_max_len(Some(3));
     assert_eq!(buffer.max_len(), Some(3));
@@ -187,7 +187,7 @@ fn a_limit_below_the_length_leaves_what_is_there() {
 }
 
 #[test]
-fn a_reservation_has_no_more_room_than_the_limit_leaves() {
+fn a_reservation_offers_at_most_the_room_below_the_limit() {
     let mut buffer = EvBuffer::from(LINE);
     buffer.set_max_len(Some(LINE.len() + 10));
     let mut room = buffer.reserve(3).unwrap();
@@ -197,7 +197,7 @@ fn a_reservation_has_no_more_room_than_the_limit_leaves() {
 }
 
 #[test]
-fn streams_see_a_refusal_as_an_error_of_its_kind() {
+fn a_refused_stream_operation_has_a_fitting_error_kind() {
     let mut buffer = EvBuffer::from(LINE);
     buffer.freeze(End::Front);
     let kind = |result: io::Result<usize>| result.unwrap_err().kind();

@@ -33,7 +33,7 @@ impl AsyncRead for Endless {
 
 /// The first read of a buffer goes into a new block, which may be larger than what was asked for.
 #[test]
-fn one_read_never_brings_more_than_its_maximum() {
+fn one_read_adds_at_most_its_maximum() {
     for max in [1, 2, 63, 65, 511, 1000, 4097, 16_385, 70_000] {
         for before in [0, 1, 63, 64, 100, 16_384] {
             let data = vec![b'-'; before];
@@ -68,7 +68,7 @@ fn a_read_stops_exactly_at_the_limit() {
 
 /// Freezes are looked at before limits, on either side of a move.
 #[test]
-fn a_frozen_source_is_told_before_a_full_destination() {
+fn a_frozen_source_is_reported_before_a_full_destination() {
     let mut source = EvBuffer::from(&b"source"[..]);
     source.freeze(End::Front);
     let mut full = EvBuffer::from(&b"full"[..]);
@@ -82,7 +82,7 @@ fn a_frozen_source_is_told_before_a_full_destination() {
 
 /// The allocator may promise any amount of memory as long as it is asked for in pieces.
 #[test]
-fn sizes_that_cannot_be_had_are_errors_and_change_nothing() {
+fn sizes_that_cannot_be_allocated_are_errors_and_change_nothing() {
     let absurd = (0..16).map(|shift| usize::MAX >> shift);
     for n in absurd.chain([isize::MAX as usize + 1, usize::MAX - 3]) {
         let mut buffer = EvBuffer::from(&b"data"[..]);

@@ -50,7 +50,7 @@ fn operations_mix() {
 }
 
 #[test]
-fn what_is_added_after_a_move_of_some_lies_at_the_end() {
+fn an_add_after_a_partial_move_goes_to_the_end() {
     for mut dst in [EvBuffer::new(), spare(), of_segments(&["aaaaaa", "b"])] {
         let begin = dst.pullup(dst.len()).unwrap().to_vec();
         let mut src = of_segments(&["c", "ddd", "eee"]);
@@ -65,7 +65,7 @@ fn what_is_added_after_a_move_of_some_lies_at_the_end() {
 }
 
 #[test]
-fn empty_references_leave_no_trace() {
+fn empty_references_add_no_segment() {
     for at in 0..4 {
         let mut buffer = EvBuffer::new();
         for i in 0..4 {
@@ -83,7 +83,7 @@ fn empty_references_leave_no_trace() {
 }
 
 #[test]
-fn a_moved_buffer_keeps_its_spare_to_itself() {
+fn a_moved_buffer_keeps_its_spare_segment() {
     let mut dst = of_segments(&["front"]);
     let mut src = of_segments(&["moved"]);
     src.expand(100).unwrap();
@@ -94,7 +94,7 @@ fn a_moved_buffer_keeps_its_spare_to_itself() {
 }
 
 #[test]
-fn defect_d6_an_addition_behind_spare_room_goes_where_the_data_ends() {
+fn defect_d6_an_add_behind_spare_room_goes_to_the_end_of_the_data() {
     let mut buffer = of_segments(&["one"]);
     buffer.expand(2000).unwrap();
     buffer.add(b"two").unwrap();
@@ -123,7 +123,7 @@ fn defect_d7_segments_are_not_swapped_around_empty_ones() {
 }
 
 #[test]
-fn defect_d8_bytes_put_in_front_are_counted_wherever_they_go() {
+fn defect_d8_prepended_bytes_are_counted() {
     let mut buffer = of_segments(&["abc"]);
     for n in [1, 8093, 3, 20_000] {
         let before = buffer.len();
@@ -134,7 +134,7 @@ fn defect_d8_bytes_put_in_front_are_counted_wherever_they_go() {
 }
 
 #[test]
-fn defect_d9_room_is_made_whole_behind_little_data() {
+fn defect_d9_expand_makes_room_behind_little_data() {
     for n in [100, 4096, 20_000] {
         let mut buffer = EvBuffer::from(&b"some"[..]);
         buffer.expand(n).unwrap();
@@ -147,7 +147,7 @@ fn defect_d9_room_is_made_whole_behind_little_data() {
 }
 
 #[test]
-fn defect_d11_pulling_up_never_writes_into_shared_memory() {
+fn defect_d11_pullup_never_writes_into_shared_memory() {
     for len in [5, COPY_THRESHOLD + 5] {
         let text = "HELLO".repeat(len / 5);
         let mut source = spare();
@@ -169,7 +169,7 @@ fn defect_d11_pulling_up_never_writes_into_shared_memory() {
 }
 
 #[test]
-fn defect_d13_a_write_takes_no_more_than_it_was_allowed() {
+fn defect_d13_a_write_takes_at_most_its_maximum() {
     let mut buffer = of_segments(&["one", "two", "three"]);
     let mut out = Vec::new();
     assert_eq!(buffer.write_to(&mut out, 4).unwrap(), 4);
@@ -178,7 +178,7 @@ fn defect_d13_a_write_takes_no_more_than_it_was_allowed() {
 }
 
 #[test]
-fn defect_d17_none_is_none_and_not_the_end() {
+fn defect_d17_no_match_is_none() {
     let mut buffer = EvBuffer::new();
     buffer.add(&pattern(16 * 1024)).unwrap();
     assert_eq!(buffer.read_from(&mut &b"abc"[..], 0).unwrap(), 0);
@@ -189,7 +189,7 @@ fn defect_d17_none_is_none_and_not_the_end() {
 }
 
 #[test]
-fn each_holder_of_shared_bytes_goes_its_own_way() {
+fn buffers_that_share_bytes_change_independently() {
     let mut source = EvBuffer::from(&pattern(10_000)[..]);
     let mut copy = EvBuffer::new();
     copy.add_buffer_reference(&mut source).unwrap();
@@ -207,7 +207,7 @@ fn each_holder_of_shared_bytes_goes_its_own_way() {
 }
 
 #[test]
-fn a_reservation_fills_blocks_in_their_order() {
+fn a_reservation_fills_blocks_in_order() {
     let mut buffer = EvBuffer::from(&b"start "[..]);
     let data = pattern(100_000);
     let mut room = buffer.reserve(100_000).unwrap();
@@ -224,7 +224,7 @@ fn a_reservation_fills_blocks_in_their_order() {
 }
 
 #[test]
-fn a_commit_of_more_than_the_room_adds_nothing() {
+fn a_commit_beyond_the_room_adds_nothing() {
     let mut buffer = EvBuffer::from(&b"some"[..]);
     let room = buffer.reserve(10).unwrap();
     let too_many = room.capacity() + 1;
@@ -233,7 +233,7 @@ fn a_commit_of_more_than_the_room_adds_nothing() {
 }
 
 #[test]
-fn a_hundred_thousand_formatted_pieces_are_all_there() {
+fn a_hundred_thousand_formatted_pieces_are_all_kept() {
     let mut buffer = EvBuffer::new();
     let mut expected = String::new();
     for i in 0..100_000 {
@@ -245,7 +245,7 @@ fn a_hundred_thousand_formatted_pieces_are_all_there() {
 }
 
 #[test]
-fn needles_are_found_over_borders_and_within_ranges() {
+fn search_finds_needles_over_segment_borders_and_within_ranges() {
     let buffer = of_segments(&["ab", "c", "ab", "cabx", "y", "z\r", "\n"]);
     let found = |needle: &str| buffer.search(needle.as_bytes(), ..);
     assert_eq!(found("abc"), Some(0));
@@ -266,7 +266,7 @@ fn needles_are_found_over_borders_and_within_ranges() {
 }
 
 #[test]
-fn looking_from_a_position_shows_what_lies_behind_it() {
+fn peek_from_a_position_returns_the_bytes_behind_it() {
     let buffer = of_segments(&["abc", "defg", "h"]);
     let mut slices = [IoSlice::new(&[]); 2];
     assert_eq!(buffer.peek(4, &mut slices), 2);
@@ -284,7 +284,7 @@ fn looking_from_a_position_shows_what_lies_behind_it() {
 }
 
 #[test]
-fn a_stream_that_takes_little_gets_everything_in_order() {
+fn short_writes_deliver_everything_in_order() {
     /// Takes one byte more with each call.
     struct Grudging(Vec<u8>, usize);
     impl io::Write for Grudging {

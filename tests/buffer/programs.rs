@@ -16,14 +16,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn a_program_does_to_buffers_what_it_does_to_vectors(program in vec(step(), 1..120)) {
+    fn a_random_program_has_the_same_effect_on_buffers_and_vectors(program in vec(step(), 1..120)) {
         Model::run(program);
     }
 }
 
 /// A run of `EVBUFFER_MODEL_STEPS` steps from `EVBUFFER_MODEL_SEED` on; by default one that takes a few seconds.
 #[test]
-fn a_long_program_does_to_buffers_what_it_does_to_vectors() {
+fn a_long_random_program_has_the_same_effect_on_buffers_and_vectors() {
     let steps = number("EVBUFFER_MODEL_STEPS", 10_000);
     let seed = number("EVBUFFER_MODEL_SEED", 1);
     let mut random = Random(seed);

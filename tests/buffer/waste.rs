@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 use tokio_evbuffer::EvBuffer;
 
 #[test]
-fn bytes_that_come_one_by_one_lie_in_one_block_of_their_size() {
+fn single_bytes_share_one_block_of_their_total_size() {
     let mut buffer = EvBuffer::new();
     for i in 0..100 {
         buffer.add(&[i]).unwrap();
@@ -38,7 +38,7 @@ fn small_pieces_between_references_do_not_pin_blocks() {
 
 /// Any addition packs what little is left of large blocks.
 #[test]
-fn a_queue_that_shrinks_does_not_hold_on_to_its_peak() {
+fn a_queue_that_shrinks_releases_its_peak_memory() {
     type Add = fn(&mut EvBuffer);
     let ways: [(&str, Add); 7] = [
         ("add", |buffer| buffer.add(b"x").unwrap()),

@@ -55,7 +55,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn one_run_tells_what_was_read_and_written_before_the_end() {
+async fn one_run_reports_reads_and_writes_before_the_end() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     let log = Log::default();
@@ -69,7 +69,7 @@ async fn one_run_tells_what_was_read_and_written_before_the_end() {
 }
 
 #[tokio::test]
-async fn callbacks_are_told_what_holds_when_they_are_set() {
+async fn new_callbacks_are_notified_of_the_current_state() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     far.write_all(b"early").await.unwrap();
@@ -85,7 +85,7 @@ async fn callbacks_are_told_what_holds_when_they_are_set() {
 }
 
 #[tokio::test]
-async fn reading_is_told_from_the_low_mark_on_and_the_rest_before_the_end() {
+async fn read_callbacks_run_from_the_low_watermark_and_for_the_rest_before_the_end() {
     let (near, mut far) = duplex(64);
     let log = Log::default();
     let bev = BufferEvent::new(near);
@@ -105,7 +105,7 @@ async fn reading_is_told_from_the_low_mark_on_and_the_rest_before_the_end() {
 }
 
 #[tokio::test]
-async fn defect_d20_an_input_left_at_its_high_mark_is_told_once() {
+async fn defect_d20_an_input_left_at_its_high_watermark_is_reported_once() {
     let (near, mut far) = duplex(64);
     let log = Log::default();
     let bev = BufferEvent::builder()
@@ -125,7 +125,7 @@ async fn defect_d20_an_input_left_at_its_high_mark_is_told_once() {
 }
 
 #[tokio::test]
-async fn writing_is_told_when_the_output_has_fallen_to_its_low_mark() {
+async fn write_callbacks_run_when_the_output_falls_to_its_low_watermark() {
     let (near, mut far) = duplex(10);
     let log = Log::default();
     let bev = BufferEvent::new(near);
@@ -140,7 +140,7 @@ async fn writing_is_told_when_the_output_has_fallen_to_its_low_mark() {
 }
 
 #[tokio::test]
-async fn trigger_does_not_look_at_the_marks_and_is_deferred() {
+async fn trigger_ignores_watermarks_and_is_deferred() {
     let (near, _far) = duplex(10);
     let log = Log::default();
     let bev = BufferEvent::new(near);
@@ -174,7 +174,7 @@ async fn a_callback_that_panics_is_called_again() {
 }
 
 #[tokio::test]
-async fn callbacks_may_be_replaced_from_within_one() {
+async fn a_callback_may_replace_the_callbacks() {
     let (near, mut far) = duplex(64);
     let log = Log::default();
     let note = log.clone();
@@ -227,7 +227,7 @@ async fn no_callback_runs_after_the_last_handle_was_dropped() {
 }
 
 #[tokio::test]
-async fn what_a_dropped_stream_called_is_dropped_with_it() {
+async fn dropping_a_bufferevent_drops_its_callbacks() {
     let (near, far) = duplex(64);
     let owned = Arc::new(());
     let held = Arc::clone(&owned);
@@ -242,7 +242,7 @@ async fn what_a_dropped_stream_called_is_dropped_with_it() {
 }
 
 #[tokio::test]
-async fn a_detached_stream_lives_on_by_its_callbacks() {
+async fn a_detached_bufferevent_keeps_running() {
     let (near, mut far) = duplex(64);
     BufferEvent::builder()
         .on_read(|bev| {
@@ -263,7 +263,7 @@ async fn a_detached_stream_lives_on_by_its_callbacks() {
 }
 
 #[tokio::test]
-async fn watermarks_are_told_inline_for_both_buffers() {
+async fn watermark_callbacks_run_inline_for_both_buffers() {
     let (near, mut far) = duplex(64);
     let log = Log::default();
     let note = log.clone();
@@ -288,7 +288,7 @@ async fn watermarks_are_told_inline_for_both_buffers() {
 }
 
 #[tokio::test]
-async fn a_watermark_callback_that_crosses_a_mark_itself_is_told_after_it_has_returned() {
+async fn a_crossing_caused_by_a_watermark_callback_is_reported_after_it_returns() {
     let (near, _far) = duplex(64);
     let log = Log::default();
     let note = log.clone();
@@ -327,7 +327,7 @@ async fn callbacks_run_on_the_queue_they_are_deferred_to() {
 
 /// The end comes while a callback runs, and with it bytes that the next run is to tell of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_is_told_after_the_last_bytes_also_when_both_come_during_a_run() {
+async fn the_end_is_reported_after_the_last_bytes_also_if_both_arrive_during_a_run() {
     let (near, mut far) = duplex(64);
     let log = Log::default();
     let (on_read, on_event) = (log.clone(), log.clone());
@@ -353,7 +353,7 @@ async fn the_end_is_told_after_the_last_bytes_also_when_both_come_during_a_run()
 }
 
 #[tokio::test]
-async fn a_callback_that_causes_the_next_event_does_not_keep_the_queue_for_itself() {
+async fn a_callback_that_causes_the_next_event_does_not_starve_the_queue() {
     const ENDLESS: usize = 10_000;
     let (near, _far) = duplex(64);
     let told = Arc::new(AtomicUsize::new(0));
@@ -374,7 +374,7 @@ async fn a_callback_that_causes_the_next_event_does_not_keep_the_queue_for_itsel
 
 /// Each way to listen, by a callback that owns a handle on its own connection.
 #[tokio::test]
-async fn callbacks_are_let_go_of_when_the_connection_is_over_whatever_they_listen_to() {
+async fn all_callbacks_are_dropped_when_the_connection_ends() {
     type Set = fn(BufferEvent, Arc<()>) -> Callbacks;
     let each: [Set; 4] = [
         |own, held| Callbacks::new().on_read(move |_| drop((own.clone(), held.clone()))),

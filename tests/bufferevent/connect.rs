@@ -16,7 +16,7 @@ use tokio_evbuffer::{
 use crate::support::net::{ClosedPort, SilentPort};
 
 #[tokio::test]
-async fn connected_is_told_first_and_what_was_added_before_is_sent() {
+async fn connected_is_the_first_event_and_earlier_output_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     // By name, which may have several addresses of which one answers.
@@ -34,7 +34,7 @@ async fn connected_is_told_first_and_what_was_added_before_is_sent() {
 }
 
 #[tokio::test]
-async fn defect_d36_a_connection_that_is_refused_says_that_it_was_the_connecting() {
+async fn defect_d36_a_refused_connection_is_a_connect_error() {
     let closed = ClosedPort::new();
     let bev = BufferEvent::builder().connect(closed.addr());
     bev.output().add(b"never sent").unwrap();
@@ -58,7 +58,7 @@ async fn defect_d36_a_connection_that_is_refused_says_that_it_was_the_connecting
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_a_connect_error() {
+async fn an_invalid_address_is_a_connect_error() {
     let bev = BufferEvent::builder().connect("an address without a port");
     assert!(matches!(
         bev.next_event().await,
@@ -68,7 +68,7 @@ async fn an_address_that_is_none_is_a_connect_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
+async fn connecting_to_a_silent_address_ends_by_timeout_or_abort() {
     let silent = SilentPort::new().await;
     let addr = silent.addr();
     let connect = || BufferEvent::builder().linger(Duration::ZERO);
@@ -96,7 +96,7 @@ async fn a_peer_that_does_not_answer_is_given_up_in_time_or_by_its_user() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_refused_is_no_empty_answer_to_whoever_reads() {
+async fn a_refused_connection_is_an_error_for_readers() {
     let closed = ClosedPort::new();
     let mut bev = BufferEvent::builder().connect(closed.addr());
     let error = bev.read_to_end(&mut Vec::new()).await.unwrap_err();

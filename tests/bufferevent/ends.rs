@@ -51,7 +51,7 @@ async fn close_sends_everything_and_waits_for_the_peer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_end_is_waited_for_up_to_linger() {
+async fn close_waits_up_to_linger_for_the_peer() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::builder().linger(5 * SECOND).spawn(near);
     let start = tokio::time::Instant::now();
@@ -66,7 +66,7 @@ async fn a_peer_that_does_not_end_is_waited_for_up_to_linger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_write_that_takes_bytes_starts_linger_anew() {
+async fn each_write_with_progress_restarts_linger() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::builder().linger(5 * SECOND).spawn(near);
     bev.output().add(&[1; 40]).unwrap();
@@ -83,7 +83,7 @@ async fn each_write_that_takes_bytes_starts_linger_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_input_does_not_hold_up_the_end_of_a_stream_that_is_closed() {
+async fn a_full_input_does_not_delay_close() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::with_high(100).unwrap())
@@ -101,7 +101,7 @@ async fn a_full_input_does_not_hold_up_the_end_of_a_stream_that_is_closed() {
 }
 
 #[tokio::test]
-async fn defect_d22_what_is_queued_is_sent_after_the_last_handle_is_dropped() {
+async fn defect_d22_queued_output_is_sent_after_the_last_handle_is_dropped() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::new(near);
     let data = pattern(1 << 20);
@@ -114,7 +114,7 @@ async fn defect_d22_what_is_queued_is_sent_after_the_last_handle_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_stream_goes_when_linger_has_passed() {
+async fn a_dropped_bufferevent_ends_when_linger_expires() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::builder().linger(5 * SECOND).spawn(near);
     bev.output().add(&[1; 100]).unwrap();
@@ -153,7 +153,7 @@ async fn abort_drops_the_output_and_counts_it() {
 }
 
 #[tokio::test]
-async fn shutdown_ends_writing_only() {
+async fn shutdown_ends_only_writing() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     bev.output().add(b"request").unwrap();
@@ -172,7 +172,7 @@ async fn shutdown_ends_writing_only() {
 }
 
 #[tokio::test]
-async fn closing_the_output_is_shutdown() {
+async fn closing_the_output_shuts_down_writing() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     bev.output().add(b"all").unwrap();
@@ -183,7 +183,7 @@ async fn closing_the_output_is_shutdown() {
 }
 
 #[tokio::test]
-async fn the_end_of_reading_leaves_writing_alone() {
+async fn the_end_of_reading_does_not_end_writing() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     far.write_all(b"request").await.unwrap();
@@ -199,7 +199,7 @@ async fn the_end_of_reading_leaves_writing_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn flush_waits_until_the_stream_has_all() {
+async fn flush_waits_until_the_stream_took_everything() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::new(near);
     bev.flush().await.unwrap();
@@ -217,7 +217,7 @@ async fn flush_waits_until_the_stream_has_all() {
 }
 
 #[tokio::test]
-async fn into_inner_gives_back_the_stream_and_all_bytes() {
+async fn into_inner_returns_the_stream_and_all_bytes() {
     let (near, mut far) = duplex(16);
     let bev = BufferEvent::new(near);
     far.write_all(b"peeked at").await.unwrap();
@@ -239,7 +239,7 @@ async fn into_inner_gives_back_the_stream_and_all_bytes() {
 }
 
 #[tokio::test]
-async fn into_inner_of_the_wrong_type_gives_the_handle_back() {
+async fn into_inner_with_the_wrong_type_returns_the_handle() {
     let (near, mut far) = duplex(16);
     let bev = BufferEvent::new(near);
     let error = bev.into_inner::<tokio_test::io::Mock>().await;
@@ -257,7 +257,7 @@ async fn into_inner_of_the_wrong_type_gives_the_handle_back() {
 }
 
 #[tokio::test]
-async fn into_inner_of_a_stream_that_is_gone_says_how_it_ended() {
+async fn into_inner_after_the_end_returns_the_reason() {
     let (near, _far) = duplex(16);
     let bev = BufferEvent::new(near);
     bev.abort();
@@ -269,7 +269,7 @@ async fn into_inner_of_a_stream_that_is_gone_says_how_it_ended() {
 }
 
 #[tokio::test]
-async fn dropping_the_future_of_into_inner_is_dropping_the_handle() {
+async fn dropping_the_into_inner_future_drops_the_handle() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::new(near);
     bev.output().add(&[1; 5000]).unwrap();
@@ -283,7 +283,7 @@ async fn dropping_the_future_of_into_inner_is_dropping_the_handle() {
 }
 
 #[tokio::test]
-async fn dropping_the_future_of_close_is_dropping_the_handle() {
+async fn dropping_the_close_future_drops_the_handle() {
     let (near, mut far) = duplex(1024);
     let bev = BufferEvent::new(near);
     bev.output().add(&[1; 5000]).unwrap();
@@ -297,7 +297,7 @@ async fn dropping_the_future_of_close_is_dropping_the_handle() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
+fn a_runtime_shutdown_ends_every_wait() {
     let outer = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -332,7 +332,7 @@ fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn defect_d26_a_pair_ends_after_the_last_byte_whatever_the_marks() {
+async fn defect_d26_a_pair_ends_after_the_last_byte_for_all_watermarks() {
     let (a, b) = BufferEvent::pair();
     b.set_watermarks(
         tokio_evbuffer::bufferevent::Side::Input,
@@ -347,7 +347,7 @@ async fn defect_d26_a_pair_ends_after_the_last_byte_whatever_the_marks() {
 }
 
 #[tokio::test]
-async fn defect_d27_a_pair_partner_that_goes_away_is_the_end_then_a_broken_pipe() {
+async fn defect_d27_a_dropped_pair_partner_is_the_end_then_a_broken_pipe() {
     let (a, b) = BufferEvent::pair();
     a.output().add(b"last").unwrap();
     a.flush().await.unwrap();
@@ -380,7 +380,7 @@ async fn a_pair_moves_memory_and_copies_nothing() {
 }
 
 #[tokio::test]
-async fn events_are_told_one_by_one_and_each_to_one_caller() {
+async fn each_event_goes_to_one_caller() {
     let (near, far) = duplex(16);
     let bev = BufferEvent::new(near);
     bev.trigger_event(Event::Stalled);
@@ -397,7 +397,7 @@ async fn events_are_told_one_by_one_and_each_to_one_caller() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_after_closed() {
+async fn no_event_follows_closed() {
     let (near, _far) = duplex(16);
     let bev = BufferEvent::new(near);
     bev.abort();
@@ -410,7 +410,7 @@ async fn nothing_is_told_after_closed() {
 
 /// The output seems to be sent when it is taken away, which may well lead somebody to add more.
 #[tokio::test]
-async fn what_is_added_while_the_stream_is_given_back_is_given_back_or_refused() {
+async fn an_add_during_into_inner_is_returned_or_refused() {
     let (near, _far) = duplex(16);
     let (answers, answer) = std::sync::mpsc::channel();
     let bev = BufferEvent::builder()

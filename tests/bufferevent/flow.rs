@@ -29,7 +29,7 @@ use crate::support::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn the_ends_that_belong_to_the_task_are_frozen_for_the_user() {
+async fn the_ends_used_by_the_task_are_frozen_for_the_user() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     bev.disable(Direction::Write);
@@ -68,7 +68,7 @@ async fn the_ends_that_belong_to_the_task_are_frozen_for_the_user() {
 }
 
 #[tokio::test]
-async fn defect_d19_reading_goes_on_at_the_low_mark_and_not_at_each_byte() {
+async fn defect_d19_reading_resumes_at_the_low_watermark_and_not_at_each_byte() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(50, 100).unwrap())
@@ -87,7 +87,7 @@ async fn defect_d19_reading_goes_on_at_the_low_mark_and_not_at_each_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_that_is_waited_for_between_the_marks_is_read() {
+async fn a_frame_awaited_between_the_watermarks_is_read() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(50, 100).unwrap())
@@ -105,7 +105,7 @@ async fn a_frame_that_is_waited_for_between_the_marks_is_read() {
 }
 
 #[tokio::test]
-async fn moving_the_marks_makes_room_at_once() {
+async fn raising_the_watermarks_resumes_reading_at_once() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::with_high(10).unwrap())
@@ -131,7 +131,7 @@ async fn moving_the_marks_makes_room_at_once() {
 
 /// What a guard has stopped goes on when a guard lets it, though no byte was taken meanwhile.
 #[tokio::test(start_paused = true)]
-async fn reading_goes_on_when_the_input_is_unfrozen_or_its_cap_raised() {
+async fn reading_resumes_when_the_input_is_unfrozen_or_its_cap_raised() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::new(near);
     bev.input().lock().freeze(End::Back);
@@ -156,7 +156,7 @@ async fn reading_goes_on_when_the_input_is_unfrozen_or_its_cap_raised() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defect_d21_who_writes_waits_at_the_high_mark_of_the_output() {
+async fn defect_d21_a_writer_waits_at_the_high_watermark_of_the_output() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::builder()
         .write_watermarks(Watermarks::new(50, 100).unwrap())
@@ -175,7 +175,7 @@ async fn defect_d21_who_writes_waits_at_the_high_mark_of_the_output() {
 }
 
 #[tokio::test]
-async fn a_direction_that_is_disabled_does_not_move() {
+async fn a_disabled_direction_moves_no_bytes() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     bev.disable(Direction::Read);
@@ -196,7 +196,7 @@ async fn a_direction_that_is_disabled_does_not_move() {
 }
 
 #[tokio::test]
-async fn single_reads_and_writes_are_limited_and_zero_is_one_byte() {
+async fn single_reads_and_writes_are_limited_and_zero_means_one_byte() {
     for (limit, calls) in [(0, 100), (1, 100), (30, 4)] {
         let (near, mut far) = duplex(1024);
         let bev = BufferEvent::builder()
@@ -214,7 +214,7 @@ async fn single_reads_and_writes_are_limited_and_zero_is_one_byte() {
 }
 
 #[tokio::test]
-async fn defect_d13_files_are_sent_within_the_limit_of_a_single_write() {
+async fn defect_d13_files_respect_the_limit_of_a_single_write() {
     for socket in [true, false] {
         let file = pattern(100_000);
         let build = BufferEvent::builder().max_single_write(1000);
@@ -249,7 +249,7 @@ fn send_around(bev: &BufferEvent, file: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_short_is_a_write_error() {
+async fn a_truncated_file_is_a_write_error() {
     for socket in [true, false] {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&pattern(1000)).unwrap();
@@ -280,7 +280,7 @@ async fn a_file_that_was_cut_short_is_a_write_error() {
 }
 
 #[tokio::test]
-async fn an_output_that_is_replaced_under_way_loses_and_doubles_nothing_else() {
+async fn replacing_the_output_while_sending_loses_no_other_bytes() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::new(near);
     bev.output().add(&[1; 100]).unwrap();
@@ -294,7 +294,7 @@ async fn an_output_that_is_replaced_under_way_loses_and_doubles_nothing_else() {
 }
 
 #[tokio::test]
-async fn many_small_additions_are_few_writes() {
+async fn many_small_adds_are_few_writes() {
     let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     for _ in 0..1000 {
@@ -307,7 +307,7 @@ async fn many_small_additions_are_few_writes() {
 }
 
 #[tokio::test]
-async fn an_emptied_side_holds_no_memory_whoever_is_told_of_it() {
+async fn an_emptied_side_holds_no_memory_with_any_subscriber() {
     let (near, far) = BufferEvent::pair();
     for is_told in [false, true] {
         let told = is_told.then(|| near.input().on_change_inline(|_, _| {}));
@@ -324,7 +324,7 @@ async fn an_emptied_side_holds_no_memory_whoever_is_told_of_it() {
 }
 
 #[tokio::test]
-async fn a_freeze_or_a_cap_stops_reading_at_once_and_ends_nothing() {
+async fn a_freeze_or_a_cap_pauses_reading_at_once() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::new(near);
     // It is waiting for bytes now, and knows how many it may take.
@@ -367,7 +367,7 @@ impl AsyncRead for Meddles {
 }
 
 #[tokio::test]
-async fn what_was_being_read_when_the_input_was_frozen_or_capped_is_not_lost() {
+async fn bytes_of_a_read_during_a_freeze_or_cap_are_kept() {
     let ways: [fn(&mut EvBuffer); 2] = [
         |input| input.freeze(End::Back),
         |input| input.set_max_len(Some(1)),
@@ -387,7 +387,7 @@ async fn what_was_being_read_when_the_input_was_frozen_or_capped_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_taken_out_of_the_output_while_it_was_read_is_no_error() {
+async fn removing_a_file_from_the_output_while_it_is_read_is_no_error() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&pattern(1000)).unwrap();
     let cut_short = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();

@@ -20,7 +20,7 @@ fn over(size: usize) -> (BufferEvent, DuplexStream) {
 }
 
 #[tokio::test]
-async fn a_read_error_is_seen_by_whoever_reads() {
+async fn a_read_error_is_returned_to_readers() {
     let faults = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionReset),
         ..Faults::default()
@@ -41,7 +41,7 @@ async fn a_read_error_is_seen_by_whoever_reads() {
 }
 
 #[tokio::test]
-async fn a_flush_waits_for_the_stream_to_be_flushed() {
+async fn flush_waits_for_the_flush_of_the_stream() {
     let fake = FaultyStream::new(
         &Sim::new(1),
         0,
@@ -59,7 +59,7 @@ async fn a_flush_waits_for_the_stream_to_be_flushed() {
 }
 
 #[tokio::test]
-async fn a_flush_waits_only_for_what_was_there() {
+async fn flush_waits_only_for_earlier_bytes() {
     let (bev, mut far) = over(4);
     bev.output().add(b"1234").unwrap();
     let mut flush = tokio_test::task::spawn(bev.flush());
@@ -72,7 +72,7 @@ async fn a_flush_waits_only_for_what_was_there() {
 }
 
 #[tokio::test]
-async fn a_flush_that_fails_says_why() {
+async fn a_failed_flush_returns_the_error() {
     let (bev, far) = over(4);
     bev.output().add(b"12345678").unwrap();
     yield_many().await;
@@ -84,7 +84,7 @@ async fn a_flush_that_fails_says_why() {
 }
 
 #[tokio::test]
-async fn output_counts_exactly_what_the_stream_has_not_taken() {
+async fn the_output_length_is_exactly_what_the_stream_has_not_taken() {
     let (bev, mut far) = over(10);
     bev.output().add(&[1; 25]).unwrap();
     yield_many().await;
@@ -135,7 +135,7 @@ async fn halves_read_and_write() {
 }
 
 #[tokio::test]
-async fn a_peer_that_goes_on_sending_does_not_hold_up_a_close() {
+async fn a_peer_that_keeps_sending_does_not_delay_close() {
     let (bev, mut far) = over(64);
     let noise = tokio::spawn(async move {
         let mut left = Vec::new();
@@ -152,7 +152,7 @@ async fn a_peer_that_goes_on_sending_does_not_hold_up_a_close() {
 }
 
 #[tokio::test]
-async fn a_flush_covers_what_was_written_after_one_that_was_given_up() {
+async fn a_flush_after_a_dropped_flush_covers_later_writes() {
     let (mut bev, mut far) = over(10);
     bev.write_all(&[1; 20]).await.unwrap();
     {
@@ -170,7 +170,7 @@ async fn a_flush_covers_what_was_written_after_one_that_was_given_up() {
 }
 
 #[tokio::test]
-async fn what_was_looked_at_before_a_split_is_read_by_the_half_that_reads() {
+async fn bytes_peeked_before_a_split_are_read_by_the_read_half() {
     let (mut bev, mut far) = over(16);
     far.write_all(b"peeked at").await.unwrap();
     assert_eq!(bev.fill_buf().await.unwrap(), b"peeked at");

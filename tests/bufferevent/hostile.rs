@@ -51,7 +51,7 @@ fn rude(piece: usize) -> Faults {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_byte_arrives_in_order_whatever_the_stream_does() {
+async fn every_byte_arrives_in_order_over_a_faulty_stream() {
     for seed in 0..24 {
         let sim = Sim::new(seed);
         let piece = [1, 7, 100, usize::MAX][seed as usize % 4];
@@ -96,7 +96,7 @@ async fn every_byte_arrives_in_order_whatever_the_stream_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_error_at_any_byte_comes_after_what_was_read() {
+async fn a_read_error_at_any_byte_follows_the_bytes_before_it() {
     for k in 0..12 {
         let sim = Sim::new(k as u64);
         let input = pattern(k);
@@ -131,7 +131,7 @@ async fn a_read_error_at_any_byte_comes_after_what_was_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defect_d34_after_a_write_error_at_any_byte_adding_is_an_error() {
+async fn defect_d34_adding_after_a_write_error_is_an_error() {
     let kinds = [
         (Err(io::ErrorKind::BrokenPipe), io::ErrorKind::BrokenPipe),
         (Ok(()), io::ErrorKind::WriteZero),
@@ -169,7 +169,7 @@ async fn defect_d34_after_a_write_error_at_any_byte_adding_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn defect_d28_each_direction_tells_its_own_error() {
+async fn defect_d28_each_direction_reports_its_own_error() {
     let sim = Sim::new(1);
     let faults = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionReset),
@@ -222,7 +222,7 @@ async fn errors_of_flush_and_shutdown_are_write_errors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_longer_than_the_high_mark_is_an_error_at_once() {
+async fn waiting_for_a_frame_above_the_high_watermark_is_an_error_at_once() {
     let sim = Sim::new(3);
     let fake = FaultyStream::new(&sim, 0, &pattern(1000), Faults::default());
     let bev = BufferEvent::builder()
@@ -236,7 +236,7 @@ async fn a_frame_longer_than_the_high_mark_is_an_error_at_once() {
 
 /// A stream that is always ready must not keep its thread from everybody else.
 #[tokio::test(flavor = "current_thread")]
-async fn a_stream_that_is_always_ready_lets_others_have_their_turn() {
+async fn a_stream_that_is_always_ready_does_not_starve_other_tasks() {
     let endless = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::NONE)
@@ -284,7 +284,7 @@ async fn output_may_be_replaced_while_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
+async fn a_stream_that_panics_ends_only_its_own_bufferevent() {
     struct Panics;
     impl tokio::io::AsyncRead for Panics {
         fn poll_read(
@@ -305,7 +305,7 @@ async fn a_stream_that_panics_is_an_error_of_this_stream_alone() {
 }
 
 #[tokio::test]
-async fn a_stream_that_panics_half_way_is_no_end_of_stream_to_whoever_reads() {
+async fn a_panic_of_the_stream_is_an_error_for_readers() {
     struct Half(bool);
     impl AsyncRead for Half {
         fn poll_read(
@@ -369,7 +369,7 @@ async fn turns(n: usize) {
 }
 
 #[tokio::test]
-async fn a_peer_that_sends_without_end_does_not_hold_up_the_end_of_the_stream() {
+async fn an_endless_peer_does_not_delay_close() {
     let (to, mut peer) = tokio::io::duplex(64);
     let ended = Arc::new(AtomicBool::new(false));
     let bev = BufferEvent::new(Flood {
@@ -391,7 +391,7 @@ async fn a_peer_that_sends_without_end_does_not_hold_up_the_end_of_the_stream() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_sends_without_end_does_not_hold_up_the_clock() {
+async fn an_endless_peer_does_not_delay_timeouts() {
     let (to, _peer) = tokio::io::duplex(4);
     let ended = Arc::default();
     let bev = BufferEvent::builder()

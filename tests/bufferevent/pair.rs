@@ -8,7 +8,7 @@ use tokio_evbuffer::{
 use crate::support::tasks::yield_many;
 
 #[tokio::test]
-async fn the_marks_hold_as_for_a_socket() {
+async fn watermarks_apply_as_for_a_socket() {
     let (a, b) = BufferEvent::pair();
     b.set_watermarks(Side::Input, Watermarks::new(10, 100).unwrap());
     a.output().add(&vec![1; 300_000]).unwrap();
@@ -48,7 +48,7 @@ async fn data_moves_when_both_sides_are_enabled() {
 }
 
 #[tokio::test]
-async fn there_is_no_stream_to_take() {
+async fn into_inner_of_a_pair_is_refused() {
     let (a, b) = BufferEvent::pair();
     let Err(IntoInnerError::WrongType(a)) = a.into_inner::<tokio::io::DuplexStream>().await else {
         panic!("it is of no type");

@@ -8,7 +8,7 @@ use tokio_evbuffer::{BufferEvent, Event};
 use crate::support::net::{ClosedPort, tcp_pair};
 
 #[tokio::test]
-async fn all_addresses_are_tried() {
+async fn connect_tries_all_addresses() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = ClosedPort::new();
     let addrs = [closed.addr(), listener.local_addr().unwrap()];
@@ -17,7 +17,7 @@ async fn all_addresses_are_tried() {
 }
 
 #[tokio::test]
-async fn a_peer_that_resets_is_one_error() {
+async fn a_reset_is_reported_once() {
     let (near, far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     far.set_zero_linger().unwrap();
@@ -31,7 +31,7 @@ async fn a_peer_that_resets_is_one_error() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn unix_sockets_are_streams_like_others() {
+async fn unix_sockets_work() {
     let (near, far) = tokio::net::UnixStream::pair().unwrap();
     let (a, b) = (BufferEvent::new(near), BufferEvent::new(far));
     a.output().add(&vec![3; 500_000]).unwrap();

@@ -61,7 +61,7 @@ async fn close_flushes_and_waits_for_the_peer() {
 }
 
 #[tokio::test]
-async fn the_faces_read_and_write() {
+async fn a_bufferevent_implements_async_read_and_write() {
     let (near, far) = tokio::io::duplex(16);
     let (mut a, mut b) = (BufferEvent::new(near), BufferEvent::new(far));
     a.write_all(b"hello\nworld").await.unwrap();
@@ -77,7 +77,7 @@ async fn the_faces_read_and_write() {
 }
 
 #[tokio::test]
-async fn into_inner_gives_back_the_stream_and_the_bytes() {
+async fn into_inner_returns_the_stream_and_its_bytes() {
     let (near, mut far) = tokio::io::duplex(64);
     let bev = BufferEvent::new(near);
     far.write_all(b"first").await.unwrap();
@@ -98,7 +98,7 @@ async fn into_inner_gives_back_the_stream_and_the_bytes() {
 }
 
 #[tokio::test]
-async fn reading_stops_exactly_at_the_high_mark_and_goes_on_at_the_low_one() {
+async fn reading_stops_exactly_at_the_high_watermark_and_resumes_at_the_low() {
     let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::builder()
         .read_watermarks(Watermarks::new(100, 1000).unwrap())
@@ -136,7 +136,7 @@ async fn a_dropped_handle_flushes_in_the_background() {
 }
 
 #[tokio::test]
-async fn an_abort_counts_what_was_not_sent() {
+async fn abort_counts_unsent_bytes() {
     let (near, _far) = tokio::io::duplex(10);
     let bev = BufferEvent::new(near);
     bev.output().add(&[5; 1000]).unwrap();

@@ -92,7 +92,7 @@ async fn every_line_is_answered_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_adds_from_many_tasks_is_told_when_his_bytes_have_left() {
+async fn each_of_many_tasks_is_woken_when_its_bytes_were_sent() {
     let (near, mut far) = tcp_pair().await;
     let bev = BufferEvent::new(near);
     let mut adders = JoinSet::new();
@@ -122,7 +122,7 @@ async fn who_adds_from_many_tasks_is_told_when_his_bytes_have_left() {
 
 /// Whoever switches directions, marks and timeouts while bytes move holds them up, and loses none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_gets_stuck_while_everything_is_changed_all_the_time() {
+async fn constant_changes_of_all_settings_stall_nothing() {
     const BYTES: usize = 1 << 20;
     let (a, b) = BufferEvent::pair();
     let done = Arc::new(AtomicBool::new(false));
@@ -176,7 +176,7 @@ async fn nothing_gets_stuck_while_everything_is_changed_all_the_time() {
 
 /// The queue is never idle, so that orders fall into runs that have begun.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_order_to_call_back_is_lost() {
+async fn no_trigger_is_lost() {
     let (near, _far) = tokio::io::duplex(1);
     let called = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&called);

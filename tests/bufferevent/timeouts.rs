@@ -29,7 +29,7 @@ async fn nothing_comes(bev: &BufferEvent) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_sends_nothing_is_a_read_timeout_told_once() {
+async fn a_silent_peer_is_one_read_timeout() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::builder().read_timeout(5 * SECOND).spawn(near);
     let start = Instant::now();
@@ -42,7 +42,7 @@ async fn a_peer_that_sends_nothing_is_a_read_timeout_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_direction_that_has_timed_out_may_be_enabled_again() {
+async fn a_direction_that_timed_out_can_be_enabled_again() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::builder().read_timeout(5 * SECOND).spawn(near);
     let start = Instant::now();
@@ -60,7 +60,7 @@ async fn a_direction_that_has_timed_out_may_be_enabled_again() {
 
 /// Bytes that came in a poll which ended for want of a turn count, too.
 #[tokio::test(start_paused = true)]
-async fn bytes_count_also_when_others_had_to_have_their_turn() {
+async fn bytes_read_in_a_poll_that_yields_restart_the_timeout() {
     for n in 1..=40 {
         let (near, mut far) = duplex(64);
         let bev = BufferEvent::builder()
@@ -75,7 +75,7 @@ async fn bytes_count_also_when_others_had_to_have_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_written_count_also_when_others_had_to_have_their_turn() {
+async fn bytes_written_in_a_poll_that_yields_restart_the_timeout() {
     for n in 1..=40 {
         let (near, mut far) = duplex(n);
         let bev = BufferEvent::builder()
@@ -95,7 +95,7 @@ async fn bytes_written_count_also_when_others_had_to_have_their_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_we_paused_reading_does_not_count() {
+async fn time_in_which_reading_is_paused_does_not_count() {
     for by_mark in [false, true] {
         let (near, mut far) = duplex(64);
         let bev = BufferEvent::builder()
@@ -140,7 +140,7 @@ async fn defect_d33_an_idle_output_has_no_write_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_is_when_no_byte_moves_either_way() {
+async fn idle_means_no_byte_in_either_direction() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::builder().idle_timeout(5 * SECOND).spawn(near);
     let start = Instant::now();
@@ -153,7 +153,7 @@ async fn idle_is_when_no_byte_moves_either_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_is_a_stall_though_it_moves() {
+async fn a_slow_reader_is_a_stall() {
     let (near, mut far) = duplex(1);
     let bev = BufferEvent::builder()
         .write_watermarks(Watermarks::new(4, 8).unwrap())
@@ -174,7 +174,7 @@ async fn a_slow_reader_is_a_stall_though_it_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_falls_to_its_low_mark_in_time_does_not_stall() {
+async fn an_output_that_falls_to_its_low_watermark_in_time_does_not_stall() {
     let (near, mut far) = duplex(1);
     let bev = BufferEvent::builder()
         .write_watermarks(Watermarks::new(4, 8).unwrap())
@@ -192,7 +192,7 @@ async fn an_output_that_falls_to_its_low_mark_in_time_does_not_stall() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_may_be_set_and_lifted_at_any_time() {
+async fn timeouts_can_be_set_and_removed_at_any_time() {
     let (near, _far) = duplex(4);
     let bev = BufferEvent::new(near);
     sleep(10 * SECOND).await;
@@ -206,7 +206,7 @@ async fn limits_may_be_set_and_lifted_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn zero_is_at_once_and_the_longest_duration_is_never() {
+async fn zero_expires_at_once_and_duration_max_never() {
     let (near, _far) = duplex(4);
     let bev = BufferEvent::builder()
         .read_timeout(Duration::ZERO)
@@ -229,7 +229,7 @@ async fn zero_is_at_once_and_the_longest_duration_is_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_without_limits_needs_no_timer() {
+async fn a_bufferevent_without_timeouts_needs_no_timer() {
     let (near, _far) = duplex(4);
     let bev = BufferEvent::new(near);
     bev.set_watermarks(Side::Output, Watermarks::new(1, 2).unwrap());
@@ -240,7 +240,7 @@ async fn a_stream_without_limits_needs_no_timer() {
 
 /// Who reads or writes a stream is not left waiting for what was given up.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_is_an_error_of_those_who_wait_until_the_direction_is_enabled() {
+async fn a_timeout_fails_all_waits_until_the_direction_is_enabled() {
     let (near, mut far) = duplex(4);
     let bev = BufferEvent::builder()
         .read_timeout(5 * SECOND)
@@ -290,7 +290,7 @@ async fn a_timeout_is_an_error_of_those_who_wait_until_the_direction_is_enabled(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_is_set_again_counts_what_came_meanwhile() {
+async fn a_timeout_that_is_set_again_counts_bytes_in_between() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::builder().read_timeout(5 * SECOND).spawn(near);
     sleep(SECOND).await;

@@ -65,7 +65,7 @@ fn callbacks_run_in_the_order_in_which_they_were_queued() {
 }
 
 #[tokio::test]
-async fn nothing_runs_within_the_call_that_queues_it() {
+async fn no_callback_runs_within_the_call_that_queues_it() {
     let queue = DeferredQueue::current();
     let log = Log::default();
     queue.defer(log.note(1)).unwrap();
@@ -77,7 +77,7 @@ async fn nothing_runs_within_the_call_that_queues_it() {
 }
 
 #[tokio::test]
-async fn a_callback_may_queue_another_which_runs_later() {
+async fn a_callback_queued_by_a_callback_runs_later() {
     let queue = DeferredQueue::current();
     let log = Log::default();
     let (inner, second) = (queue.clone(), log.note(3));
@@ -97,7 +97,7 @@ async fn a_callback_may_queue_another_which_runs_later() {
 
 /// A callback that queues itself again must not keep other tasks from running.
 #[tokio::test]
-async fn other_tasks_have_their_turn_after_each_batch() {
+async fn other_tasks_run_after_each_batch() {
     fn again(queue: DeferredQueue, runs: Arc<AtomicUsize>, stop: Arc<AtomicBool>) {
         runs.fetch_add(1, Ordering::Relaxed);
         if !stop.load(Ordering::Relaxed) {
@@ -124,7 +124,7 @@ async fn other_tasks_have_their_turn_after_each_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_runs_on_a_paused_clock() {
+async fn the_queue_runs_on_a_paused_clock() {
     let queue = DeferredQueue::current();
     let log = Log::default();
     queue.defer(log.note(1)).unwrap();
@@ -133,7 +133,7 @@ async fn it_runs_on_a_paused_clock() {
 }
 
 #[test]
-fn a_panic_is_caught_and_counted_and_the_queue_goes_on() {
+fn a_panic_is_caught_and_counted_and_the_queue_continues() {
     on_each_runtime(|runtime| {
         runtime.block_on(async {
             let queue = DeferredQueue::current();
@@ -148,7 +148,7 @@ fn a_panic_is_caught_and_counted_and_the_queue_goes_on() {
 }
 
 #[tokio::test]
-async fn what_a_panic_throws_may_panic_when_dropped() {
+async fn a_panic_payload_may_panic_when_dropped() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -163,7 +163,7 @@ async fn what_a_panic_throws_may_panic_when_dropped() {
 }
 
 #[tokio::test]
-async fn drained_settles_what_counts_when_it_is_called() {
+async fn drained_covers_callbacks_queued_before_the_call() {
     let queue = DeferredQueue::current();
     let log = Log::default();
     let drained = queue.drained();
@@ -173,7 +173,7 @@ async fn drained_settles_what_counts_when_it_is_called() {
 }
 
 #[tokio::test]
-async fn drained_is_woken_once_what_it_waits_for_has_run() {
+async fn drained_is_woken_once_its_callbacks_have_run() {
     let queue = DeferredQueue::current();
     queue.defer(|| {}).unwrap();
     let mut drained = task::spawn(queue.drained());
@@ -206,7 +206,7 @@ fn outside_a_runtime_there_is_no_queue() {
 }
 
 #[test]
-fn each_runtime_has_one_queue_of_its_own() {
+fn each_runtime_has_its_own_queue() {
     let (first, second) = (current_thread(), multi_thread());
     let same = DeferredQueue::of(first.handle());
     first.block_on(async {
@@ -218,7 +218,7 @@ fn each_runtime_has_one_queue_of_its_own() {
 }
 
 #[test]
-fn what_other_threads_queue_runs_on_the_runtime_of_the_queue() {
+fn callbacks_queued_by_other_threads_run_on_the_queues_runtime() {
     let runtime = multi_thread();
     let queue = DeferredQueue::of(runtime.handle());
     let (told, heard) = mpsc::channel();
@@ -240,7 +240,7 @@ impl Drop for Held {
 }
 
 #[test]
-fn a_shutdown_closes_the_queue_and_drops_what_is_queued() {
+fn a_shutdown_closes_the_queue_and_drops_queued_callbacks() {
     on_each_shutdown(|runtime, shut_down| {
         let queue = DeferredQueue::of(runtime.handle());
         let dropped = Arc::new(AtomicBool::new(false));
@@ -300,7 +300,7 @@ fn a_refused_callback_is_dropped_without_a_call() {
 }
 
 #[test]
-fn the_queue_of_a_runtime_that_is_gone_is_closed() {
+fn the_queue_of_a_dropped_runtime_is_closed() {
     let runtime = current_thread();
     let handle = runtime.handle().clone();
     drop(runtime);
@@ -311,7 +311,7 @@ fn the_queue_of_a_runtime_that_is_gone_is_closed() {
 }
 
 #[test]
-fn a_shutdown_wakes_those_who_wait_for_drained() {
+fn a_shutdown_wakes_waiters_of_drained() {
     let runtime = current_thread();
     let queue = DeferredQueue::of(runtime.handle());
     queue.defer(|| {}).unwrap();
@@ -341,7 +341,7 @@ fn a_callback_dropped_at_shutdown_may_use_the_queue() {
 }
 
 #[test]
-fn runtimes_come_and_go_by_the_thousand() {
+fn thousands_of_runtimes_do_not_leak_queues() {
     let runs = Arc::new(AtomicUsize::new(0));
     for _ in 0..2000 {
         let runtime = current_thread();
@@ -359,7 +359,7 @@ fn runtimes_come_and_go_by_the_thousand() {
 
 /// Whoever asks first, from any thread, gets the same queue, and nothing that was queued is lost.
 #[test]
-fn threads_that_ask_at_once_get_one_queue() {
+fn threads_that_ask_concurrently_get_the_same_queue() {
     for _ in 0..50 {
         let runtime = current_thread();
         let runs = Arc::new(AtomicUsize::new(0));
@@ -384,7 +384,7 @@ fn threads_that_ask_at_once_get_one_queue() {
 
 /// Threads queue while the runtime shuts down: each callback has run or been dropped, and none is left.
 #[test]
-fn a_shutdown_in_the_middle_leaves_nothing_behind() {
+fn a_shutdown_during_pushes_leaves_no_callback() {
     for _ in 0..50 {
         let runtime = multi_thread();
         let gone = Arc::new(AtomicUsize::new(0));
@@ -418,7 +418,7 @@ fn a_shutdown_in_the_middle_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_further_queue_runs_beside_the_first() {
+fn a_second_queue_runs_concurrently_with_the_first() {
     let runtime = multi_thread();
     let first = DeferredQueue::of(runtime.handle());
     let second = DeferredQueue::spawn_on(runtime.handle());
@@ -436,7 +436,7 @@ fn a_further_queue_runs_beside_the_first() {
 }
 
 #[tokio::test]
-async fn a_further_queue_without_handles_runs_what_is_queued_and_ends() {
+async fn a_second_queue_without_handles_runs_queued_callbacks_and_ends() {
     let metrics = Handle::current().metrics();
     let before = metrics.num_alive_tasks();
     let log = Log::default();
@@ -452,7 +452,7 @@ async fn a_further_queue_without_handles_runs_what_is_queued_and_ends() {
 }
 
 #[test]
-fn the_queue_keeps_no_runtime_alive() {
+fn a_queue_does_not_keep_its_runtime_alive() {
     let runtime = current_thread();
     let marker = Arc::new(());
     let held = Arc::clone(&marker);
@@ -473,7 +473,7 @@ fn handles_are_send_and_sync() {
 }
 
 #[test]
-fn errors_say_what_is_wrong_and_become_io_errors() {
+fn errors_have_a_message_and_convert_to_io_errors() {
     let error = std::io::Error::from(QueueClosed);
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     assert!(error.to_string().contains("closed"));

@@ -73,7 +73,7 @@ fn a_million_single_bytes_take_at_most_4_times_their_length() {
 }
 
 #[test]
-fn single_bytes_put_in_front_take_at_most_4_times_their_length() {
+fn prepended_single_bytes_take_at_most_4_times_their_length() {
     let (buffer, held) = held_by(|| {
         let mut buffer = EvBuffer::new();
         for i in 0..100 * KIB {
@@ -103,7 +103,7 @@ fn a_million_moves_of_one_byte_take_at_most_4_times_their_length() {
 }
 
 #[test]
-fn ten_thousand_whole_buffers_of_one_byte_take_at_most_4_times_their_length() {
+fn ten_thousand_buffers_of_one_byte_take_at_most_4_times_their_length() {
     let (moved, held) = held_by(|| {
         let mut dst = EvBuffer::new();
         for i in 0..10_000 {
@@ -116,7 +116,7 @@ fn ten_thousand_whole_buffers_of_one_byte_take_at_most_4_times_their_length() {
 }
 
 #[test]
-fn what_is_left_of_much_does_not_hold_it() {
+fn a_short_rest_does_not_pin_its_block() {
     // The last bytes of each of many blocks.
     let blocks = 256;
     let (mut kept, held) = held_by(|| {
@@ -133,7 +133,7 @@ fn what_is_left_of_much_does_not_hold_it() {
 }
 
 #[test]
-fn a_drained_buffer_keeps_16_kib_at_most_and_shrinks_to_nothing() {
+fn a_drained_buffer_keeps_at_most_16_kib_and_shrinks_to_zero() {
     for piece in [1, 100, 5_000, 16 * KIB, 100_000] {
         let (mut buffer, held) = held_by(|| {
             let mut buffer = EvBuffer::new();
@@ -155,7 +155,7 @@ fn a_drained_buffer_keeps_16_kib_at_most_and_shrinks_to_nothing() {
 }
 
 #[test]
-fn a_queue_in_motion_settles_and_asks_for_no_more_memory() {
+fn a_queue_of_steady_length_stops_allocating() {
     let mut buffer = EvBuffer::new();
     let (data, mut out) = (pattern(KIB), [0; KIB]);
     let mut turn = |times| {
@@ -169,7 +169,7 @@ fn a_queue_in_motion_settles_and_asks_for_no_more_memory() {
 }
 
 #[test]
-fn appending_asks_for_memory_in_proportion_to_the_bytes_and_links_almost_never() {
+fn appending_allocates_in_proportion_to_the_bytes() {
     let data = [7; 100];
     let asked = allocations(|| {
         let mut buffer = EvBuffer::new();
@@ -193,7 +193,7 @@ fn appending_asks_for_memory_in_proportion_to_the_bytes_and_links_almost_never()
 }
 
 #[test]
-fn what_was_expanded_takes_the_bytes_without_an_allocation_and_in_one_piece() {
+fn expanded_room_takes_the_bytes_in_one_piece_without_allocation() {
     for n in [1, 100, 4096, 16 * KIB, 100_000] {
         let mut buffer = EvBuffer::from(&b"some"[..]);
         buffer.add_reference("reference").unwrap();
@@ -220,7 +220,7 @@ fn a_byte_behind_a_large_reference_takes_a_small_block() {
 }
 
 #[test]
-fn a_reservation_that_is_dropped_gives_its_memory_back() {
+fn a_dropped_reservation_frees_its_memory() {
     for n in [1, 5_000, MIB] {
         let mut buffer = EvBuffer::from(&[7; 50][..]);
         let capacity = buffer.capacity();
@@ -235,7 +235,7 @@ fn a_reservation_that_is_dropped_gives_its_memory_back() {
 }
 
 #[test]
-fn waiting_for_a_stream_holds_no_memory() {
+fn waiting_for_a_stream_takes_no_memory() {
     let (mut near, _far) = tokio::io::duplex(64);
     let mut buffer = EvBuffer::new();
     let cx = &mut Context::from_waker(Waker::noop());
@@ -250,7 +250,7 @@ fn places(buffer: &EvBuffer) -> Vec<*const u8> {
 }
 
 #[test]
-fn whole_segments_change_hands_without_a_copy() {
+fn whole_segments_move_without_a_copy() {
     let mut src = EvBuffer::new();
     for _ in 0..64 {
         src.add(&pattern(16 * KIB)).unwrap();
@@ -285,7 +285,7 @@ fn parts_of_segments_are_shared_from_the_copy_threshold_on() {
 }
 
 #[test]
-fn multicast_shares_what_it_shows() {
+fn add_buffer_reference_shares_the_bytes() {
     let mut src = EvBuffer::from(&pattern(10_000)[..]);
     src.add_reference(pattern(5_000)).unwrap();
     let before = places(&src);
@@ -300,7 +300,7 @@ fn multicast_shares_what_it_shows() {
 }
 
 #[test]
-fn bytes_that_are_taken_out_lie_where_they_lay() {
+fn taken_bytes_are_not_copied() {
     for mut buffer in [
         EvBuffer::from(pattern(4 * KIB)),
         EvBuffer::from(&pattern(4 * KIB)[..]),
@@ -315,7 +315,7 @@ fn bytes_that_are_taken_out_lie_where_they_lay() {
 }
 
 #[test]
-fn looking_again_over_a_border_costs_nothing_again() {
+fn a_second_peek_over_a_border_copies_nothing() {
     let mut buffer = EvBuffer::new();
     for _ in 0..8 {
         buffer.add_reference(pattern(KIB)).unwrap();
@@ -330,7 +330,7 @@ fn looking_again_over_a_border_costs_nothing_again() {
 }
 
 #[test]
-fn looking_further_and_further_copies_a_bounded_number_of_times() {
+fn growing_peeks_copy_a_bounded_number_of_times() {
     let mut buffer = EvBuffer::new();
     for _ in 0..10_000 {
         buffer.add_reference(&b"0123456789"[..]).unwrap();
@@ -344,7 +344,7 @@ fn looking_further_and_further_copies_a_bounded_number_of_times() {
 }
 
 #[test]
-fn a_line_that_comes_in_pieces_is_not_copied_before_it_is_whole() {
+fn an_incomplete_line_is_not_copied() {
     let mut buffer = EvBuffer::new();
     let asked = allocations(|| {
         for _ in 0..1_000 {
@@ -357,7 +357,7 @@ fn a_line_that_comes_in_pieces_is_not_copied_before_it_is_whole() {
 
 /// A queue of a steady length is in order as it is, however full its last block is.
 #[test]
-fn a_steady_queue_is_not_packed_over_and_over() {
+fn a_steady_queue_is_not_repacked() {
     for steady in (1..100).map(|i| i * 700) {
         let mut buffer = EvBuffer::from(&vec![b'.'; steady][..]);
         let rounds = 2_000;
@@ -373,7 +373,7 @@ fn a_steady_queue_is_not_packed_over_and_over() {
 
 /// What is split off from a block keeps all of it, also when the rest of the block was let go of.
 #[test]
-fn pieces_of_blocks_that_were_reserved_do_not_keep_them() {
+fn pieces_of_reserved_blocks_do_not_pin_them() {
     type Add = fn(&mut EvBuffer);
     let ways: [(&str, Add); 3] = [
         ("reserve", |buffer| {

@@ -67,7 +67,7 @@ fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
 }
 
 #[tokio::test]
-async fn an_idle_one_is_small_and_holds_no_segment() {
+async fn an_idle_bufferevent_is_small_and_holds_no_segment() {
     // For what is allocated once in a process or thread.
     let mut first = spawn_all(4);
     exchange(&mut first, false).await;

@@ -25,12 +25,12 @@ async fn carry(left: &mut TcpStream, right: &mut TcpStream, data: &[u8], sink: &
 
 #[tokio::test]
 async fn an_idle_relay_holds_no_memory() {
-    nothing_is_kept_of_initial_buffers_that_are_empty().await;
-    nothing_is_kept_of_what_was_carried().await;
+    empty_initial_buffers_hold_no_memory().await;
+    no_memory_is_kept_after_a_transfer().await;
 }
 
 /// As those are that a proxy has read a header with, and drained.
-async fn nothing_is_kept_of_initial_buffers_that_are_empty() {
+async fn empty_initial_buffers_hold_no_memory() {
     // More than a thread keeps for itself of what is let go of.
     const RELAYS: usize = 50;
     let emptied = || {
@@ -52,7 +52,7 @@ async fn nothing_is_kept_of_initial_buffers_that_are_empty() {
     assert!(each < 4 << 10, "{each} bytes each");
 }
 
-async fn nothing_is_kept_of_what_was_carried() {
+async fn no_memory_is_kept_after_a_transfer() {
     let data = vec![1; 256 << 10];
     let mut sink = vec![0; data.len()];
     // What is allocated once in the process, by whomever and whenever, shows in one round; what a relay keeps, in each.

@@ -10,7 +10,7 @@ use crate::heap;
 use crate::support::net::tcp_pair;
 
 #[tokio::test]
-async fn a_message_that_is_taken_at_once_allocates_nothing() {
+async fn a_message_written_at_once_allocates_nothing() {
     let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
     tokio::spawn(relay(a, b));
     let mut received = [0; 2_000];

@@ -27,7 +27,7 @@ fn an_idle_empty_buffer_holds_at_most_256_bytes() {
 
 /// Waiting a thousand times leaves no more behind than waiting once.
 #[test]
-fn waiting_again_and_again_holds_no_more() {
+fn repeated_waits_hold_no_more_memory_than_one() {
     let buffer = SharedEvBuffer::new();
     let wait = || {
         let mut readable = tokio_test::task::spawn(buffer.readable(1));

@@ -45,7 +45,7 @@ async fn deliver<S: RelayStream>(
 
 /// Longer than any socket buffer, with bytes from memory on both sides, over all kinds of streams.
 #[tokio::test]
-async fn a_file_arrives_as_it_is_between_bytes_from_memory() {
+async fn a_file_between_bytes_from_memory_arrives_unchanged() {
     let data = pattern(3_000_001);
     let segment = FileSegment::new(temp_file(&data), 1..).unwrap();
     let initial = || {
@@ -74,7 +74,7 @@ async fn a_file_arrives_as_it_is_between_bytes_from_memory() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_short_is_an_error_with_exact_counts() {
+async fn a_truncated_file_is_an_error_with_exact_counts() {
     for left in [0, 1, 300_000, 999_999] {
         let data = pattern(1_000_000);
         let file = temp_file(&data);
@@ -100,7 +100,7 @@ async fn a_file_that_was_cut_short_is_an_error_with_exact_counts() {
 }
 
 #[tokio::test]
-async fn a_file_that_may_not_be_read_is_one_error() {
+async fn a_file_that_cannot_be_read_is_one_error() {
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&path, b"secret").unwrap();
     let write_only = File::options().write(true).open(&path).unwrap();

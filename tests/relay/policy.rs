@@ -47,7 +47,7 @@ async fn both_ways<T, F>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_relay_may_be_silent_for_ever() {
+async fn an_open_relay_may_be_silent_permanently() {
     let year = 365 * 24 * 3600 * SECOND;
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         sleep(year).await;
@@ -84,7 +84,7 @@ async fn a_silent_half_closed_relay_ends_after_30_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_byte_starts_the_linger_time_anew() {
+async fn each_byte_restarts_the_linger_time() {
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         left.shutdown().await.unwrap();
         for _ in 0..20 {
@@ -106,7 +106,7 @@ async fn each_byte_starts_the_linger_time_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_that_moves_is_neither_idle_nor_lingering() {
+async fn a_slow_reader_is_neither_idle_nor_lingering() {
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         let sent = vec![7; 300_000];
         let send = async {
@@ -139,7 +139,7 @@ async fn a_slow_reader_that_moves_is_neither_idle_nor_lingering() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_relay_ends_and_says_so() {
+async fn an_idle_relay_ends_as_idle() {
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         for _ in 0..5 {
             sleep(9 * SECOND).await;
@@ -162,7 +162,7 @@ async fn an_idle_relay_ends_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_has_stopped_makes_the_relay_idle() {
+async fn a_stopped_reader_makes_the_relay_idle() {
     let test = async |mut left: DuplexStream, right: DuplexStream| {
         // More than all buffers on the way can hold.
         assert!(left.write_all(&[0; 1 << 20]).await.is_err());
@@ -176,7 +176,7 @@ async fn a_reader_that_has_stopped_makes_the_relay_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn zero_ends_the_relay_as_soon_as_it_waits() {
+async fn a_timeout_of_zero_ends_the_relay_at_its_first_wait() {
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         left.write_all(b"x").await.ok();
         let _ = right.read(&mut [0]).await;
@@ -202,7 +202,7 @@ async fn zero_ends_the_relay_as_soon_as_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_duration_is_no_limit_and_no_overflow() {
+async fn duration_max_is_no_limit_and_does_not_overflow() {
     let test = async |mut left: DuplexStream, right: DuplexStream| {
         left.shutdown().await.unwrap();
         sleep(1_000_000 * SECOND).await;
@@ -220,7 +220,7 @@ async fn the_longest_duration_is_no_limit_and_no_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_propagate_a_half_closed_relay_waits_for_ever() {
+async fn with_propagate_a_half_closed_relay_waits_permanently() {
     let test = async |mut left: DuplexStream, mut right: DuplexStream| {
         left.shutdown().await.unwrap();
         sleep(1_000_000 * SECOND).await;
@@ -238,7 +238,7 @@ async fn with_propagate_a_half_closed_relay_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_relay_that_closes_does_not_wait_for_ever_for_a_reader_that_has_stopped() {
+async fn a_closing_relay_does_not_wait_permanently_for_a_stopped_reader() {
     let test = async |mut left: DuplexStream, right: DuplexStream| {
         left.write_all(&[0; 200_000]).await.unwrap();
         left.shutdown().await.unwrap();
@@ -330,7 +330,7 @@ impl AsyncWrite for OneByteAtATime {
 
 /// Bytes that moved in a poll which ended for want of a turn count, too.
 #[tokio::test(start_paused = true)]
-async fn bytes_restart_the_idle_time_also_when_others_had_to_have_their_turn() {
+async fn bytes_moved_in_a_poll_that_yields_restart_the_idle_time() {
     for n in 1..=40 {
         let (mut left, near_left) = duplex(1000);
         let (right, near_right) = duplex(1000);
@@ -385,7 +385,7 @@ impl AsyncWrite for NoBudget {
 
 /// Whatever of the task's budget others have used up in the poll in which the last bytes move.
 #[tokio::test(start_paused = true)]
-async fn the_clock_runs_also_when_the_budget_was_used_up_to_the_last() {
+async fn timeouts_expire_also_if_the_coop_budget_is_used_up() {
     for used in 100..130 {
         let mut running = Box::pin(
             Relay::new(NoBudget(true), NoBudget(true))

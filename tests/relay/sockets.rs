@@ -149,7 +149,7 @@ impl AsyncWrite for Sealed {
 }
 
 #[tokio::test]
-async fn a_named_socket_takes_the_place_of_its_wrapper() {
+async fn the_named_socket_is_used_instead_of_its_wrapper() {
     let ((client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = async {
         let relay = Relay::new(Sealed(a), b).sockets(|a| Some(&a.0), |_| None);
@@ -160,7 +160,7 @@ async fn a_named_socket_takes_the_place_of_its_wrapper() {
 }
 
 #[tokio::test]
-async fn initial_bytes_may_lie_in_a_file() {
+async fn initial_bytes_may_be_in_a_file() {
     use std::io::Write;
     let content = random_bytes(200_000, 5);
     let path = std::env::temp_dir().join(format!("relay-initial-{}", std::process::id()));
@@ -224,7 +224,7 @@ async fn with_fin_a_reset_on_one_side_is_an_end_on_the_other() {
 
 /// The healthy side has said all it had to say and heard all there was: it is not reset for the other's sake.
 #[tokio::test]
-async fn an_answer_that_was_complete_before_the_error_still_ends_in_order() {
+async fn an_answer_complete_before_the_error_ends_in_order() {
     let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = tokio::spawn(relay(a, b));
     server.write_all(b"too large").await.unwrap();
@@ -308,7 +308,7 @@ async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
 /// The short read at the mark ends the readiness; the next byte, or the end, brings the rest.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn bytes_behind_an_urgent_mark_come_with_the_next_byte_or_the_end() {
+async fn bytes_behind_an_urgent_mark_arrive_with_the_next_byte_or_the_end() {
     let ((client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
     client.set_nodelay(true).unwrap();
     let socket = socket2::SockRef::from(&client);

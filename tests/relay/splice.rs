@@ -111,7 +111,7 @@ async fn check_changes<S: RelayStream>(mut left: End<S>, mut right: End<S>) {
 }
 
 #[tokio::test]
-async fn no_byte_is_lost_or_held_back_when_a_flow_changes_its_nature() {
+async fn no_byte_is_lost_or_held_when_a_flow_changes_between_splice_and_copy() {
     for splice in [Splice::Auto, Splice::Never] {
         for swapped in [false, true] {
             let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
@@ -135,7 +135,7 @@ async fn unix_sockets_are_spliced_too() {
 }
 
 #[tokio::test]
-async fn initial_bytes_leave_before_what_is_spliced() {
+async fn initial_bytes_are_sent_before_spliced_bytes() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let from_a = EvBuffer::from(bytes(0, 50_000));
     let relaying = tokio::spawn(Relay::new(a, b).initial(from_a, EvBuffer::new()).run());
@@ -148,7 +148,7 @@ async fn initial_bytes_leave_before_what_is_spliced() {
 
 /// The source ends while the sink has not begun to read: what is in the pipe then still arrives.
 #[tokio::test]
-async fn an_end_of_stream_does_not_overtake_what_is_in_the_pipe() {
+async fn an_end_of_stream_does_not_overtake_bytes_in_the_pipe() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = tokio::spawn(relay(a, b));
     let (mut left, mut right) = (End::new(left), End::new(right));
@@ -227,7 +227,7 @@ async fn the_source_is_watched_while_the_pipe_holds_bytes() {
 }
 
 #[tokio::test]
-async fn a_flow_that_turns_small_while_the_pipe_holds_bytes_keeps_its_order() {
+async fn a_flow_that_turns_to_copy_while_the_pipe_holds_bytes_keeps_its_order() {
     let (mut left, mut right, relaying) = stalled(HalfClose::Propagate).await;
     for _ in 0..6 {
         // The relay looks at its source again when the sink has taken something.
@@ -266,7 +266,7 @@ async fn a_pipe_full_of_small_pieces_is_not_an_empty_socket() {
 
 /// The source is reset while the sink stands still: what was taken is delivered, and the counts are exact.
 #[tokio::test]
-async fn a_reset_while_the_pipe_holds_bytes_is_told_with_exact_counts() {
+async fn a_reset_while_the_pipe_holds_bytes_is_reported_with_exact_counts() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = tokio::spawn(Relay::new(a, b).on_error(OnError::Fin).run());
     let (mut left, mut right) = (End::new(left), End::new(right));
@@ -307,7 +307,7 @@ async fn bytes_of_a_dropped_relay_never_show_up_in_another() {
 /// An urgent mark, which no splice gets past, in a flow that is spliced: what is behind it comes with the next byte, and at
 /// the latest before the end.
 #[tokio::test]
-async fn what_is_behind_an_urgent_mark_is_neither_lost_nor_held_back() {
+async fn bytes_behind_an_urgent_mark_of_a_spliced_flow_are_neither_lost_nor_held() {
     for ends in [false, true] {
         let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
         let relaying = tokio::spawn(relay(a, b));
@@ -368,7 +368,7 @@ impl AsyncWrite for Fickle {
 
 /// What is in the pipe of a sink that cannot be spliced to any more is copied to it.
 #[tokio::test]
-async fn bytes_in_the_pipe_are_rescued_for_a_sink_that_takes_no_splice() {
+async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = Relay::new(a, Fickle(b)).sockets(
         |_| None,

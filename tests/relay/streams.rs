@@ -92,7 +92,7 @@ fn both_ways(
 }
 
 #[test]
-fn every_byte_arrives_once_and_in_order_whatever_the_streams_do() {
+fn every_byte_arrives_once_and_in_order_over_faulty_streams() {
     for seed in 0..50 {
         let chance = Sim::new(seed);
         let faults = || Faults {
@@ -132,7 +132,7 @@ fn every_byte_arrives_once_and_in_order_whatever_the_streams_do() {
 }
 
 #[test]
-fn the_end_of_one_side_leaves_the_other_direction_alive() {
+fn the_end_of_one_direction_does_not_end_the_other() {
     let reply_after_request = Faults {
         answers_after: 300,
         pending: 2,
@@ -154,7 +154,7 @@ fn the_end_of_one_side_leaves_the_other_direction_alive() {
 }
 
 #[test]
-fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written() {
+fn with_close_the_first_end_ends_both_directions_after_held_bytes_are_written() {
     let silent = Faults {
         answers_after: usize::MAX,
         ..Faults::default()
@@ -182,7 +182,7 @@ fn with_close_the_first_end_ends_both_directions_once_what_was_read_is_written()
 }
 
 #[test]
-fn a_read_error_at_any_byte_is_told_after_all_that_was_read_is_delivered() {
+fn a_read_error_at_any_byte_is_returned_after_all_bytes_read_are_delivered() {
     for k in 0..40 {
         let broken = Faults {
             piece: 7,
@@ -221,7 +221,7 @@ fn a_read_error_at_any_byte_is_told_after_all_that_was_read_is_delivered() {
 }
 
 #[test]
-fn a_write_error_or_a_write_of_nothing_at_any_byte_is_told_with_the_counts() {
+fn a_write_error_or_zero_write_at_any_byte_is_returned_with_the_counts() {
     for k in 0..40 {
         for (failure, kind) in [
             (Err(io::ErrorKind::BrokenPipe), io::ErrorKind::BrokenPipe),
@@ -256,7 +256,7 @@ fn a_write_error_or_a_write_of_nothing_at_any_byte_is_told_with_the_counts() {
 }
 
 #[test]
-fn what_was_read_from_a_side_that_then_fails_to_take_bytes_reaches_the_healthy_one() {
+fn bytes_read_from_a_side_whose_writes_fail_reach_the_healthy_side() {
     // Right gives all of its bytes at once, and left takes one at a time; meanwhile writing to right fails.
     let broken = Faults {
         write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
@@ -289,7 +289,7 @@ fn what_was_read_from_a_side_that_then_fails_to_take_bytes_reaches_the_healthy_o
 }
 
 #[test]
-fn errors_of_flush_and_shutdown_are_told_as_such() {
+fn errors_of_flush_and_shutdown_name_their_step() {
     let fails = Some(io::ErrorKind::TimedOut);
     for (faults, step) in [
         (
@@ -328,7 +328,7 @@ fn errors_of_flush_and_shutdown_are_told_as_such() {
 }
 
 #[test]
-fn when_both_sides_fail_the_first_error_is_told() {
+fn if_both_sides_fail_the_first_error_is_returned() {
     let broken = Faults {
         ending: Ending::Error(io::ErrorKind::ConnectionAborted),
         ..Faults::default()
@@ -434,7 +434,7 @@ fn progress_only_grows_and_ends_with_the_final_counts() {
 
 /// A dropped future loses what it holds; what it has delivered is known at any point.
 #[test]
-fn counters_tell_what_was_delivered_when_the_future_is_dropped_anywhere() {
+fn counters_are_exact_if_the_future_is_dropped_at_any_point() {
     let slow = Faults {
         piece: 3,
         pending: 1,
@@ -562,7 +562,7 @@ fn copy_bidirectional_takes_trait_objects() {
 
 /// What a stream says it has taken is counted only as far as it was offered.
 #[test]
-fn a_stream_that_takes_more_than_there_is_is_not_believed() {
+fn a_stream_that_reports_more_bytes_than_offered_is_not_trusted() {
     use std::{
         pin::Pin,
         task::{Context, Poll},

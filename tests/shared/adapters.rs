@@ -26,7 +26,7 @@ fn shows(reader: &mut Reader, expected: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_reader_reads_what_is_there_and_ends_after_close() {
+async fn a_reader_reads_buffered_bytes_and_ends_after_close() {
     let buffer = filled(b"some bytes");
     let mut reader = buffer.reader();
     let mut piece = [0; 4];
@@ -60,7 +60,7 @@ fn a_reader_waits_for_bytes_and_for_the_end() {
 }
 
 #[test]
-fn what_is_shown_stays_in_the_buffer_until_it_is_consumed() {
+fn bytes_of_fill_buf_stay_in_the_buffer_until_consumed() {
     let buffer = filled(b"12345");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12345");
@@ -74,7 +74,7 @@ fn what_is_shown_stays_in_the_buffer_until_it_is_consumed() {
 }
 
 #[test]
-fn other_readers_wait_while_one_shows_the_front() {
+fn other_readers_wait_while_one_borrows_the_front() {
     let buffer = filled(b"ab");
     let (mut first, mut second) = (buffer.reader(), buffer.reader());
     shows(&mut first, b"ab");
@@ -89,7 +89,7 @@ fn other_readers_wait_while_one_shows_the_front() {
 }
 
 #[test]
-fn a_dropped_reader_gives_the_front_free() {
+fn a_dropped_reader_releases_the_front() {
     let buffer = filled(b"ab");
     let (mut first, mut second) = (buffer.reader(), buffer.reader());
     shows(&mut first, b"ab");
@@ -101,7 +101,7 @@ fn a_dropped_reader_gives_the_front_free() {
 }
 
 #[test]
-fn consume_removes_what_a_guard_has_left_of_the_range_shown() {
+fn consume_removes_what_a_guard_left_of_the_borrowed_range() {
     for (taken, consumed, left) in [
         (2, 1, "345"),
         (2, 2, "345"),
@@ -121,7 +121,7 @@ fn consume_removes_what_a_guard_has_left_of_the_range_shown() {
 }
 
 #[test]
-fn what_a_guard_prepends_stays_before_the_range_shown() {
+fn bytes_prepended_by_a_guard_stay_before_the_borrowed_range() {
     let buffer = filled(b"12345");
     let changes = buffer.changes();
     let mut reader = buffer.reader();
@@ -145,7 +145,7 @@ fn what_a_guard_prepends_stays_before_the_range_shown() {
 
 /// Consuming takes bytes away: a cap that was lowered meanwhile has no say in it.
 #[test]
-fn what_was_prepended_stays_also_above_a_lower_cap() {
+fn prepended_bytes_stay_above_a_lowered_cap() {
     let buffer = filled(b"12345");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12345");
@@ -160,7 +160,7 @@ fn what_was_prepended_stays_also_above_a_lower_cap() {
 }
 
 #[test]
-fn a_range_shown_of_a_replaced_buffer_is_gone() {
+fn a_borrowed_range_of_a_replaced_buffer_is_gone() {
     let buffer = filled(b"old");
     let mut reader = buffer.reader();
     shows(&mut reader, b"old");
@@ -171,7 +171,7 @@ fn a_range_shown_of_a_replaced_buffer_is_gone() {
 }
 
 #[test]
-fn each_piece_consumed_is_told_to_whoever_has_asked_meanwhile() {
+fn each_consume_notifies_subscribers_that_came_in_between() {
     let buffer = filled(b"123456789");
     let mut reader = buffer.reader();
     shows(&mut reader, b"123456789");
@@ -196,7 +196,7 @@ fn each_piece_consumed_is_told_to_whoever_has_asked_meanwhile() {
 
 /// Nobody can tell by a look from outside whether there was another look before.
 #[test]
-fn consuming_is_the_same_whether_or_not_anybody_looks() {
+fn consume_has_the_same_effect_with_and_without_subscribers() {
     for seed in 1..=500_u64 {
         let (watched, unwatched) = (run_a_reader(seed, true), run_a_reader(seed, false));
         assert_eq!(watched, unwatched, "seed {seed}");
@@ -243,7 +243,7 @@ fn contents(buffer: &SharedEvBuffer) -> Vec<u8> {
 }
 
 #[test]
-fn consuming_too_much_is_consuming_all() {
+fn consuming_too_much_consumes_all() {
     let buffer = filled(b"12");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12");
@@ -253,7 +253,7 @@ fn consuming_too_much_is_consuming_all() {
 }
 
 #[tokio::test]
-async fn lines_read_unchanged() {
+async fn lines_read_from_a_reader_are_unchanged() {
     let buffer = filled(b"one\ntwo\r\nthree");
     buffer.close();
     let mut lines = buffer.reader().lines();
@@ -276,7 +276,7 @@ async fn a_stream_yields_segments_without_a_copy() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_with_what_is_shown() {
+async fn a_stream_continues_with_the_borrowed_bytes() {
     let buffer = filled(b"12345");
     buffer.close();
     let mut reader = buffer.reader();
@@ -288,7 +288,7 @@ async fn a_stream_goes_on_with_what_is_shown() {
 }
 
 #[test]
-fn a_frozen_front_is_an_error_of_the_reader() {
+fn a_frozen_front_is_a_read_error() {
     let buffer = filled(b"12");
     buffer.lock().freeze(End::Front);
     let mut reader = buffer.reader();
@@ -301,7 +301,7 @@ fn a_frozen_front_is_an_error_of_the_reader() {
 }
 
 #[test]
-fn a_writer_fills_up_to_high_and_goes_on_at_low() {
+fn a_writer_fills_up_to_high_and_resumes_at_low() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(2, 8).unwrap());
     let mut writer = buffer.writer();
@@ -345,7 +345,7 @@ fn a_writer_waits_below_a_hard_cap() {
 }
 
 #[test]
-fn a_writer_goes_on_when_the_marks_are_taken_away() {
+fn a_writer_resumes_when_the_watermarks_are_removed() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::with_high(1).unwrap());
     buffer.add(b"x").unwrap();
@@ -389,7 +389,7 @@ fn writing_fails_after_close_and_on_a_frozen_back() {
 }
 
 #[test]
-fn closing_wakes_a_writer_that_waits() {
+fn closing_wakes_a_waiting_writer() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::with_high(1).unwrap());
     buffer.add(b"x").unwrap();
@@ -412,7 +412,7 @@ fn a_dropped_writer_or_reader_does_not_close() {
 }
 
 #[test]
-fn an_item_of_the_sink_is_taken_whole_and_linked() {
+fn a_sink_item_is_accepted_whole_without_a_copy() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(1, 10).unwrap());
     let mut writer = buffer.writer();
@@ -448,7 +448,7 @@ async fn a_pipe_carries_bytes_with_backpressure_and_ends_with_its_writer() {
 }
 
 #[tokio::test]
-async fn a_pipe_whose_reader_is_gone_is_broken() {
+async fn writing_to_a_pipe_without_reader_is_a_broken_pipe() {
     let (mut writer, reader) = pipe(Watermarks::with_high(4).unwrap());
     writer.write_all(b"1234").await.unwrap();
     let writing = tokio::spawn(async move { writer.write(b"5").await });
@@ -469,13 +469,13 @@ async fn a_pipe_moves_segments_without_a_copy() {
 }
 
 #[test]
-fn a_pipe_without_room_cannot_be_made() {
+fn a_pipe_of_capacity_zero_is_refused() {
     assert!(Watermarks::with_high(0).is_err());
 }
 
 /// Readers and writers that are always ready let other tasks run.
 #[tokio::test]
-async fn a_pipe_counts_against_the_budget_of_the_task() {
+async fn a_pipe_uses_the_coop_budget() {
     let (mut writer, mut reader) = pipe(Watermarks::NONE);
     let other = tokio::spawn(async {});
     let mut piece = [0; 1];

@@ -69,7 +69,7 @@ fn one_guard_is_one_change() {
 }
 
 #[test]
-fn a_guard_without_a_change_tells_nobody() {
+fn a_guard_without_a_change_notifies_no_subscriber() {
     let buffer = SharedEvBuffer::from(EvBuffer::from(&b"data"[..]));
     let told = inline(&buffer);
     let mut changed = tokio_test::task::spawn(buffer.changed());
@@ -86,7 +86,7 @@ fn a_guard_without_a_change_tells_nobody() {
 }
 
 #[test]
-fn bytes_that_came_and_went_are_a_change() {
+fn bytes_added_and_removed_again_are_a_change() {
     let buffer = SharedEvBuffer::new();
     let told = inline(&buffer);
     {
@@ -98,7 +98,7 @@ fn bytes_that_came_and_went_are_a_change() {
 }
 
 #[test]
-fn every_way_of_editing_keeps_the_sums() {
+fn every_operation_keeps_the_sums() {
     let buffer = SharedEvBuffer::new();
     let told = inline(&buffer);
     let mut other = EvBuffer::from(&[7; 2000][..]);
@@ -137,7 +137,7 @@ fn every_way_of_editing_keeps_the_sums() {
 }
 
 #[test]
-fn another_buffer_in_its_place_is_a_change() {
+fn replacing_the_buffer_is_a_change() {
     for how in 0..4 {
         let buffer = SharedEvBuffer::from(EvBuffer::from(&b"four"[..]));
         let told = inline(&buffer);
@@ -169,7 +169,7 @@ fn another_buffer_in_its_place_is_a_change() {
 
 /// A buffer that was moved out of a closed shared one is an ordinary buffer again, and gives back what it held.
 #[test]
-fn a_buffer_that_was_taken_out_is_free() {
+fn a_buffer_taken_out_of_a_shared_one_is_ordinary() {
     struct Owner(Arc<AtomicBool>);
     impl AsRef<[u8]> for Owner {
         fn as_ref(&self) -> &[u8] {
@@ -199,7 +199,7 @@ fn a_buffer_that_was_taken_out_is_free() {
 }
 
 #[test]
-fn buffers_swapped_between_two_guards_are_a_change_of_both() {
+fn swapping_the_buffers_of_two_guards_changes_both() {
     let a = SharedEvBuffer::from(EvBuffer::from(&b"a"[..]));
     let b = SharedEvBuffer::from(EvBuffer::from(&b"bb"[..]));
     let (told_a, told_b) = (inline(&a), inline(&b));
@@ -264,7 +264,7 @@ fn inline_callbacks_run_in_the_order_of_registration() {
 
 /// libevent nests: later callbacks see the newest change first, and sums that do not match.
 #[test]
-fn defect_d2_an_edit_within_a_callback_is_told_after_it_and_sums_match() {
+fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let first = Arc::clone(&told);
@@ -293,7 +293,7 @@ fn defect_d2_an_edit_within_a_callback_is_told_after_it_and_sums_match() {
 
 /// The only inline callback of a buffer is called in a shorter way than several; what it does may end that.
 #[test]
-fn the_only_callback_may_add_a_second_one_which_is_told_from_then_on() {
+fn the_only_callback_may_add_a_second_callback() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let (first, second) = (Arc::clone(&told), Arc::clone(&told));
@@ -326,7 +326,7 @@ fn the_only_callback_may_add_a_second_one_which_is_told_from_then_on() {
 }
 
 #[test]
-fn the_only_callback_may_put_another_in_its_place() {
+fn the_only_callback_may_replace_itself() {
     let buffer = SharedEvBuffer::new();
     let (handle, told) = (Arc::new(Mutex::new(None)), log());
     let (mine, log) = (Arc::clone(&handle), Arc::clone(&told));
@@ -344,7 +344,7 @@ fn the_only_callback_may_put_another_in_its_place() {
 }
 
 #[test]
-fn the_only_callback_may_edit_and_is_told_of_it_after_it_has_returned() {
+fn an_edit_by_the_only_callback_is_reported_after_it_returns() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let (log, marks) = (Arc::clone(&told), crossings(&buffer));
@@ -366,7 +366,7 @@ fn the_only_callback_may_edit_and_is_told_of_it_after_it_has_returned() {
 }
 
 #[test]
-fn the_only_callback_may_silence_itself_and_panic() {
+fn the_only_callback_may_disable_itself_and_panic() {
     let buffer = SharedEvBuffer::new();
     let handle = Arc::new(Mutex::new(None::<CallbackHandle>));
     let calls = Arc::new(AtomicUsize::new(0));
@@ -389,7 +389,7 @@ fn the_only_callback_may_silence_itself_and_panic() {
 
 /// In libevent a moved segment is told to the destination while the source still counts it.
 #[test]
-fn defect_d3_both_sides_of_a_move_are_settled_when_it_is_told() {
+fn defect_d3_both_lengths_of_a_move_are_final_when_it_is_reported() {
     let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
     a.add(&[1; 4000]).unwrap();
     let seen = log();
@@ -426,7 +426,7 @@ fn defect_d5_a_callback_may_remove_any_callback() {
 }
 
 #[test]
-fn a_dropped_handle_is_silence_and_a_detached_one_is_not() {
+fn a_dropped_handle_ends_callbacks_and_a_detached_one_does_not() {
     let buffer = SharedEvBuffer::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = |calls: &Arc<AtomicUsize>| {
@@ -445,7 +445,7 @@ fn a_dropped_handle_is_silence_and_a_detached_one_is_not() {
 }
 
 #[test]
-fn what_happens_while_a_callback_is_disabled_is_not_told_later() {
+fn changes_while_a_callback_is_disabled_are_not_reported_later() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let log = Arc::clone(&told);
@@ -460,7 +460,7 @@ fn what_happens_while_a_callback_is_disabled_is_not_told_later() {
 }
 
 #[test]
-fn a_callback_is_told_from_its_registration_on() {
+fn a_callback_gets_changes_since_its_registration() {
     let buffer = SharedEvBuffer::new();
     buffer.add(b"before").unwrap();
     let told = inline(&buffer);
@@ -482,7 +482,7 @@ fn a_panicking_inline_callback_does_not_stop_the_others() {
 }
 
 #[test]
-fn a_panic_under_the_guard_leaves_a_usable_buffer_and_is_told() {
+fn a_panic_with_a_guard_leaves_a_usable_buffer_and_is_reported() {
     let buffer = SharedEvBuffer::new();
     let told = inline(&buffer);
     buffer
@@ -500,7 +500,7 @@ fn a_panic_under_the_guard_leaves_a_usable_buffer_and_is_told() {
 }
 
 #[test]
-fn crossings_are_told_before_the_call_returns() {
+fn crossings_are_reported_before_the_call_returns() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(2, 6).unwrap().and_overflow(9).unwrap());
     let told = crossings(&buffer);
@@ -522,7 +522,7 @@ fn crossings_are_told_before_the_call_returns() {
 }
 
 #[test]
-fn a_crossing_caused_by_a_crossing_callback_is_told_after_it_to_all_in_order() {
+fn a_crossing_caused_by_a_crossing_callback_is_reported_after_it_in_order() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(0, 4).unwrap());
     let told = log();
@@ -552,7 +552,7 @@ fn a_crossing_caused_by_a_crossing_callback_is_told_after_it_to_all_in_order() {
 }
 
 #[test]
-fn marks_crossed_before_anybody_listened_are_not_told() {
+fn crossings_before_a_subscription_are_not_reported() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(1, 4).unwrap());
     buffer.add(b"1234").unwrap();
@@ -564,7 +564,7 @@ fn marks_crossed_before_anybody_listened_are_not_told() {
 }
 
 #[test]
-fn foreign_memory_is_released_after_the_lock() {
+fn an_owner_is_released_after_the_lock() {
     struct Owner(SharedEvBuffer, Arc<AtomicBool>);
     impl AsRef<[u8]> for Owner {
         fn as_ref(&self) -> &[u8] {
@@ -610,7 +610,7 @@ fn a_refused_reference_is_released_after_the_lock() {
 // ---- ordinary callbacks
 
 #[tokio::test]
-async fn an_ordinary_callback_is_told_later_and_merged() {
+async fn a_deferred_callback_runs_later_and_merges_changes() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let log = Arc::clone(&told);
@@ -652,7 +652,7 @@ async fn defect_d4_no_run_begins_after_the_handle_was_dropped() {
 }
 
 #[tokio::test]
-async fn an_ordinary_callback_may_edit_close_and_drop_its_own_handle() {
+async fn a_deferred_callback_may_edit_close_and_drop_its_own_handle() {
     let buffer = SharedEvBuffer::new();
     let told = log();
     let own = Arc::new(Mutex::new(None));
@@ -680,7 +680,7 @@ async fn an_ordinary_callback_may_edit_close_and_drop_its_own_handle() {
 }
 
 #[tokio::test]
-async fn a_panicking_ordinary_callback_is_counted_and_stays() {
+async fn a_panicking_deferred_callback_is_counted_and_stays_registered() {
     let buffer = SharedEvBuffer::new();
     let _first = buffer.on_change(|_, _| panic!("as planned"));
     let told = log();
@@ -699,7 +699,7 @@ async fn a_panicking_ordinary_callback_is_counted_and_stays() {
 }
 
 #[test]
-fn an_ordinary_callback_outside_a_runtime_panics_and_says_what_to_do() {
+fn registering_a_deferred_callback_outside_a_runtime_panics_with_advice() {
     let buffer = SharedEvBuffer::new();
     let panic = catch_unwind(AssertUnwindSafe(|| buffer.on_change(|_, _| {}).detach()));
     let message = panic.unwrap_err();
@@ -709,7 +709,7 @@ fn an_ordinary_callback_outside_a_runtime_panics_and_says_what_to_do() {
 }
 
 #[test]
-fn a_buffer_bound_to_a_queue_takes_callbacks_anywhere() {
+fn a_buffer_bound_to_a_queue_accepts_callbacks_outside_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -739,7 +739,7 @@ fn a_buffer_bound_to_a_queue_takes_callbacks_anywhere() {
 }
 
 #[test]
-fn a_run_that_waits_moves_to_the_queue_chosen_since_when_its_runtime_goes() {
+fn a_pending_run_moves_to_the_new_queue_when_its_runtime_ends() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .build()
@@ -763,7 +763,7 @@ fn a_run_that_waits_moves_to_the_queue_chosen_since_when_its_runtime_goes() {
 }
 
 #[test]
-fn a_callback_that_owns_its_buffer_and_handle_leaves_nothing_behind() {
+fn a_callback_that_owns_its_buffer_and_handle_does_not_leak() {
     let marker = Arc::new(());
     let slot = Arc::new(Mutex::new(None));
     {
@@ -780,7 +780,7 @@ fn a_callback_that_owns_its_buffer_and_handle_leaves_nothing_behind() {
 }
 
 #[test]
-fn closing_refuses_what_adds_and_leaves_what_is_there() {
+fn closing_refuses_adds_and_keeps_buffered_bytes() {
     let buffer = SharedEvBuffer::new();
     buffer.add(b"rest").unwrap();
     buffer.close();
@@ -797,7 +797,7 @@ fn closing_refuses_what_adds_and_leaves_what_is_there() {
 }
 
 #[test]
-fn closing_holds_for_a_buffer_that_takes_the_place() {
+fn closing_applies_to_a_replacing_buffer() {
     let buffer = SharedEvBuffer::new();
     buffer.close();
     *buffer.lock() = EvBuffer::new();

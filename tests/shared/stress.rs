@@ -89,7 +89,7 @@ fn edit(buffer: &SharedEvBuffer, random: &mut Random) -> (u64, u64) {
 }
 
 #[test]
-fn every_subscriber_is_told_all_that_many_tasks_do() {
+fn every_subscriber_gets_all_changes_of_many_tasks() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
@@ -231,7 +231,7 @@ fn producers_and_consumers_that_wait_for_each_other_never_hang() {
 }
 
 #[test]
-fn marks_are_reached_by_all_who_wait_for_them() {
+fn every_waiter_for_a_mark_is_woken() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(3)
         .build()
@@ -273,7 +273,7 @@ fn marks_are_reached_by_all_who_wait_for_them() {
 
 /// Callbacks come and go while the buffer changes: no call after the handle was dropped by the task that changes.
 #[test]
-fn callbacks_that_come_and_go_are_not_called_after_their_handle_went() {
+fn no_callback_is_called_after_its_handle_was_dropped() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -303,7 +303,7 @@ fn callbacks_that_come_and_go_are_not_called_after_their_handle_went() {
 
 /// Whatever is given up, at whatever poll, no byte is lost or doubled.
 #[test]
-fn every_exchange_survives_futures_dropped_at_any_poll() {
+fn no_byte_is_lost_if_futures_are_dropped_at_any_poll() {
     let sent: Vec<u8> = (0..60).collect();
     for drop_every in 2..7 {
         let (mut writer, mut reader) = pipe(Watermarks::new(2, 5).unwrap());

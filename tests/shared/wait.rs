@@ -93,7 +93,7 @@ fn a_stream_of_changes_merges_and_loses_nothing() {
 }
 
 #[test]
-fn wait_for_asks_again_after_each_change() {
+fn wait_for_checks_again_after_each_change() {
     let buffer = SharedEvBuffer::new();
     let mut waiting = task::spawn(buffer.wait_for(|b| b.search(b"\r\n\r\n", ..).is_some()));
     assert_pending!(waiting.poll());
@@ -113,7 +113,7 @@ fn wait_for_asks_again_after_each_change() {
 
 /// One wake-up for what was waited for, none for what was not.
 #[test]
-fn readable_is_woken_only_when_there_are_enough_bytes() {
+fn readable_is_woken_only_by_enough_bytes() {
     let buffer = SharedEvBuffer::new();
     let mut readable = task::spawn(buffer.readable(5));
     assert_pending!(readable.poll());
@@ -128,7 +128,7 @@ fn readable_is_woken_only_when_there_are_enough_bytes() {
 }
 
 #[test]
-fn readable_that_can_never_be_true_says_so_at_once() {
+fn a_readable_that_can_never_succeed_is_an_error_at_once() {
     let buffer = filled(b"123");
     buffer.set_watermarks(Watermarks::with_high(10).unwrap());
     let never = |n| {
@@ -157,7 +157,7 @@ fn readable_that_can_never_be_true_says_so_at_once() {
 
 /// Who waits for more than is there must not wait for a writer that waits for bytes to go.
 #[test]
-fn what_is_waited_for_comes_in_also_between_the_marks() {
+fn awaited_bytes_are_read_between_the_watermarks() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(2, 10).unwrap());
     let mut writer = buffer.writer();
@@ -183,7 +183,7 @@ fn what_is_waited_for_comes_in_also_between_the_marks() {
 }
 
 #[test]
-fn a_limit_that_sinks_below_what_is_waited_for_wakes() {
+fn a_limit_lowered_below_the_awaited_length_wakes_the_waiter() {
     let buffer = SharedEvBuffer::new();
     let mut by_cap = task::spawn(buffer.readable(100));
     let mut by_mark = task::spawn(buffer.readable(100));
@@ -205,7 +205,7 @@ fn a_limit_that_sinks_below_what_is_waited_for_wakes() {
 }
 
 #[test]
-fn a_mark_is_reached_when_what_was_there_has_left() {
+fn a_mark_is_reached_when_the_earlier_bytes_were_removed() {
     let buffer = filled(b"first");
     let mark = buffer.mark();
     buffer.add(b"second").unwrap();
@@ -220,7 +220,7 @@ fn a_mark_is_reached_when_what_was_there_has_left() {
 
 /// Bytes prepended before leave first; those prepended later can only make it late.
 #[test]
-fn a_mark_is_right_when_bytes_are_prepended() {
+fn a_mark_stays_correct_if_bytes_are_prepended() {
     let buffer = filled(b"marked");
     buffer.prepend(b"before").unwrap();
     let mark = buffer.mark();
@@ -235,7 +235,7 @@ fn a_mark_is_right_when_bytes_are_prepended() {
 }
 
 #[test]
-fn a_mark_that_is_not_reached_when_the_buffer_closes_is_an_error() {
+fn a_mark_not_reached_when_the_buffer_closes_is_an_error() {
     let buffer = filled(b"rest");
     let mark = buffer.mark();
     let mut drained = task::spawn(buffer.drained_to(mark));
@@ -274,7 +274,7 @@ impl Wake for CountingWaker {
 
 /// A future that is dropped gives its place and its waker back, at whatever point.
 #[test]
-fn a_dropped_future_leaves_nothing_behind() {
+fn a_dropped_future_releases_its_slot_and_waker() {
     let buffer = SharedEvBuffer::new();
     let counting = Arc::new(CountingWaker::default());
     let waker = counting.clone().into();
@@ -313,7 +313,7 @@ fn a_dropped_future_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_future_that_moves_to_another_task_wakes_that_one() {
+fn a_future_moved_to_another_task_wakes_that_task() {
     let buffer = SharedEvBuffer::new();
     let mut readable = Box::pin(buffer.readable(1));
     let (first, second) = <(Arc<CountingWaker>, Arc<CountingWaker>)>::default();
@@ -363,7 +363,7 @@ fn a_predicate_that_panics_leaves_the_buffer_usable() {
 
 /// A task that waits on its own buffer, touching it in between, must sleep.
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_looks_at_its_buffer_does_not_spin() {
+async fn a_waiting_task_that_touches_its_buffer_does_not_spin() {
     let buffer = SharedEvBuffer::new();
     let waiting = buffer.clone();
     let waiter = tokio::spawn(async move {
@@ -389,7 +389,7 @@ async fn a_waiter_that_looks_at_its_buffer_does_not_spin() {
 
 /// A loop over a future that is always ready lets other tasks run.
 #[tokio::test]
-async fn waiting_counts_against_the_budget_of_the_task() {
+async fn waiting_uses_the_coop_budget() {
     let buffer = filled(b"x");
     let ready = buffer.clone();
     let busy = tokio::spawn(async move {
@@ -406,7 +406,7 @@ async fn waiting_counts_against_the_budget_of_the_task() {
 }
 
 #[tokio::test]
-async fn a_task_is_woken_across_threads() {
+async fn a_task_is_woken_from_another_thread() {
     let buffer = SharedEvBuffer::new();
     let mut changes = buffer.changes();
     let producer = buffer.clone();
@@ -425,7 +425,7 @@ async fn a_task_is_woken_across_threads() {
 }
 
 #[test]
-fn errors_become_io_errors() {
+fn errors_convert_to_io_errors() {
     assert_eq!(io::Error::from(Closed).kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(WaitError::from(Closed), WaitError::Closed);
     assert_eq!(
