@@ -95,7 +95,8 @@ mod timer;
 #[cfg(not(loom))]
 mod transport;
 
-pub use buffer::{EolStyle, EvBuffer};
+pub use buffer::chain::EvBuffer;
+pub use buffer::eol::EolStyle;
 #[cfg(not(loom))]
 pub use bufferevent::{BufferEvent, Event};
 pub use deferred::DeferredQueue;

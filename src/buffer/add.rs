@@ -4,10 +4,13 @@ use std::{io::IoSlice, iter};
 
 use bytes::Bytes;
 
-use super::{BLOCK, End, EvBuffer, attached::Flags};
+use super::{chain::EvBuffer, flags::Flags};
 use crate::{
-    error::{BufferError, Result},
-    segment::{FileSegment, Owned, Segment, sizing},
+    error::{BufferError, End, Result},
+    segment::{
+        BlockSlice, FileSegment, Segment,
+        sizing::{self, BLOCK},
+    },
 };
 
 /// The least room in front of the data in a block that was made for prepending, in bytes: a header or two more.
@@ -140,11 +143,13 @@ impl EvBuffer {
         if !small || !self.tail.is_unique() {
             return;
         }
-        let charge = self.tail.charge();
+        let allocated = self.tail.allocated();
         // Without memory for that the data stays where it is.
-        if let Ok(mut block) = sizing::next_block(len + n, charge).and_then(Owned::with_capacity) {
+        if let Ok(mut block) =
+            sizing::next_block(len + n, allocated).and_then(BlockSlice::with_capacity)
+        {
             block.push(self.tail.as_slice());
-            self.held = self.held - charge + block.charge();
+            self.held = self.held - allocated + block.allocated();
             self.tail = block;
         }
     }
@@ -174,8 +179,8 @@ impl EvBuffer {
     }
 
     /// A block with room for `n` bytes, to follow the tail.
-    pub(super) fn block_behind(&self, n: usize) -> Result<Owned> {
-        Owned::with_capacity(sizing::next_block(n, self.previous_block())?)
+    pub(super) fn block_behind(&self, n: usize) -> Result<BlockSlice> {
+        BlockSlice::with_capacity(sizing::next_block(n, self.previous_block())?)
     }
 
     fn next_tail(&mut self, blocks: &mut Blocks) {
@@ -222,14 +227,14 @@ impl EvBuffer {
         if !rest.is_empty() {
             self.prepend_blocks(rest)?;
         }
-        self.held += block.charge();
-        self.body.push_front(Segment::Owned(block));
+        self.held += block.allocated();
+        self.body.push_front(Segment::Block(block));
         Ok(())
     }
 
     fn push_front(&mut self, data: &[u8]) -> bool {
         match self.body.front_mut() {
-            Some(Segment::Owned(first)) => first.push_front(data),
+            Some(Segment::Block(first)) => first.push_front(data),
             Some(Segment::Shared(_) | Segment::File(_)) => false,
             None if self.tail.is_empty() => false,
             None => self.tail.push_front(data),
@@ -237,7 +242,7 @@ impl EvBuffer {
     }
 
     /// A block with `data` at its end and room before it.
-    fn block_before(&self, data: &[u8]) -> Result<Owned> {
+    fn block_before(&self, data: &[u8]) -> Result<BlockSlice> {
         // In proportion to what is there, so that many small pieces do not come to lie in a block each.
         let headroom = (self.len / 8).clamp(HEADROOM, BLOCK);
         let wanted = if data.len() < BLOCK {
@@ -245,7 +250,7 @@ impl EvBuffer {
         } else {
             data.len()
         };
-        let mut block = Owned::with_capacity(sizing::next_block(
+        let mut block = BlockSlice::with_capacity(sizing::next_block(
             wanted.min(sizing::sizes().max_block),
             0,
         )?)?;
@@ -360,18 +365,18 @@ impl EvBuffer {
 /// Blocks for one addition: nearly always one, which then costs no list.
 #[derive(Default)]
 struct Blocks {
-    first: Option<Owned>,
+    first: Option<BlockSlice>,
     /// The others, last one first.
-    more: Vec<Owned>,
+    more: Vec<BlockSlice>,
 }
 
 impl Blocks {
     /// Adds a block before all others.
-    fn push_front(&mut self, block: Owned) {
+    fn push_front(&mut self, block: BlockSlice) {
         self.more.extend(self.first.replace(block));
     }
 
-    fn next(&mut self) -> Option<Owned> {
+    fn next(&mut self) -> Option<BlockSlice> {
         self.first.take().or_else(|| self.more.pop())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::IoSlice, iter::FusedIterator, mem, slice};
 
-use crate::segment::{Owned, Ring, Segment};
+use crate::segment::{BlockSlice, Ring, Segment};
 
 /// The data of a buffer, one slice a segment, from [`EvBuffer::chunks`](crate::EvBuffer::chunks).
 ///
@@ -19,7 +19,7 @@ pub struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     #[inline]
-    pub(super) fn new(body: &'a Ring<Segment>, tail: &'a Owned) -> Self {
+    pub(super) fn new(body: &'a Ring<Segment>, tail: &'a BlockSlice) -> Self {
         let (body, rest) = body.as_slices();
         Self {
             first: &[],

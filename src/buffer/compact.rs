@@ -2,10 +2,10 @@
 
 use std::{iter, mem};
 
-use super::{EvBuffer, attached::Flags};
+use super::{chain::EvBuffer, flags::Flags};
 use crate::{
     error::Result,
-    segment::{Owned, Ring, Segment, sizing},
+    segment::{BlockSlice, Ring, Segment, sizing},
 };
 
 impl EvBuffer {
@@ -24,13 +24,16 @@ impl EvBuffer {
 
     /// Whether there is something to gain. The spare of the tail is none: it is where the next bytes go.
     fn can_be_packed(&self) -> bool {
-        let (body_held, body_len) = (self.held - self.tail.charge(), self.len - self.tail.len());
+        let (body_held, body_len) = (
+            self.held - self.tail.allocated(),
+            self.len - self.tail.len(),
+        );
         body_held > body_len.saturating_add(body_len / 4) || self.is_tail_sparse()
     }
 
     fn is_tail_sparse(&self) -> bool {
-        let charge = self.tail.charge();
-        charge > sizing::sizes().block && self.tail.len() <= charge / 2
+        let allocated = self.tail.allocated();
+        allocated > sizing::sizes().block && self.tail.len() <= allocated / 2
     }
 
     /// Copies what lies sparsely in large blocks into small ones.
@@ -58,21 +61,21 @@ impl EvBuffer {
                 run.push(next);
             }
             match copy_of(&run) {
-                Ok(blocks) => packed.extend(blocks.into_iter().map(Segment::Owned)),
+                Ok(blocks) => packed.extend(blocks.into_iter().map(Segment::Block)),
                 // Without memory for a copy things stay as they are.
                 Err(_) => packed.extend(run),
             }
         }
         self.body = packed;
         self.compact_tail();
-        self.held = self.body.iter().map(Segment::charge).sum::<usize>() + self.tail.charge();
+        self.held = self.body.iter().map(Segment::allocated).sum::<usize>() + self.tail.allocated();
     }
 
     fn compact_tail(&mut self) {
         if !self.is_tail_sparse() {
             return;
         }
-        let block = sizing::next_block(self.tail.len(), 0).and_then(Owned::with_capacity);
+        let block = sizing::next_block(self.tail.len(), 0).and_then(BlockSlice::with_capacity);
         if let Ok(mut block) = block {
             block.push(self.tail.as_slice());
             let old = mem::replace(&mut self.tail, block);
@@ -84,17 +87,17 @@ impl EvBuffer {
 /// Whether a segment answers for much more memory than it has data; or keeps very much more, for which nobody here may answer
 /// once the others on its block have been copied.
 fn is_sparse(segment: &Segment) -> bool {
-    let Segment::Owned(owned) = segment else {
+    let Segment::Block(owned) = segment else {
         return false;
     };
-    let (charge, len) = (owned.charge(), owned.len());
-    charge > len + len / 4 || (charge == 0 && owned.block_len() / 4 > len)
+    let (allocated, len) = (owned.allocated(), owned.len());
+    allocated > len + len / 4 || (allocated == 0 && owned.block_len() / 4 > len)
 }
 
 /// The data of `run` in blocks that they fill.
-fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
+fn copy_of(run: &[Segment]) -> Result<Vec<BlockSlice>> {
     let mut left: usize = run.iter().map(Segment::len).sum();
-    let mut blocks: Vec<Owned> = Vec::new();
+    let mut blocks: Vec<BlockSlice> = Vec::new();
     for segment in run {
         let mut data = segment.load()?;
         while !data.is_empty() {
@@ -104,7 +107,7 @@ fn copy_of(run: &[Segment]) -> Result<Vec<Owned>> {
                     left -= data.len() - rest.len();
                     data = rest;
                 }
-                _ => blocks.push(Owned::with_capacity(left.min(sizing::sizes().block))?),
+                _ => blocks.push(BlockSlice::with_capacity(left.min(sizing::sizes().block))?),
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{EvBuffer, Segment};
+use super::chain::EvBuffer;
+use crate::segment::Segment;
 
 impl EvBuffer {
     /// Checks all rules after an operation: in debug builds, and with `--cfg evbuffer_verify`.
@@ -25,10 +26,10 @@ impl EvBuffer {
             self.body.iter().all(|segment| segment.len() > 0),
             "rule 2: no empty segment"
         );
-        let held: usize = self.body.iter().map(Segment::charge).sum();
+        let held: usize = self.body.iter().map(Segment::allocated).sum();
         assert_eq!(
             self.held,
-            held + self.tail.charge(),
+            held + self.tail.allocated(),
             "rule 4: held is the sum of the charges"
         );
         assert!(
@@ -37,7 +38,7 @@ impl EvBuffer {
         );
         self.tail.check_invariants();
         for segment in &self.body {
-            if let Segment::Owned(owned) = segment {
+            if let Segment::Block(owned) = segment {
                 owned.check_invariants();
             }
         }

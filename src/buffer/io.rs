@@ -8,12 +8,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{End, EvBuffer, Segment};
+use super::chain::EvBuffer;
 #[cfg(feature = "net")]
 use crate::segment::{self, sizing::BLOCK};
-
-/// The most slices that one vectored write is given.
-pub(crate) const SLICES_MAX: usize = 64;
+use crate::{
+    error::End,
+    segment::{Segment, sizing::SLICES_MAX},
+};
 
 impl EvBuffer {
     /// Adds at most `max` bytes from one call of `read` and returns how many; 0 is the end of `src`, or a `max` of 0.

@@ -4,10 +4,10 @@ use std::{io::IoSlice, mem};
 
 use bytes::{Buf, Bytes};
 
-use super::{End, EvBuffer, attached::Flags};
+use super::{chain::EvBuffer, flags::Flags};
 use crate::{
-    error::{BufferError, Result},
-    segment::{Owned, Segment, sizing},
+    error::{BufferError, End, Result},
+    segment::{BlockSlice, Segment, sizing},
 };
 
 impl EvBuffer {
@@ -139,8 +139,8 @@ impl EvBuffer {
         };
         let bytes = match first {
             Segment::Shared(_) => return,
-            Segment::Owned(owned) => {
-                self.held -= owned.charge();
+            Segment::Block(owned) => {
+                self.held -= owned.allocated();
                 mem::take(owned).into_bytes()
             }
             Segment::File(file) => file.bytes(),
@@ -158,11 +158,11 @@ impl EvBuffer {
     }
 
     /// The data of the tail, whose spare stays if it is worth that.
-    fn data_of_tail(&mut self) -> Owned {
+    fn data_of_tail(&mut self) -> BlockSlice {
         if self.tail.spare() >= sizing::sizes().min_spare {
             return self.tail.split_data();
         }
-        self.held -= self.tail.charge();
+        self.held -= self.tail.allocated();
         mem::take(&mut self.tail)
     }
 
@@ -255,31 +255,31 @@ impl EvBuffer {
             self.skip(piece_len);
             left -= piece_len;
         }
-        self.held += first.charge();
+        self.held += first.allocated();
         let is_last = self.body.is_empty() && self.tail.is_empty();
         if is_last && self.tail.spare() < first.spare() && first.forget_past() {
             self.replace_tail(first);
-            self.held -= self.tail.charge();
+            self.held -= self.tail.allocated();
         } else {
-            self.body.push_front(Segment::Owned(first));
+            self.body.push_front(Segment::Block(first));
         }
         Ok(())
     }
 
     /// Unlinks a block with room for the first `n` bytes: the first segment if it has that room, so that looking further
     /// and further ahead copies each byte a bounded number of times; else a new block with that segment's data.
-    fn roomy_first(&mut self, n: usize) -> Result<Owned> {
+    fn roomy_first(&mut self, n: usize) -> Result<BlockSlice> {
         match self.body.front_mut() {
-            Some(Segment::Owned(first)) if first.spare() >= n - first.len() => {
+            Some(Segment::Block(first)) if first.spare() >= n - first.len() => {
                 let first = mem::take(first);
-                self.held -= first.charge();
+                self.held -= first.allocated();
                 self.body.pop_front();
                 Ok(first)
             }
-            Some(Segment::Owned(first)) => {
-                Owned::with_capacity(sizing::next_block(n, first.charge())?)
+            Some(Segment::Block(first)) => {
+                BlockSlice::with_capacity(sizing::next_block(n, first.allocated())?)
             }
-            _ => Owned::with_capacity(sizing::next_block(n, 0)?),
+            _ => BlockSlice::with_capacity(sizing::next_block(n, 0)?),
         }
     }
 
@@ -336,7 +336,7 @@ impl EvBuffer {
         self.scanned = 0;
         self.count_removed(n);
         if self.is_empty() {
-            self.settle_empty();
+            self.release_if_large();
         } else {
             self.note_waste();
         }
@@ -353,7 +353,7 @@ impl EvBuffer {
                 return first.advance(left);
             }
             left -= len;
-            self.held -= first.charge();
+            self.held -= first.allocated();
             // Memory of our own runs nobody's code when it goes.
             let is_foreign = matches!(first, Segment::Shared(_));
             let on_panic = Recount(self);
@@ -430,7 +430,7 @@ impl EvBuffer {
     }
 
     fn first_is_owned(&self) -> bool {
-        matches!(self.body.front(), None | Some(Segment::Owned(_)))
+        matches!(self.body.front(), None | Some(Segment::Block(_)))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{fmt, slice};
 
-use super::{End, EvBuffer, attached::Flags};
+use super::{chain::EvBuffer, flags::Flags};
 use crate::{
-    error::{BufferError, Result},
-    segment::{Owned, sizing},
+    error::{BufferError, End, Result},
+    segment::{BlockSlice, sizing},
 };
 
 /// The most new blocks of one reservation: what one vectored system call takes with ease.
@@ -83,7 +83,7 @@ impl EvBuffer {
         Ok(room)
     }
 
-    fn fresh_blocks(&self, n: usize) -> Result<Vec<Owned>> {
+    fn fresh_blocks(&self, n: usize) -> Result<Vec<BlockSlice>> {
         if n > RESERVE_MAX {
             return Err(BufferError::TooLarge);
         }
@@ -123,7 +123,7 @@ impl EvBuffer {
     }
 
     /// Makes sure that there is spare room for one more byte, and returns all of it that may be used.
-    pub(super) fn spare_for_one(&mut self) -> Result<(&mut Owned, usize)> {
+    pub(super) fn spare_for_one(&mut self) -> Result<(&mut BlockSlice, usize)> {
         let room = self.room();
         if room > 0 {
             self.prepare_add(0);
@@ -154,7 +154,7 @@ pub struct Reservation<'a> {
     spare: usize,
     /// Blocks that follow the tail once something is committed to them. Mostly there are none, and then there is no list
     /// to be dropped either.
-    fresh: Option<Vec<Owned>>,
+    fresh: Option<Vec<BlockSlice>>,
     capacity: usize,
     /// Where the next [`put`](Self::put) goes.
     cursor: usize,
@@ -162,8 +162,8 @@ pub struct Reservation<'a> {
 
 impl<'a> Reservation<'a> {
     #[inline]
-    fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Option<Vec<Owned>>) -> Self {
-        let all = spare + fresh.iter().flatten().map(Owned::spare).sum::<usize>();
+    fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Option<Vec<BlockSlice>>) -> Self {
+        let all = spare + fresh.iter().flatten().map(BlockSlice::spare).sum::<usize>();
         // Also where nothing was asked for, the room is only what may be added.
         let capacity = if buffer.flags.intersects(Flags::SLOW_ADD) {
             all.min(buffer.room())
@@ -260,13 +260,13 @@ impl<'a> Reservation<'a> {
     /// The memory of the room, for those who fill it without having it zeroed first: the tail if it is part of the room,
     /// and the blocks behind it.
     #[cfg(feature = "net")]
-    pub(crate) fn memory(&mut self) -> (Option<&mut Owned>, &mut [Owned]) {
+    pub(crate) fn memory(&mut self) -> (Option<&mut BlockSlice>, &mut [BlockSlice]) {
         let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
         (tail, self.fresh.as_deref_mut().unwrap_or_default())
     }
 
     /// The first range of the room, which is not empty, and how many bytes of it may be used.
-    pub(crate) fn first_memory(&mut self) -> (&mut Owned, usize) {
+    pub(crate) fn first_memory(&mut self) -> (&mut BlockSlice, usize) {
         let capacity = self.capacity;
         if self.spare > 0 {
             return (&mut self.buffer.tail, self.spare);
@@ -274,7 +274,7 @@ impl<'a> Reservation<'a> {
         let first = self
             .fresh
             .as_deref_mut()
-            .and_then(<[Owned]>::first_mut)
+            .and_then(<[BlockSlice]>::first_mut)
             .expect("the room is not empty");
         let n = first.spare().min(capacity);
         (first, n)
@@ -283,7 +283,7 @@ impl<'a> Reservation<'a> {
 
 /// Links the first `n` bytes of `blocks`, the last of which becomes the tail.
 #[inline(never)]
-fn link_blocks(buffer: &mut EvBuffer, blocks: Vec<Owned>, n: usize) {
+fn link_blocks(buffer: &mut EvBuffer, blocks: Vec<BlockSlice>, n: usize) {
     let mut left = n;
     for mut block in blocks {
         if left == 0 {
@@ -307,9 +307,9 @@ impl fmt::Debug for Reservation<'_> {
 /// The room of a [`Reservation`] as slices.
 #[derive(Debug)]
 pub struct SlicesMut<'a> {
-    tail: Option<&'a mut Owned>,
+    tail: Option<&'a mut BlockSlice>,
     spare: usize,
-    fresh: slice::IterMut<'a, Owned>,
+    fresh: slice::IterMut<'a, BlockSlice>,
     left: usize,
 }
 

@@ -10,7 +10,8 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{End, EvBuffer};
+use super::chain::EvBuffer;
+use crate::error::End;
 
 impl From<&[u8]> for EvBuffer {
     /// Copies the bytes.

@@ -2,10 +2,13 @@
 
 use std::mem;
 
-use super::{End, EvBuffer, attached::Flags, io::SLICES_MAX};
+use super::{chain::EvBuffer, flags::Flags};
 use crate::{
-    error::Result,
-    segment::{Segment, sizing},
+    error::{End, Result},
+    segment::{
+        Segment,
+        sizing::{self, SLICES_MAX},
+    },
 };
 
 impl EvBuffer {
@@ -63,15 +66,15 @@ impl EvBuffer {
     /// removed from it.
     fn take_tail(&mut self, src: &mut EvBuffer) {
         let mut tail = mem::take(&mut src.tail);
-        src.held -= tail.charge();
+        src.held -= tail.allocated();
         let becomes_ours = tail.forget_past();
         // Only now: a range that was lent counts with whoever may write behind it.
-        self.held += tail.charge();
+        self.held += tail.allocated();
         if becomes_ours {
-            self.held -= self.tail.charge();
+            self.held -= self.tail.allocated();
             self.tail = tail;
         } else {
-            self.body.push_back(Segment::Owned(tail));
+            self.body.push_back(Segment::Block(tail));
         }
     }
 
@@ -90,7 +93,7 @@ impl EvBuffer {
         }
         if !self.tail.is_empty() {
             let data = self.take_tail_data();
-            src.body.push_front(Segment::Owned(data));
+            src.body.push_front(Segment::Block(data));
         }
         while let Some(segment) = self.body.pop_back() {
             src.body.push_front(segment);
@@ -100,7 +103,7 @@ impl EvBuffer {
 
     /// Answers from now on for what the body of `src` holds.
     fn adopt(&mut self, src: &mut EvBuffer) {
-        let moved = src.held - src.tail.charge();
+        let moved = src.held - src.tail.allocated();
         src.held -= moved;
         self.held += moved;
         self.flags.insert(src.flags.only(Flags::FILES));
@@ -128,7 +131,7 @@ impl EvBuffer {
         }
         if !src.tail.is_empty() {
             let tail = mem::take(&mut src.tail);
-            src.body.push_back(Segment::Owned(tail));
+            src.body.push_back(Segment::Block(tail));
         }
         mem::swap(&mut self.body, &mut src.body);
         self.adopt(src);
@@ -183,12 +186,12 @@ impl EvBuffer {
                 None => {
                     let piece = self.tail.share(n);
                     self.tail.advance(n);
-                    Segment::Owned(piece)
+                    Segment::Block(piece)
                 }
             };
             dst.link(piece);
         } else if let Some(segment) = self.body.pop_front() {
-            self.held -= segment.charge();
+            self.held -= segment.allocated();
             dst.link(segment);
         }
         n
@@ -239,7 +242,7 @@ impl EvBuffer {
             &[]
         };
         if tail > 0 && !self.copy_short(short) {
-            self.link(Segment::Owned(src.tail.share(tail)));
+            self.link(Segment::Block(src.tail.share(tail)));
         }
         self.compact_if_wasteful();
         self.debug_check();
@@ -266,7 +269,7 @@ impl EvBuffer {
                 dst.replace_tail(tail);
                 dst.len = left;
             } else {
-                dst.link(Segment::Owned(tail));
+                dst.link(Segment::Block(tail));
             }
             left = 0;
         }

@@ -7,44 +7,25 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering, fence},
 };
 
-use super::pool;
 use crate::error::{BufferError, Result};
 
 /// How blocks are aligned: as the pool's links in them.
 pub(super) const ALIGN: usize = align_of::<usize>();
 
-/// Returns `len` bytes, which are uninitialised: a block that this thread kept, or a new one. `len` is not zero.
-pub(super) fn allocate(len: usize) -> Result<NonNull<u8>> {
+/// Allocates a block of `len` bytes, which are uninitialised. `len` is not zero.
+pub(super) fn allocate_new(len: usize) -> Result<NonNull<u8>> {
     debug_assert!(len > 0);
-    if let Some(block) = pool::take(len) {
-        return Ok(block);
-    }
     let layout = Layout::from_size_align(len, ALIGN).map_err(|_| BufferError::TooLarge)?;
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
     NonNull::new(block).ok_or(BufferError::TooLarge)
 }
 
-/// Gives back what [`allocate`] gave: to the pool of this thread, or to the allocator.
+/// Returns a block to the allocator.
 ///
 /// # Safety
 ///
-/// `block` came from `allocate(len)` and is not used any more.
-#[inline]
-pub(super) unsafe fn free(block: NonNull<u8>, len: usize) {
-    // SAFETY: passed on to the caller; what the pool has not kept is released.
-    unsafe {
-        if !pool::keep(block, len) {
-            release(block, len);
-        }
-    }
-}
-
-/// Gives a block back to the allocator.
-///
-/// # Safety
-///
-/// As [`free`].
+/// `block` came from `allocate_new(len)` and is not used any more.
 pub(super) unsafe fn release(block: NonNull<u8>, len: usize) {
     // SAFETY: the caller guarantees that the block was allocated with this very layout.
     unsafe { dealloc(block.as_ptr(), layout(len)) }

@@ -5,10 +5,7 @@ use std::{fmt, mem::MaybeUninit, ptr, ptr::NonNull, slice};
 
 use bytes::Bytes;
 
-use super::{
-    block::{self, Count},
-    sizing::sizes,
-};
+use super::{block::Count, pool, sizing::sizes};
 use crate::error::{BufferError, Result};
 
 /// A range of a block, and the right to extend it.
@@ -31,7 +28,7 @@ use crate::error::{BufferError, Result};
 ///
 /// From 2 and 4 it follows that the holder may write to its spare at any time, and to its misalign, or over data
 /// of its own, only while it is the only range on the block.
-pub(crate) struct Owned {
+pub(crate) struct BlockSlice {
     base: NonNull<u8>,
     count: Option<NonNull<Count>>,
     cap: u32,
@@ -42,11 +39,11 @@ pub(crate) struct Owned {
 
 // SAFETY: a range owns its spare (rule 4); what it shares with others is never written to (rule 2), and the count
 // is atomic.
-unsafe impl Send for Owned {}
-// SAFETY: through `&Owned` only initialised bytes are read, which nobody writes to (rule 2).
-unsafe impl Sync for Owned {}
+unsafe impl Send for BlockSlice {}
+// SAFETY: through `&BlockSlice` only initialised bytes are read, which nobody writes to (rule 2).
+unsafe impl Sync for BlockSlice {}
 
-impl Owned {
+impl BlockSlice {
     /// No memory at all.
     pub(crate) const NONE: Self = Self {
         base: NonNull::dangling(),
@@ -65,7 +62,7 @@ impl Owned {
             return Ok(Self::NONE);
         }
         Ok(Self {
-            base: block::allocate(cap as usize)?,
+            base: pool::allocate(cap as usize)?,
             cap,
             ..Self::NONE
         })
@@ -96,7 +93,7 @@ impl Owned {
 
     /// Bytes of the block that this range answers for: all, or none if it was lent.
     #[inline]
-    pub(crate) fn charge(&self) -> usize {
+    pub(crate) fn allocated(&self) -> usize {
         match self.count() {
             Some(_) if self.init == 0 => 0,
             Some(count) => count.block_len as usize,
@@ -380,7 +377,7 @@ impl Owned {
     }
 }
 
-impl Owned {
+impl BlockSlice {
     /// Lets go of the block, of which there is one. Only for the end of this range.
     #[inline(never)]
     fn release(&mut self) {
@@ -393,11 +390,11 @@ impl Owned {
             self.drop_count();
         }
         // SAFETY: this was the last range on the block, which was allocated with this length (rule 5).
-        unsafe { block::free(self.base, len as usize) }
+        unsafe { pool::free(self.base, len as usize) }
     }
 }
 
-impl Drop for Owned {
+impl Drop for BlockSlice {
     #[inline]
     fn drop(&mut self) {
         if !self.is_none() {
@@ -406,21 +403,21 @@ impl Drop for Owned {
     }
 }
 
-impl AsRef<[u8]> for Owned {
+impl AsRef<[u8]> for BlockSlice {
     fn as_ref(&self) -> &[u8] {
         self.as_slice()
     }
 }
 
-impl Default for Owned {
+impl Default for BlockSlice {
     fn default() -> Self {
         Self::NONE
     }
 }
 
-impl fmt::Debug for Owned {
+impl fmt::Debug for BlockSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owned")
+        f.debug_struct("BlockSlice")
             .field("misalign", &self.start)
             .field("len", &self.len())
             .field("spare", &self.spare())

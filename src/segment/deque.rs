@@ -3,7 +3,7 @@
 
 use std::{alloc::handle_alloc_error, fmt, iter::Chain, ptr, ptr::NonNull, slice};
 
-use super::block;
+use super::{block, pool};
 
 /// The first block holds as many items, and as many more as fit.
 const FIRST: usize = 4;
@@ -204,7 +204,7 @@ impl<T> Ring<T> {
     /// Moves the items, of which there are at most `capacity`, into a block for that many, or for a few more.
     fn reallocate(&mut self, capacity: usize) {
         let bytes = memory::<T>(capacity);
-        let Ok(block) = block::allocate(bytes) else {
+        let Ok(block) = pool::allocate(bytes) else {
             handle_alloc_error(block::layout(bytes))
         };
         let slots = block.cast::<T>();
@@ -224,7 +224,7 @@ impl<T> Ring<T> {
     fn free(&mut self) {
         if self.capacity > 0 {
             // SAFETY: rule 1. The caller puts another block in its place, or uses the list no more.
-            unsafe { block::free(self.slots.cast(), memory::<T>(self.capacity)) };
+            unsafe { pool::free(self.slots.cast(), memory::<T>(self.capacity)) };
         }
     }
 

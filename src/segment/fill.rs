@@ -11,9 +11,9 @@ use std::{
 use socket2::MaybeUninitSlice;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::Owned;
+use super::BlockSlice;
 
-impl Owned {
+impl BlockSlice {
     /// Reads at most `max` bytes into the spare, which is not zeroed for that, and does not count them as data yet.
     pub(crate) fn poll_fill(
         &mut self,
@@ -59,12 +59,12 @@ const SLICES: usize = 17;
 #[cfg(feature = "net")]
 pub(crate) fn recv_vectored(
     socket: &socket2::Socket,
-    tail: Option<&mut Owned>,
-    fresh: &mut [Owned],
+    tail: Option<&mut BlockSlice>,
+    fresh: &mut [BlockSlice],
     max: usize,
 ) -> io::Result<(usize, usize)> {
     let mut ranges = tail.into_iter().chain(fresh);
-    let mut offered: [Option<&mut Owned>; SLICES] = std::array::from_fn(|_| ranges.next());
+    let mut offered: [Option<&mut BlockSlice>; SLICES] = std::array::from_fn(|_| ranges.next());
     let mut slices: [MaybeUninitSlice<'_>; SLICES] =
         std::array::from_fn(|_| MaybeUninitSlice::new(&mut []));
     let (mut used, mut left) = (0, max);

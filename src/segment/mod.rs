@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
-pub(crate) use block_slice::Owned;
+pub(crate) use block_slice::BlockSlice;
 pub(crate) use deque::Ring;
 pub(crate) use file::FilePiece;
 pub use file::FileSegment;
@@ -27,7 +27,7 @@ pub use sizing::COPY_THRESHOLD;
 #[derive(Debug)]
 pub(crate) enum Segment {
     /// A range of a block that this crate allocated.
-    Owned(Owned),
+    Block(BlockSlice),
     /// Foreign or lent memory, released when the last `Bytes` of it goes.
     Shared(Bytes),
     /// A range of a file, in memory or not.
@@ -39,7 +39,7 @@ impl Segment {
     #[inline]
     pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match self {
-            Self::Owned(owned) => Some(owned.as_slice()),
+            Self::Block(owned) => Some(owned.as_slice()),
             Self::Shared(bytes) => Some(bytes),
             Self::File(file) => file.loaded(),
         }
@@ -49,7 +49,7 @@ impl Segment {
     #[inline]
     pub(crate) fn load(&self) -> Result<&[u8]> {
         match self {
-            Self::Owned(owned) => Ok(owned.as_slice()),
+            Self::Block(owned) => Ok(owned.as_slice()),
             Self::Shared(bytes) => Ok(bytes),
             Self::File(file) => file.load(),
         }
@@ -57,7 +57,7 @@ impl Segment {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Owned(owned) => owned.len(),
+            Self::Block(owned) => owned.len(),
             Self::Shared(bytes) => bytes.len(),
             Self::File(file) => file.len(),
         }
@@ -66,7 +66,7 @@ impl Segment {
     /// Forgets the first `n` bytes; `n` is at most the length.
     pub(crate) fn advance(&mut self, n: usize) {
         match self {
-            Self::Owned(owned) => owned.advance(n),
+            Self::Block(owned) => owned.advance(n),
             Self::Shared(bytes) => bytes::Buf::advance(bytes, n),
             Self::File(file) => file.advance(n),
         }
@@ -75,10 +75,10 @@ impl Segment {
     /// Takes the first `n` bytes away as a segment of their own, without a copy.
     pub(crate) fn split_to(&mut self, n: usize) -> Self {
         match self {
-            Self::Owned(owned) => {
+            Self::Block(owned) => {
                 let front = owned.share(n);
                 owned.advance(n);
-                Self::Owned(front)
+                Self::Block(front)
             }
             Self::Shared(bytes) => Self::Shared(bytes.split_to(n)),
             Self::File(file) => Self::File(file.split_to(n)),
@@ -88,26 +88,26 @@ impl Segment {
     /// The same bytes once more, without a copy.
     pub(crate) fn share(&mut self) -> Self {
         match self {
-            Self::Owned(owned) => Self::Owned(owned.share(owned.len())),
+            Self::Block(owned) => Self::Block(owned.share(owned.len())),
             Self::Shared(bytes) => Self::Shared(bytes.clone()),
             Self::File(file) => Self::File(file.clone()),
         }
     }
 
     /// Bytes of memory that the holder of this segment answers for.
-    pub(crate) fn charge(&self) -> usize {
+    pub(crate) fn allocated(&self) -> usize {
         match self {
-            Self::Owned(owned) => owned.charge(),
+            Self::Block(owned) => owned.allocated(),
             Self::Shared(_) | Self::File(_) => 0,
         }
     }
 
     /// Bytes of foreign or lent memory that this segment shows.
-    pub(crate) fn shown(&self) -> usize {
+    pub(crate) fn foreign_len(&self) -> usize {
         match self {
-            Self::Owned(owned) if owned.charge() > 0 => 0,
+            Self::Block(owned) if owned.allocated() > 0 => 0,
             Self::File(file) => file.loaded().map_or(0, <[u8]>::len),
-            Self::Owned(_) | Self::Shared(_) => self.len(),
+            Self::Block(_) | Self::Shared(_) => self.len(),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{
     block,
     sizing::{BLOCK, MIN_BLOCK},
 };
+use crate::error::Result;
 
 /// Lists of blocks, one for each power of two that a block may grow through.
 const CLASSES: usize = (BLOCK / MIN_BLOCK).ilog2() as usize + 1;
@@ -18,9 +19,33 @@ thread_local! {
     static POOL: Pool = const { Pool::new() };
 }
 
+/// Returns a block of `len` bytes, which are uninitialised: one that this thread kept, or a new one. `len` is not zero.
+#[inline]
+pub(super) fn allocate(len: usize) -> Result<NonNull<u8>> {
+    match take(len) {
+        Some(block) => Ok(block),
+        None => block::allocate_new(len),
+    }
+}
+
+/// Returns a block to the pool of this thread, or to the allocator.
+///
+/// # Safety
+///
+/// `block` came from `allocate(len)` and is not used any more.
+#[inline]
+pub(super) unsafe fn free(block: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's promise; a block that the pool has not kept is released.
+    unsafe {
+        if !keep(block, len) {
+            block::release(block, len);
+        }
+    }
+}
+
 /// Takes a block of `len` bytes that this thread kept. What is in it counts as uninitialised.
 #[inline]
-pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
+fn take(len: usize) -> Option<NonNull<u8>> {
     let class = class_of(len)?;
     // There is no pool any more where another destructor of an ending thread makes a buffer.
     POOL.try_with(|pool| pool.take(class)).ok().flatten()
@@ -30,9 +55,9 @@ pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// As [`block::free`], if true is returned.
+/// As [`free`], if true is returned.
 #[inline]
-pub(super) unsafe fn keep(block: NonNull<u8>, len: usize) -> bool {
+unsafe fn keep(block: NonNull<u8>, len: usize) -> bool {
     let Some(class) = class_of(len) else {
         return false;
     };

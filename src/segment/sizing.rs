@@ -15,6 +15,9 @@ pub(super) const MIN_BLOCK: usize = 64;
 /// copying is as cheap and pins nothing.
 pub const COPY_THRESHOLD: usize = 512;
 
+/// The most slices of one vectored write.
+pub(crate) const SLICES_MAX: usize = 64;
+
 /// The sizes, in bytes, at which the buffer does one thing or another. Constants, but for tests of this crate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {

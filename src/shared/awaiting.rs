@@ -1,7 +1,7 @@
 //! Awaiting changes and conditions of a buffer.
 
 use super::{Changed, Changes, Mark, SharedEvBuffer, WaitError, interest::Interest, wait::Until};
-use crate::buffer::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
 impl SharedEvBuffer {
     /// Waits for a change.

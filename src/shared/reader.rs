@@ -103,10 +103,10 @@ impl Reader {
             return;
         }
         let before = self.shown.len() + n;
-        let gone = before - guard.shown();
-        guard.consume_shown(n.saturating_sub(gone));
+        let gone = before - guard.borrowed();
+        guard.consume_borrowed(n.saturating_sub(gone));
         if self.shown.is_empty() {
-            guard.hide_front();
+            guard.return_front();
         } else {
             self.loan = guard.lend(self.shown.len());
         }
@@ -126,7 +126,7 @@ impl Reader {
                     None => Err(Interest::Front),
                 };
             }
-            if guard.shown() > 0 {
+            if guard.borrowed() > 0 {
                 return Err(Interest::Front);
             }
             if guard.is_frozen(End::Front) {
@@ -144,12 +144,12 @@ impl BufferGuard<'_> {
             .rare
             .as_ref()
             .is_some_and(|rare| rare.shown_by == showing)
-            && self.shown() > 0
+            && self.borrowed() > 0
     }
 
     /// Shows the front under a number that no other showing has.
     fn show(&mut self) -> Result<(Bytes, u64, Loan), BufferError> {
-        let shown = self.show_front()?;
+        let shown = self.borrow_front()?;
         let rare = self.state_mut().rare_mut();
         rare.showings += 1;
         rare.shown_by = rare.showings;
@@ -162,7 +162,7 @@ impl BufferGuard<'_> {
     fn lend(&self, n: usize) -> Loan {
         let state = self.state();
         match &state.rare {
-            Some(rare) if self.shows_first(n) && state.is_quiet_down_to_one() => {
+            Some(rare) if self.borrows_first(n) && state.is_quiet_down_to_one() => {
                 self.lending().lend(rare.shown_by, n)
             }
             _ => Loan::default(),
@@ -172,7 +172,7 @@ impl BufferGuard<'_> {
 
 impl Lender for State {
     fn take_back(&mut self, n: usize) {
-        self.buffer.consume_shown(n);
+        self.buffer.consume_borrowed(n);
     }
 }
 
@@ -251,7 +251,7 @@ impl Drop for Reader {
         if !self.shown.is_empty() {
             let mut guard = buffer.lock();
             if guard.is_shown_by(self.showing) {
-                guard.hide_front();
+                guard.return_front();
             }
         }
         if self.closes {

@@ -94,7 +94,7 @@ pub(super) struct Aftermath {
     wakers: WakeList,
     executor: Option<Waker>,
     delivery: Option<Delivery>,
-    parked: Vec<Bytes>,
+    deferred_drops: Vec<Bytes>,
 }
 
 impl State {
@@ -205,7 +205,7 @@ impl State {
         let mut old = mem::replace(&mut self.buffer, with);
         let parked = old.detach();
         self.attach(prepended, removed.wrapping_add(old.len() as u64));
-        self.buffer.park(parked);
+        self.buffer.defer_drops(parked);
         old
     }
 
@@ -262,7 +262,7 @@ impl State {
     /// Whether the buffer is the one marked, and nothing but its contents may have changed.
     #[inline]
     pub(super) fn has_same_buffer(&self) -> bool {
-        self.buffer.is_unremarkable(self.token)
+        self.buffer.needs_no_check(self.token)
     }
 
     /// Whether nothing is different from what it was `before`.
@@ -287,7 +287,7 @@ impl State {
     fn tell_all(&mut self, before: Reading, inner: &Arc<Inner>, aftermath: &mut Aftermath) {
         let is_remarkable = !self.has_same_buffer();
         if is_remarkable {
-            aftermath.parked = self.look_closely(before);
+            aftermath.deferred_drops = self.look_closely(before);
         }
         let now = self.totals();
         let Some(rare) = &mut self.rare else { return };
@@ -321,7 +321,7 @@ impl State {
     fn look_closely(&mut self, before: Reading) -> Vec<Bytes> {
         self.notice_another(before);
         self.apply_owner_marks();
-        self.buffer.take_parked()
+        self.buffer.take_deferred_drops()
     }
 
     /// If another buffer lies here than did `before`, all that was there is gone, all that is there is new.
@@ -351,7 +351,7 @@ impl State {
         }
         let len = self.buffer.len();
         self.rare_mut().gauge.set(marks, len);
-        self.buffer.call_attention();
+        self.buffer.request_check();
         self.tell_watch(None)
     }
 
@@ -398,7 +398,7 @@ impl State {
             limit: self.limit(),
             appended: self.appended(),
             has_room: self.room() > 0,
-            is_shown: self.buffer.shown() > 0,
+            is_shown: self.buffer.borrowed() > 0,
         };
         if let Some(rare) = &mut self.rare {
             rare.waiters.take_due(&view, due);
@@ -490,15 +490,15 @@ impl Aftermath {
             executor.wake();
         }
         buffer.deliver(self.delivery.take());
-        if !self.parked.is_empty() {
-            release(mem::take(&mut self.parked));
+        if !self.deferred_drops.is_empty() {
+            release(mem::take(&mut self.deferred_drops));
         }
     }
 }
 
 #[cold]
-fn release(parked: Vec<Bytes>) {
-    for bytes in parked {
+fn release(deferred_drops: Vec<Bytes>) {
+    for bytes in deferred_drops {
         catch_panic("the owner of released memory", || drop(bytes));
     }
 }

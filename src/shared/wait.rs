@@ -97,7 +97,7 @@ impl<'a> Waiter<'a> {
             let registered = state.register_waiter(key, interest, cx.waker(), &mut spare);
             if registered && matches!(interest, Interest::Len(_)) && guard.is_high() {
                 // Between the marks, what fills the buffer waits for bytes to go, unless it is told that more are wanted.
-                guard.call_attention();
+                guard.request_check();
             }
             drop(guard);
             if registered {

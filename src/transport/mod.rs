@@ -32,7 +32,7 @@ pub(crate) use linux::one_at_a_time;
 pub(crate) use lookup::Finder;
 pub(crate) use read_size::ReadSizer;
 
-use crate::buffer::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
 /// Reads at most `max` bytes to the back of `chain`: how many, none at the end of stream. `max` is at least one.
 ///

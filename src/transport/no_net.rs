@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::buffer::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
 /// The socket of a stream, which no stream has.
 pub(crate) struct Socket<'a>(Infallible, PhantomData<&'a ()>);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Spliced, lookup::Socket};
-use crate::buffer::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
 /// A pipe, which is never to be had.
 #[derive(Debug)]

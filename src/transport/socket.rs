@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 
 use super::lookup::Socket;
-use crate::buffer::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
 /// Whether a transfer that fell short of what was offered shows that the socket would block now.
 ///

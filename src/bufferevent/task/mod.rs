@@ -284,7 +284,7 @@ impl<W: Wire> Task<W> {
         let inner = &self.inner.0;
         let n = chain.len();
         let mut guard = inner.input.lock();
-        let linked = guard.take_in(&mut chain);
+        let linked = guard.add_read(&mut chain);
         let (len, low) = (guard.len(), guard.marks().low());
         self.room = guard.room();
         drop(guard);

@@ -77,7 +77,7 @@ impl<W: Wire> Task<W> {
         let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
         if len == 0 {
             inner.signal.want(Wanted::OUTPUT);
-            guard.expect(n);
+            guard.hint_next_len(n);
             if guard.is_closed() && self.writing == Writing::Open {
                 self.writing = Writing::Ending;
             }

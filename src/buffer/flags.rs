@@ -1,0 +1,85 @@
+//! States of a buffer that the hot paths test with one comparison.
+
+use crate::error::End;
+
+/// States of a buffer that the hot paths ask for with one comparison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flags(pub(super) u16);
+
+impl Flags {
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const FROZEN_FRONT: Self = Self(1);
+    pub(super) const FROZEN_BACK: Self = Self(1 << 1);
+    pub(super) const OWNER_FROZEN_FRONT: Self = Self(1 << 2);
+    pub(super) const OWNER_FROZEN_BACK: Self = Self(1 << 3);
+    /// There is a limit on the length.
+    pub(super) const LIMITED: Self = Self(1 << 4);
+    /// Nothing comes in any more.
+    pub(super) const CLOSED: Self = Self(1 << 5);
+    /// A shared buffer holds this one: foreign memory is parked, totals are kept.
+    pub(super) const SHARED: Self = Self(1 << 6);
+    /// Much more memory is held than data: the next addition compacts.
+    pub(super) const WASTEFUL: Self = Self(1 << 7);
+    /// A file range may be among the segments.
+    pub(super) const FILES: Self = Self(1 << 8);
+    /// What no longer holds once the last byte has gone.
+    pub(super) const EMPTIED: Self = Self(Self::WASTEFUL.0 | Self::FILES.0);
+    /// Whatever sends an addition at the back the slow way.
+    pub(super) const SLOW_ADD: Self = Self(
+        Self::FROZEN_BACK.0
+            | Self::OWNER_FROZEN_BACK.0
+            | Self::LIMITED.0
+            | Self::CLOSED.0
+            | Self::WASTEFUL.0,
+    );
+
+    /// What the owner of a shared buffer has set.
+    pub(super) const OWNER: Self =
+        Self(Self::OWNER_FROZEN_FRONT.0 | Self::OWNER_FROZEN_BACK.0 | Self::CLOSED.0);
+    /// Whatever may refuse a change.
+    pub(super) const REFUSING: Self =
+        Self(Self::OWNER.0 | Self::FROZEN_FRONT.0 | Self::FROZEN_BACK.0 | Self::LIMITED.0);
+
+    /// Whatever may refuse bytes that were read already.
+    pub(super) const REFUSING_READ: Self =
+        Self(Self::FROZEN_BACK.0 | Self::OWNER_FROZEN_BACK.0 | Self::LIMITED.0);
+
+    pub(super) const fn frozen(end: End) -> Self {
+        match end {
+            End::Front => Self::FROZEN_FRONT,
+            End::Back => Self::FROZEN_BACK,
+        }
+    }
+
+    pub(super) const fn owner_frozen(end: End) -> Self {
+        match end {
+            End::Front => Self::OWNER_FROZEN_FRONT,
+            End::Back => Self::OWNER_FROZEN_BACK,
+        }
+    }
+
+    #[inline]
+    pub(super) const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(super) const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(super) fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(super) fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+
+    pub(super) fn set(&mut self, other: Self, on: bool) {
+        if on {
+            self.insert(other)
+        } else {
+            self.remove(other)
+        }
+    }
+}
