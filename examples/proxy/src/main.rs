@@ -1,22 +1,25 @@
 //! A TCP proxy on chains of segments.
 //!
-//! A demonstration on loopback that ends by itself: an upstream, this proxy as a process of its own, and clients
-//! whose bytes are checked by hash:
+//! A demonstration on loopback that ends by itself: an upstream, this proxy as a separate process, and clients that
+//! check every byte by hash:
 //!
 //! ```sh
 //! cargo run --release -p evbuffer-proxy
 //! ```
 //!
-//! The real thing, which prints `listening on ADDR` once it accepts and runs until SIGINT or SIGTERM:
+//! A proxy that prints `listening on ADDR` once it accepts, and runs until SIGINT or SIGTERM:
 //!
 //! ```sh
 //! cargo run --release -p evbuffer-proxy -- --listen 127.0.0.1:8080 --connect example.com:80 --stats 5s --idle 5m
 //! ```
 
 mod cli;
+mod connect;
 mod demo;
 mod header;
+mod listener;
 mod metrics;
+mod open_files;
 mod output;
 mod server;
 mod shutdown;
@@ -29,16 +32,17 @@ use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let mode = Args::parse_or_exit().mode();
-    match in_runtime(mode) {
+    let _flush_at_exit = output::start();
+    match run(mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::warn(format_args!("error: {error:#}"));
+            output::log(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn in_runtime(mode: Mode) -> anyhow::Result<()> {
+fn run(mode: Mode) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(async {
         match mode {
@@ -46,7 +50,7 @@ fn in_runtime(mode: Mode) -> anyhow::Result<()> {
             Mode::Demo(config) => demo::run(config).await,
         }
     });
-    // Whoever asked to stop does not wait for a name server that never answers.
+    // A lookup that waits for a name server runs on a thread that cannot be stopped: do not wait for it.
     runtime.shutdown_background();
     outcome
 }

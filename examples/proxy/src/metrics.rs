@@ -1,4 +1,4 @@
-//! What the proxy has done so far: connections and bytes, of those that ended and of those that run.
+//! What the proxy has done so far: connections and bytes, of connections that ended and of those that run.
 
 use std::{
     collections::HashMap,
@@ -7,81 +7,106 @@ use std::{
 };
 
 use indicatif::{HumanBytes, HumanCount};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_evbuffer::relay::RelayCounters;
 
-/// Counts all connections. Bytes of running ones are read from the counters that their relays keep anyway,
-/// so that nothing is paid per byte.
+use crate::output;
+
+/// Counts all connections. The bytes of running ones are read from the counters that their relays keep anyway, so that
+/// counting costs nothing per byte.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    counts: Mutex<Counts>,
+pub(crate) struct Metrics {
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct State {
     accepted: u64,
-    unreachable: u64,
-    broken: u64,
+    /// How many connections ended in each way.
+    ends: [u64; ENDS],
     running: HashMap<u64, Arc<RelayCounters>>,
-    of_ended: Totals,
+    ended: Bytes,
 }
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// Both sides ended it, or one of its time limits did.
+    InOrder,
+    /// The client left before it was connected to the upstream.
+    Left,
+    /// There was no connection to the upstream.
+    Unreachable,
+    /// Something failed: a side was reset, or a PROXY header was wrong.
+    Broken,
+    /// The proxy stopped before the connection ended.
+    Cut,
+}
+
+const ENDS: usize = 5;
 
 /// Bytes each way.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
+struct Bytes {
     to_upstream: u64,
     to_client: u64,
 }
 
-impl Totals {
+impl Bytes {
     fn add(&mut self, counters: &RelayCounters) {
         self.to_upstream += counters.a_to_b();
         self.to_client += counters.b_to_a();
     }
 }
 
-impl Ledger {
-    /// Enters a new connection, which runs, and keeps its permit, until the entry is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Entry {
-        let mut counts = self.counts();
-        let (id, counters) = (counts.accepted, Arc::default());
-        counts.accepted += 1;
-        counts.running.insert(id, Arc::clone(&counters));
-        drop(counts);
-        Entry {
+impl Metrics {
+    /// Counts a new connection. It counts as running until the result is dropped.
+    pub(crate) fn connection(self: &Arc<Self>) -> Connection {
+        let mut state = self.lock();
+        let (id, counters) = (state.accepted, Arc::default());
+        state.accepted += 1;
+        state.running.insert(id, Arc::clone(&counters));
+        drop(state);
+        Connection {
             id,
             counters,
-            ledger: Arc::clone(self),
-            _permit: permit,
+            metrics: Arc::clone(self),
+            end: End::Cut,
         }
     }
 
-    /// One line of figures; the rates are those since `before`, `elapsed` ago.
+    /// Returns the number of connections that were cut by a stop.
+    pub(crate) fn cut(&self) -> u64 {
+        self.lock().ends[End::Cut as usize]
+    }
+
+    /// Returns a line of figures. The rate is that since `before`, `elapsed` ago.
     pub(crate) fn line(&self, before: &mut Moved, elapsed: Duration) -> String {
-        let counts = self.counts();
-        let mut totals = counts.of_ended;
-        counts
-            .running
-            .values()
-            .for_each(|counters| totals.add(counters));
-        let moved = Moved(totals.to_upstream + totals.to_client);
+        let state = self.lock();
+        let mut bytes = state.ended;
+        for counters in state.running.values() {
+            bytes.add(counters);
+        }
+        let count = |end: End| HumanCount(state.ends[end as usize]);
+        let moved = Moved(bytes.to_upstream + bytes.to_client);
         let rate = (moved.0 - before.0) as f64 / elapsed.as_secs_f64();
         *before = moved;
         format!(
-            "{} running, {} accepted, {} without upstream, {} broken; {} to upstream, {} to clients, {}/s",
-            HumanCount(counts.running.len() as u64),
-            HumanCount(counts.accepted),
-            HumanCount(counts.unreachable),
-            HumanCount(counts.broken),
-            HumanBytes(totals.to_upstream),
-            HumanBytes(totals.to_client),
+            "{} running, {} accepted, {} left early, {} without upstream, {} broken; {} to upstream, {} to clients, {}/s; {} log lines dropped",
+            HumanCount(state.running.len() as u64),
+            HumanCount(state.accepted),
+            count(End::Left),
+            count(End::Unreachable),
+            count(End::Broken),
+            HumanBytes(bytes.to_upstream),
+            HumanBytes(bytes.to_client),
             HumanBytes(rate as u64),
+            HumanCount(output::dropped_lines() as u64),
         )
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        // Counts are whole after every step; a panic elsewhere does not make them wrong.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each step leaves the counts complete, so a panic elsewhere does not make them wrong.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,33 +114,31 @@ impl Ledger {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moved(u64);
 
-/// A connection that runs. From its drop on its bytes are among those of the ended ones, however it ended.
+/// A running connection. When it is dropped, its bytes are added to those of the ended ones.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Connection {
     id: u64,
     counters: Arc<RelayCounters>,
-    ledger: Arc<Ledger>,
-    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+    end: End,
 }
 
-impl Entry {
+impl Connection {
     pub(crate) fn counters(&self) -> Arc<RelayCounters> {
         Arc::clone(&self.counters)
     }
 
-    pub(crate) fn upstream_unreachable(&self) {
-        self.ledger.counts().unreachable += 1;
-    }
-
-    pub(crate) fn broken(&self) {
-        self.ledger.counts().broken += 1;
+    /// Says how the connection ended. One that never says so was cut.
+    pub(crate) fn ended(mut self, end: End) {
+        self.end = end;
     }
 }
 
-impl Drop for Entry {
+impl Drop for Connection {
     fn drop(&mut self) {
-        let mut counts = self.ledger.counts();
-        counts.running.remove(&self.id);
-        counts.of_ended.add(&self.counters);
+        let mut state = self.metrics.lock();
+        state.running.remove(&self.id);
+        state.ended.add(&self.counters);
+        state.ends[self.end as usize] += 1;
     }
 }

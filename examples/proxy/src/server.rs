@@ -1,225 +1,310 @@
 //! The proxy itself: accepts, connects to the upstream, and leaves the rest to [`Relay`].
 
-use std::{io, mem, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
+    net::{TcpStream, lookup_host},
+    sync::OwnedSemaphorePermit,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_evbuffer::{EvBuffer, Relay, relay::HalfClose};
+use tokio_evbuffer::{
+    EvBuffer, Relay,
+    relay::{HalfClose, RelayCounters},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     cli::ProxyConfig,
-    header::Ends,
-    metrics::{Entry, Ledger, Moved},
-    output::{say, warn},
+    connect::{ConnectError, configure, connect},
+    header::{self, Origin, Received},
+    listener::Listener,
+    metrics::{End, Metrics, Moved},
+    open_files,
+    output::{Repeated, log, print},
     shutdown::StopRequests,
 };
 
-/// How long accepting rests when the system has no descriptor or memory for a further connection. Those that run go
-/// on meanwhile, and their end is what helps.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections have to close after they were cut.
+const CUT_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs until it is asked to stop. An error is what keeps it from starting.
+/// Runs until a stop is requested.
+///
+/// # Errors
+///
+/// What keeps the proxy from starting.
 pub(crate) async fn run(config: ProxyConfig) -> anyhow::Result<()> {
-    // A name is resolved anew for each client. One that nobody knows is a slip, best told before there are any.
+    // Names are resolved again for each client. A wrong one is best reported before there are any.
     let _ = lookup_host(&config.connect)
         .await
         .with_context(|| format!("cannot resolve upstream {}", config.connect))?;
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let mut stop = StopRequests::listen(config.until_eof).context("cannot listen to signals")?;
-    say(format_args!("listening on {}", listener.local_addr()?));
+    let (max_connections, changed_limits) = open_files::prepare(&config);
+    let listener = Listener::bind(&config.listen, config.backlog, max_connections).await?;
+    let mut stop = StopRequests::listen(config.until_eof).context("cannot listen for signals")?;
+    print(format_args!("listening on {}", listener.local_addr()));
+    if let Some(text) = changed_limits {
+        log(format_args!("{text}"));
+    }
 
-    let door = Door {
-        listener,
-        gate: Arc::new(Semaphore::new(config.max_connections)),
-        failing: false,
-    };
-    let mut server = Server {
-        config: Arc::new(config),
-        ledger: Arc::default(),
-        connections: JoinSet::new(),
-    };
+    let server = Server(Arc::new(Shared {
+        listening: listener.local_addr(),
+        config,
+        metrics: Arc::default(),
+        connections: TaskTracker::new(),
+        cut: CancellationToken::new(),
+        exhausted: Repeated::default(),
+    }));
     tokio::select! {
-        // The door goes with this future: the port is free for a successor once the stop was asked for.
-        () = server.serve_all(door) => {}
+        () = server.serve_all(&listener) => {}
+        () = server.print_stats() => {}
         () = stop.next() => {}
     }
-    server.finish(&mut stop).await;
+    server.finish(listener, &mut stop).await;
     Ok(())
 }
 
-struct Server {
-    config: Arc<ProxyConfig>,
-    ledger: Arc<Ledger>,
-    connections: JoinSet<()>,
+struct Server(Arc<Shared>);
+
+/// What all connections share.
+struct Shared {
+    config: ProxyConfig,
+    listening: SocketAddr,
+    metrics: Arc<Metrics>,
+    connections: TaskTracker,
+    /// Cancelled when the time for connections to finish is over.
+    cut: CancellationToken,
+    /// The system has no descriptor or memory for another socket.
+    exhausted: Repeated,
 }
 
 impl Server {
-    async fn serve_all(&mut self, mut door: Door) {
-        let ledger = Arc::clone(&self.ledger);
-        let stats = report(&ledger, self.config.stats);
-        tokio::pin!(stats);
+    /// Serves clients; never returns.
+    async fn serve_all(&self, listener: &Listener) {
         loop {
-            tokio::select! {
-                (client, from, permit) = door.next() => {
-                    let entry = self.ledger.enter(permit);
-                    let serving = serve(client, from, entry, Arc::clone(&self.config));
-                    self.connections.spawn(serving);
-                }
-                Some(_) = self.connections.join_next() => {}
-                () = &mut stats => {}
-            }
+            let (client, from, slot) = listener.accept().await;
+            self.serve(client, from, std::future::ready(slot));
         }
     }
 
-    /// Lets the connections end by themselves, for as long as they may and as nobody insists.
-    async fn finish(&mut self, stop: &mut StopRequests) {
-        let running = self.connections.len();
-        let grace = self.config.grace;
-        warn(format_args!(
-            "stopping: {running} still running, closed in {grace:?} at the latest"
+    /// Serves a client as soon as it has its slot.
+    fn serve(
+        &self,
+        client: TcpStream,
+        from: SocketAddr,
+        slot: impl Future<Output = OwnedSemaphorePermit> + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.0);
+        let connection = shared.metrics.connection();
+        let serving = async move {
+            let served = async {
+                let _slot = slot.await;
+                shared.serve(client, from, connection.counters()).await
+            };
+            let end = tokio::select! {
+                end = served => end,
+                () = shared.cut.cancelled() => End::Cut,
+            };
+            connection.ended(end);
+        };
+        self.0.connections.spawn(serving);
+    }
+
+    /// Prints a line of figures at each interval that was asked for; never returns.
+    async fn print_stats(&self) {
+        let Some(every) = self.0.config.stats else {
+            return std::future::pending().await;
+        };
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        let mut moved = Moved::default();
+        loop {
+            ticks.tick().await;
+            let line = self.0.metrics.line(&mut moved, every);
+            print(format_args!("stats: {line}"));
+        }
+    }
+
+    /// Waits until all connections have ended, the time for that is over, or another stop is requested.
+    async fn finish(self, listener: Listener, stop: &mut StopRequests) {
+        let Shared {
+            config,
+            metrics,
+            connections,
+            cut,
+            ..
+        } = &*self.0;
+        log(format_args!(
+            "stopping: {} connections have {:?} to finish",
+            connections.len(),
+            config.grace
         ));
+        let finish = async {
+            let slots = listener.slots();
+            let queue = listener.close(|client, from| self.serve(client, from, slots.next()));
+            if let Err(error) = queue.await {
+                log(format_args!("cannot serve waiting clients: {error}"));
+            }
+            connections.close();
+            connections.wait().await;
+        };
         tokio::select! {
-            () = async { while self.connections.join_next().await.is_some() {} } => {}
-            () = sleep(grace) => {}
+            () = finish => {}
+            () = sleep(config.grace) => {}
             () = stop.next() => {}
         }
-        self.connections.shutdown().await;
-    }
-}
-
-/// Where clients come in.
-struct Door {
-    listener: TcpListener,
-    /// Holds clients back in the kernel's queue while there are as many as may be.
-    gate: Arc<Semaphore>,
-    /// Whether the last attempt failed, which was then told.
-    failing: bool,
-}
-
-impl Door {
-    /// The next client, once there may be one more.
-    ///
-    /// # Cancel safety
-    ///
-    /// No client is lost: one that was accepted is returned at once. A pause is cut short.
-    async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let permit = Arc::clone(&self.gate).acquire_owned().await;
-        let permit = permit.expect("the gate is never closed");
-        loop {
-            match self.listener.accept().await {
-                Ok((client, from)) => {
-                    self.failing = false;
-                    return (client, from, permit);
-                }
-                Err(error) if is_of_one_client(&error) => {}
-                Err(error) => {
-                    if !mem::replace(&mut self.failing, true) {
-                        warn(format_args!("cannot accept: {error}; trying on"));
-                    }
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        cut.cancel();
+        connections.close();
+        let _ = timeout(CUT_WAIT, connections.wait()).await;
+        if metrics.cut() > 0 {
+            log(format_args!(
+                "stopped: {} connections were cut before they ended",
+                metrics.cut()
+            ));
         }
     }
 }
 
-/// Whether a client had gone before it was accepted, which says nothing about the next.
-fn is_of_one_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+impl Shared {
+    /// Serves one client from its first byte to its last, and logs what went wrong.
+    async fn serve(
+        &self,
+        client: TcpStream,
+        from: SocketAddr,
+        counters: Arc<RelayCounters>,
+    ) -> End {
+        match self.relay(client, from, counters).await {
+            Ok(()) => End::InOrder,
+            Err(Failure::Left) => End::Left,
+            Err(Failure::Header(error)) => {
+                log(format_args!("{from}: no PROXY header: {error}"));
+                End::Broken
+            }
+            Err(Failure::Upstream { error, silent }) => {
+                let text = format!(
+                    "cannot connect to upstream {}: {error}",
+                    self.config.connect
+                );
+                if is_exhausted(&error) {
+                    self.exhausted.log(format_args!("{text}"));
+                } else if !silent {
+                    log(format_args!("{from}: {text}"));
+                }
+                End::Unreachable
+            }
+            Err(Failure::Relay) => End::Broken,
+        }
+    }
+
+    async fn relay(
+        &self,
+        mut client: TcpStream,
+        from: SocketAddr,
+        counters: Arc<RelayCounters>,
+    ) -> Result<(), Failure> {
+        let config = &self.config;
+        configure(&client, config);
+        let (initial, local) = self.greet(&mut client, from).await?;
+        let upstream = match connect(&client, config, self.listening).await {
+            Ok(upstream) => upstream,
+            Err(ConnectError::ClientGone) => return Err(Failure::Left),
+            Err(ConnectError::Upstream(error)) => {
+                return Err(Failure::Upstream {
+                    error,
+                    silent: local,
+                });
+            }
+        };
+        configure(&upstream, config);
+
+        let mut relay = Relay::new(client, upstream)
+            .initial(initial, EvBuffer::new())
+            .half_close(HalfClose::Linger(config.linger))
+            .splice(config.splice)
+            .counters(counters);
+        if let Some(buffer) = config.buffer {
+            relay = relay.buffer(buffer);
+        }
+        if let Some(idle) = config.idle {
+            relay = relay.idle_timeout(idle);
+        }
+        match relay.run().await {
+            // A health check ends as it likes, often by a reset.
+            Err(_) if !local => Err(Failure::Relay),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the header that a client has to send, if it has to. Returns what the upstream gets first, and whether
+    /// the connection is one of the load balancer itself.
+    async fn greet(
+        &self,
+        client: &mut TcpStream,
+        from: SocketAddr,
+    ) -> Result<(EvBuffer, bool), Failure> {
+        let config = &self.config;
+        let mut received = EvBuffer::new();
+        let mut proxied = None;
+        if config.accept_proxy {
+            let header = header::read(client, &mut received);
+            proxied = match timeout(config.connect_timeout, header).await {
+                Ok(Ok(Received::Proxied(origin))) => Some(origin),
+                Ok(Ok(Received::Local)) => None,
+                // A health check that only looks whether the port is open.
+                Ok(Err(error)) if received.is_empty() && has_left(&error) => {
+                    return Err(Failure::Left);
+                }
+                Ok(Err(error)) => return Err(Failure::Header(error)),
+                Err(_) => return Err(Failure::Header(io::ErrorKind::TimedOut.into())),
+            };
+        }
+        let local = config.accept_proxy && proxied.is_none();
+        if let Some(version) = config.send_proxy {
+            let header = match proxied {
+                Some(origin) => origin.encode(version),
+                None => Origin::of_socket(client, from).and_then(|origin| origin.encode(version)),
+            };
+            let header = header.map_err(Failure::Header)?;
+            received
+                .prepend_reference(header)
+                .map_err(|error| Failure::Header(error.into()))?;
+        }
+        Ok((received, local))
+    }
+}
+
+/// Why a client was not served to its end.
+enum Failure {
+    /// It left before it was connected.
+    Left,
+    /// It sent no header, or a wrong one.
+    Header(io::Error),
+    Upstream {
+        error: io::Error,
+        /// The client is a health check, which comes again and again.
+        silent: bool,
+    },
+    Relay,
+}
+
+/// Returns whether the error is that of a client that closed its connection.
+fn has_left(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
     matches!(
         error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+        BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof
     )
 }
 
-/// One client from its first byte to its last.
-async fn serve(mut client: TcpStream, from: SocketAddr, entry: Entry, config: Arc<ProxyConfig>) {
-    let received = match greet(&mut client, &config).await {
-        Ok(received) => received,
-        Err(error) => {
-            entry.broken();
-            return warn(format_args!("{from}: no PROXY header: {error}"));
-        }
-    };
-    let upstream = match connect(&config).await {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            entry.upstream_unreachable();
-            let upstream = &config.connect;
-            return warn(format_args!(
-                "{from}: cannot connect to upstream {upstream}: {error}"
-            ));
-        }
-    };
-    // A socket that refuses is about to fail in its relay anyway.
-    let _ = client.set_nodelay(true);
-    let _ = upstream.set_nodelay(true);
-
-    let mut relay = Relay::new(client, upstream)
-        .initial(received, EvBuffer::new())
-        .half_close(HalfClose::Linger(config.linger))
-        .splice(config.splice)
-        .counters(entry.counters());
-    if let Some(buffer) = config.buffer {
-        relay = relay.buffer(buffer);
-    }
-    if let Some(idle) = config.idle {
-        relay = relay.idle_timeout(idle);
-    }
-    if relay.run().await.is_err() {
-        entry.broken();
-    }
+/// Returns whether the system has no descriptor or memory for another socket, which then is so for all clients.
+#[cfg(unix)]
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| exhausted.contains(&error))
 }
 
-/// Takes the header that a client has to send, if it has to, and returns what the upstream is to get first.
-async fn greet(client: &mut TcpStream, config: &ProxyConfig) -> io::Result<EvBuffer> {
-    let mut received = EvBuffer::new();
-    if !config.accept_proxy && config.send_proxy.is_none() {
-        return Ok(received);
-    }
-    let mut ends = Ends::of(client)?;
-    if config.accept_proxy {
-        let header = Ends::read(client, &mut received);
-        let told = in_time(config, header).await?;
-        ends = told.unwrap_or(ends);
-    }
-    if let Some(version) = config.send_proxy {
-        received.prepend_reference(ends.header(version)?)?;
-    }
-    Ok(received)
-}
-
-async fn connect(config: &ProxyConfig) -> io::Result<TcpStream> {
-    in_time(config, TcpStream::connect(&config.connect)).await
-}
-
-async fn in_time<T>(
-    config: &ProxyConfig,
-    step: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    timeout(config.connect_timeout, step)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
-}
-
-/// Prints a line of figures each `every`; never ends.
-async fn report(ledger: &Ledger, every: Option<Duration>) {
-    let Some(every) = every else {
-        return std::future::pending().await;
-    };
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
-    let mut moved = Moved::default();
-    loop {
-        ticks.tick().await;
-        say(format_args!("stats: {}", ledger.line(&mut moved, every)));
-    }
+#[cfg(not(unix))]
+fn is_exhausted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -1,10 +1,10 @@
-//! Requests to stop: SIGINT, SIGTERM, and the end of standard input where that was asked for.
+//! Requests to stop: SIGINT, SIGTERM, and the end of standard input if that is enabled.
 
 use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-/// Listens from the moment it is made, so that no request between two calls of [`next`](Self::next) is lost.
+/// Listens from its creation on, so that a request between two calls of [`next`](Self::next) is not lost.
 pub(crate) struct StopRequests {
     signals: Signals,
     input_ended: Option<oneshot::Receiver<()>>,
@@ -22,14 +22,14 @@ impl StopRequests {
     ///
     /// # Cancel safety
     ///
-    /// A request that comes while nobody waits is kept for the next call.
+    /// A request that comes while no call waits is kept for the next one.
     pub(crate) async fn next(&mut self) {
         let input_ended = async {
             match &mut self.input_ended {
                 Some(ended) => _ = ended.await,
                 None => std::future::pending().await,
             }
-            // The end is told once; the receiver must not be asked again.
+            // A receiver that is done must not be polled again.
             self.input_ended = None;
         };
         tokio::select! {
@@ -39,11 +39,11 @@ impl StopRequests {
     }
 }
 
-/// A thread of its own: a task that reads standard input would keep the runtime from ending.
+/// Reads standard input on a thread: a task that does so would keep the runtime from ending.
 fn watch_input() -> oneshot::Receiver<()> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
-        // An error is an end, too.
+        // An error counts as the end.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = sender.send(());
     });

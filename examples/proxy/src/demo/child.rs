@@ -1,4 +1,4 @@
-//! The proxy as a process of its own, so that its CPU time and memory are nobody else's.
+//! The proxy as a separate process, so that its CPU time and memory can be measured alone.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio_evbuffer::relay::Splice;
 /// Killed when it is dropped.
 pub(super) struct ProxyProcess {
     child: Child,
-    /// Its end, also the end of this process, stops the proxy.
+    /// The proxy stops when this is closed, also by the end of this process.
     stdin: ChildStdin,
     /// Kept open: the proxy may print more.
     _stdout: Lines<BufReader<ChildStdout>>,
@@ -51,11 +51,11 @@ impl ProxyProcess {
         let first = lines
             .next_line()
             .await?
-            .context("the proxy ended at once")?;
+            .context("the proxy ended before it listened")?;
         let address = first
             .strip_prefix("listening on ")
             .and_then(|address| address.parse().ok())
-            .with_context(|| format!("the proxy says `{first}`"))?;
+            .with_context(|| format!("unexpected first line `{first}`"))?;
         Ok(Self {
             child,
             stdin,
@@ -68,7 +68,7 @@ impl ProxyProcess {
         self.address
     }
 
-    /// Ends it gracefully.
+    /// Stops it gracefully.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         let Self {
             mut child, stdin, ..
@@ -79,12 +79,12 @@ impl ProxyProcess {
         Ok(())
     }
 
-    /// User and system time so far, where the system shows it.
+    /// Returns user and system time so far, on systems that show it.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         cpu_time(self.child.id()?)
     }
 
-    /// Memory now and at its highest, where the system shows it.
+    /// Returns the memory now and its peak, on systems that show it.
     pub(super) fn memory(&self) -> Option<Memory> {
         memory(self.child.id()?)
     }
@@ -93,7 +93,7 @@ impl ProxyProcess {
 #[cfg(target_os = "linux")]
 fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything; utime and stime are fields 14 and 15.
+    // The name of the program, in parentheses, may contain anything. utime and stime are fields 14 and 15.
     let (_, behind_name) = stat.rsplit_once(')')?;
     let times = behind_name.split_whitespace().skip(11).take(2);
     let ticks: u64 = times.map(|ticks| ticks.parse::<u64>().unwrap_or(0)).sum();

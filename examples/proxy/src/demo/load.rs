@@ -1,4 +1,4 @@
-//! The clients: they ask through the proxy, and look at every byte of the answer.
+//! The clients: they send requests through the proxy and check every byte of the answers.
 
 use std::{
     net::SocketAddr,
@@ -18,23 +18,24 @@ use tokio::{
 
 use super::{
     payload::{self, scrambled},
-    upstream::{MESSAGE, VERDICT_GOOD, Wish},
+    upstream::{MESSAGE, Request, VERDICT_GOOD},
 };
 
-/// Bytes of one transfer; each has a connection of its own.
+/// Bytes of one transfer. Each transfer has a new connection.
 const TRANSFER: u64 = 32 << 20;
 
 /// How many clients of each kind run at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     pub(super) name: &'static str,
-    /// Half of them send, half of them receive.
+    /// Clients that transfer much: half of them send, half of them receive.
     pub(super) bulk: u64,
+    /// Clients that send short requests.
     pub(super) requests: u64,
 }
 
 impl Load {
-    /// Runs the clients until `deadline`, past which each only ends what it is at. Returns how long requests took.
+    /// Runs the clients until `deadline`, after which each finishes its transfer or request. Returns how long requests took.
     pub(super) async fn run(
         self,
         proxy: SocketAddr,
@@ -56,7 +57,7 @@ impl Load {
     }
 }
 
-/// What has been moved so far.
+/// What went through the proxy so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     bytes: AtomicU64,
@@ -64,12 +65,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Bytes that were relayed, both ways together.
+    /// Returns the bytes that were relayed, both ways together.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Requests that were answered.
+    /// Returns the requests that were answered.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
@@ -79,9 +80,9 @@ impl Tally {
     }
 }
 
-/// A connection through the proxy whose way to the upstream and back was used once and that is then left alone.
+/// Opens a connection through the proxy, uses it once in both directions, and leaves it idle.
 pub(super) async fn idle(proxy: SocketAddr) -> anyhow::Result<TcpStream> {
-    let mut stream = ask(proxy, Wish::Echo).await?;
+    let mut stream = ask(proxy, Request::Echo).await?;
     let message = [0x55; MESSAGE];
     stream.write_all(&message).await?;
     let mut answer = [0; MESSAGE];
@@ -90,12 +91,12 @@ pub(super) async fn idle(proxy: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn ask(proxy: SocketAddr, wish: Wish) -> anyhow::Result<TcpStream> {
+async fn ask(proxy: SocketAddr, request: Request) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(proxy)
         .await
         .context("cannot connect to the proxy")?;
     stream.set_nodelay(true)?;
-    stream.write_all(&wish.encode()).await?;
+    stream.write_all(&request.encode()).await?;
     Ok(stream)
 }
 
@@ -122,7 +123,7 @@ async fn bulk(
 
 async fn download(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result<()> {
     let len = TRANSFER;
-    let mut stream = ask(proxy, Wish::Download { len, seed }).await?;
+    let mut stream = ask(proxy, Request::Download { len, seed }).await?;
     let good = payload::receive(&mut stream, len, |n| tally.moved(n)).await?;
     ensure!(
         good,
@@ -137,7 +138,7 @@ async fn download(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result
 
 async fn upload(proxy: SocketAddr, seed: u64, tally: &Tally) -> anyhow::Result<()> {
     let len = TRANSFER;
-    let mut stream = ask(proxy, Wish::Upload { len }).await?;
+    let mut stream = ask(proxy, Request::Upload { len }).await?;
     payload::send(&mut stream, len, seed, false, |n| tally.moved(n)).await?;
     // Half of the connection ends here; the verdict still has to come back over the other.
     stream.shutdown().await?;
@@ -160,7 +161,7 @@ async fn requests(
     deadline: Instant,
     tally: Arc<Tally>,
 ) -> anyhow::Result<Vec<Duration>> {
-    let mut stream = ask(proxy, Wish::Echo).await?;
+    let mut stream = ask(proxy, Request::Echo).await?;
     let mut latencies = Vec::new();
     let (mut message, mut answer) = ([0; MESSAGE], [0; MESSAGE]);
     while latencies.is_empty() || Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! The demonstration: an upstream, the proxy as a process of its own, and clients that check every byte.
+//! The demonstration: an upstream, the proxy as a separate process, and clients that check every byte.
 
 mod child;
 mod load;
@@ -22,9 +22,9 @@ use self::{
     report::{Latency, Report, Row},
     upstream::Upstream,
 };
-use crate::{cli::DemoConfig, output::say, shutdown::StopRequests};
+use crate::{cli::DemoConfig, output::print, shutdown::StopRequests};
 
-/// What runs in turn, and how many clients of each kind it has.
+/// The loads, one after the other, and how many clients of each kind they have.
 const PHASES: [Load; 3] = [
     Load {
         name: "bulk",
@@ -42,14 +42,19 @@ const PHASES: [Load; 3] = [
         requests: 8,
     },
 ];
-/// Pairs that stand idle for the measurement of memory; with both their ends here, few enough for 1,024 descriptors.
+/// Idle connections for the measurement of memory. Both their ends are in this process: few enough for 1,024
+/// descriptors.
 const IDLE_PAIRS: usize = 320;
-/// The first of them, which pay for what the process needs once, whoever comes.
+/// The first of them are not measured: they pay for what the process allocates once.
 const FIRST_PAIRS: usize = 64;
-/// Nothing here takes long; what does not end by then never will.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A step that takes longer than this has failed.
+const STEP_MAX: Duration = Duration::from_secs(10);
 
-/// Runs the demonstration. An error is what went wrong first, a wrong byte above all.
+/// Runs the demonstration.
+///
+/// # Errors
+///
+/// The first thing that went wrong, such as a wrong byte.
 pub(crate) async fn run(config: DemoConfig) -> anyhow::Result<()> {
     let mut stop = StopRequests::listen(false)?;
     tokio::select! {
@@ -64,12 +69,12 @@ async fn demonstrate(config: DemoConfig) -> anyhow::Result<()> {
         .await
         .context("cannot start the upstream")?;
     let proxy = timeout(
-        PATIENCE,
+        STEP_MAX,
         ProxyProcess::start(upstream.address(), config.splice),
     )
     .await
     .context("the proxy did not start in time")??;
-    say(format_args!(
+    print(format_args!(
         "clients -> proxy {} -> upstream {}, every byte checked",
         proxy.address(),
         upstream.address()
@@ -86,21 +91,21 @@ async fn demonstrate(config: DemoConfig) -> anyhow::Result<()> {
         idle_pair,
         peak_memory: proxy.memory().map(|memory| memory.peak),
     };
-    timeout(PATIENCE, proxy.stop())
+    timeout(STEP_MAX, proxy.stop())
         .await
         .context("the proxy did not stop in time")??;
-    say(format_args!("{report}"));
+    print(format_args!("{report}"));
     Ok(())
 }
 
-/// Puts the load on the proxy for about `length` and says what came of it.
+/// Runs `load` against the proxy for about `length`.
 async fn measure(load: Load, length: Duration, proxy: &ProxyProcess) -> anyhow::Result<Row> {
     let tally = Arc::new(Tally::default());
     let cpu_before = proxy.cpu_time();
     let began = Instant::now();
     let progress = Progress::start(load.name, length, Arc::clone(&tally));
     let outcome = timeout(
-        length + PATIENCE,
+        length + STEP_MAX,
         load.run(proxy.address(), began + length, &tally),
     );
     let latencies = outcome.await.context("not done in time")??;
@@ -120,7 +125,7 @@ async fn measure(load: Load, length: Duration, proxy: &ProxyProcess) -> anyhow::
     })
 }
 
-/// What an idle pair of connections adds to the memory of the proxy, in bytes, where that can be seen.
+/// Returns the bytes that an idle pair of connections adds to the memory of the proxy, on systems that show it.
 async fn idle_pair_memory(proxy: &ProxyProcess) -> anyhow::Result<Option<u64>> {
     if proxy.memory().is_none() {
         return Ok(None);
@@ -131,7 +136,7 @@ async fn idle_pair_memory(proxy: &ProxyProcess) -> anyhow::Result<Option<u64>> {
         if pairs.len() == FIRST_PAIRS {
             before = proxy.memory();
         }
-        pairs.push(timeout(PATIENCE, load::idle(proxy.address())).await??);
+        pairs.push(timeout(STEP_MAX, load::idle(proxy.address())).await??);
     }
     let grown = |(before, now): (Memory, Memory)| now.current.saturating_sub(before.current);
     let grown = before.zip(proxy.memory()).map(grown);

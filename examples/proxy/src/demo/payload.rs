@@ -1,4 +1,4 @@
-//! The bytes that are sent, and the hash that shows whether they arrived.
+//! The bytes of transfers, and the hash that shows whether they arrived.
 
 use std::sync::OnceLock;
 
@@ -6,10 +6,10 @@ use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use xxhash_rust::xxh3::Xxh3;
 
 const BLOCK: usize = 64 * 1024;
-/// Behind the bytes of a transfer stands their hash, big-endian.
+/// The bytes of a transfer are followed by their hash, big-endian.
 const TRAILER: usize = size_of::<u64>();
 
-/// The bytes of one transfer: no two blocks of it are the same, so that lost, doubled and exchanged ones show.
+/// Generates the bytes of one transfer. No two blocks are the same, so that lost, doubled and swapped ones are noticed.
 struct Blocks {
     block: Box<[u8]>,
     seed: u64,
@@ -39,9 +39,9 @@ impl Blocks {
     }
 }
 
-/// Sends a transfer of `len` bytes, of which `progress` is told, and its hash.
+/// Sends `len` bytes and their hash. Calls `progress` with the number of bytes of each step.
 ///
-/// With `corrupt` one bit of it is wrong, and the hash is that of the right bytes.
+/// With `corrupt`, one bit is wrong; the hash is that of the right bytes.
 pub(super) async fn send(
     to: &mut (impl AsyncWrite + Unpin),
     len: u64,
@@ -65,11 +65,12 @@ pub(super) async fn send(
     to.write_all(&hash.digest().to_be_bytes()).await
 }
 
-/// Reads a transfer of `len` bytes, of which `progress` is told, and returns whether they are as they were sent.
+/// Reads `len` bytes and their hash, and returns whether they match. Calls `progress` with the number of bytes of each
+/// step.
 ///
 /// # Errors
 ///
-/// Whatever reading gives, and `UnexpectedEof` if there were fewer bytes.
+/// The errors of reading, and `UnexpectedEof` if there were fewer bytes.
 pub(super) async fn receive(
     from: &mut (impl AsyncRead + Unpin),
     len: u64,
@@ -93,7 +94,7 @@ pub(super) async fn receive(
     Ok(trailer == hash.digest().to_be_bytes())
 }
 
-/// Well-mixed bits of `n` (the finalizer of SplitMix64).
+/// Mixes the bits of `n` (the finalizer of SplitMix64).
 pub(super) fn scrambled(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -10,12 +10,12 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::{task::JoinSet, time::interval};
 
 use super::load::Tally;
-use crate::output::say;
+use crate::output::print;
 
 const FRAME: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_secs(1);
 
-/// Shows how a measurement goes, until it is finished or dropped.
+/// Shows the progress of a measurement until it is finished or dropped.
 pub(super) struct Progress {
     showing: JoinSet<()>,
     bar: ProgressBar,
@@ -29,12 +29,12 @@ impl Progress {
         if stderr().is_terminal() {
             showing.spawn(draw(bar.clone(), tally));
         } else {
-            showing.spawn(print(name, tally));
+            showing.spawn(print_lines(name, tally));
         }
         Self { showing, bar }
     }
 
-    /// Takes the bar away; what it showed stands in the table.
+    /// Removes the bar. The table shows its figures.
     pub(super) async fn finish(mut self) {
         self.showing.shutdown().await;
         self.bar.finish_and_clear();
@@ -58,13 +58,13 @@ async fn draw(bar: ProgressBar, tally: Arc<Tally>) {
     }
 }
 
-async fn print(name: &'static str, tally: Arc<Tally>) {
+async fn print_lines(name: &'static str, tally: Arc<Tally>) {
     let began = Instant::now();
     let mut lines = interval(LINE);
     lines.tick().await;
     loop {
         lines.tick().await;
-        say(format_args!(
+        print(format_args!(
             "{name:>12}: {}",
             line(&tally, began.elapsed())
         ));

@@ -1,4 +1,4 @@
-//! The table at the end.
+//! The table of results.
 
 use std::{fmt, time::Duration};
 
@@ -15,17 +15,17 @@ const TITLES: [&str; 7] = [
 ];
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// What was measured.
+/// The results of all measurements.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) rows: Vec<Row>,
     /// Bytes of the proxy's memory for one idle pair of connections.
     pub(super) idle_pair: Option<u64>,
-    /// Bytes of the proxy's memory at its highest.
+    /// Peak of the proxy's memory in bytes.
     pub(super) peak_memory: Option<u64>,
 }
 
-/// One measurement: what went through the proxy, and what that took.
+/// One measurement: what went through the proxy, and what that cost.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: &'static str,
@@ -39,7 +39,7 @@ pub(super) struct Row {
     pub(super) cpu: Option<Duration>,
 }
 
-/// From a request to its answer.
+/// Times from a request to its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Latency {
     p50: Duration,
@@ -64,8 +64,8 @@ impl Row {
         self.bytes as f64 / GIB
     }
 
-    /// What there is nothing of is `None`; CPU time cannot be seen on every system. It is counted per GiB where there
-    /// was bulk, which outweighs all else, and per request otherwise.
+    /// Returns the cells of the row; `None` where there is no figure. CPU time is given per GiB for loads with bulk
+    /// transfers, which cost by far the most, and per request for the others.
     fn cells(&self) -> [Option<String>; TITLES.len()] {
         let seconds = self.elapsed.as_secs_f64();
         let requests = self.requests as f64;
@@ -110,7 +110,7 @@ impl fmt::Display for Report {
             )?;
         }
         if let Some(bytes) = self.peak_memory {
-            write!(f, ", {} at the highest", HumanBytes(bytes))?;
+            write!(f, ", {} at its peak", HumanBytes(bytes))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The server behind the proxy. A connection begins with what its client wants.
+//! The server behind the proxy. A connection begins with a request that says what follows.
 
 use std::{
     net::SocketAddr,
@@ -16,24 +16,24 @@ use tokio::{
 
 use super::payload;
 
-/// A request and its answer have so many bytes.
+/// Length of an echoed message.
 pub(super) const MESSAGE: usize = 64;
 
-/// What a client wants, as it stands at the head of its connection.
+/// The first bytes of a connection: what its client wants.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wish {
-    /// `len` bytes and their hash, then the end.
+pub(super) enum Request {
+    /// The server sends `len` bytes and their hash, then the end.
     Download { len: u64, seed: u64 },
-    /// To send `len` bytes and their hash, then the end; the answer is [`VERDICT_GOOD`] or [`VERDICT_BAD`].
+    /// The client sends `len` bytes and their hash, then the end. The answer is [`VERDICT_GOOD`] or [`VERDICT_BAD`].
     Upload { len: u64 },
-    /// To get every message back as it was.
+    /// The server sends every message back.
     Echo,
 }
 
 pub(super) const VERDICT_GOOD: u8 = b'+';
 pub(super) const VERDICT_BAD: u8 = b'-';
 
-impl Wish {
+impl Request {
     const ENCODED: usize = 17;
 
     pub(super) fn encode(self) -> [u8; Self::ENCODED] {
@@ -68,7 +68,7 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// `corrupt` lets the next download have a wrong bit, once.
+    /// Starts it. While `corrupt` is true, the next download gets one wrong bit.
     pub(super) async fn start(corrupt: Arc<AtomicBool>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -91,18 +91,18 @@ impl Upstream {
     }
 }
 
-/// Serves one client. An error shows at the client, as bytes that do not come.
+/// Serves one client. The client notices an error, since bytes are missing.
 async fn serve(mut client: TcpStream, corrupt: Arc<AtomicBool>) -> io::Result<()> {
     client.set_nodelay(true)?;
-    match Wish::read(&mut client).await? {
-        Wish::Download { len, seed } => {
+    match Request::read(&mut client).await? {
+        Request::Download { len, seed } => {
             let corrupt = corrupt.swap(false, Relaxed);
             payload::send(&mut client, len, seed, corrupt, |_| ()).await?;
             client.shutdown().await
         }
-        Wish::Upload { len } => {
+        Request::Upload { len } => {
             let good = payload::receive(&mut client, len, |_| ()).await?;
-            // The end must have come through the proxy, too.
+            // The end of the stream must have come through the proxy, too.
             let ended = client.read(&mut [0]).await? == 0;
             let verdict = if good && ended {
                 VERDICT_GOOD
@@ -112,7 +112,7 @@ async fn serve(mut client: TcpStream, corrupt: Arc<AtomicBool>) -> io::Result<()
             client.write_all(&[verdict]).await?;
             client.shutdown().await
         }
-        Wish::Echo => {
+        Request::Echo => {
             let mut message = [0; MESSAGE];
             while client.read_exact(&mut message).await.is_ok() {
                 client.write_all(&message).await?;
