@@ -104,6 +104,8 @@ pub use error::BufferError;
 #[cfg(not(loom))]
 pub use relay::{Relay, copy_bidirectional, relay};
 pub use shared::{SharedEvBuffer, Watermarks, pipe};
+#[cfg(not(loom))]
+pub use transport::Prefixed;
 
 /// Tests the examples of the README.
 #[cfg(doctest)]

@@ -13,7 +13,10 @@ use super::{
     future::{AfterError, Observers, Running, Settings},
     splice_mode::Mode,
 };
-use crate::{EvBuffer, transport::Finder};
+use crate::{
+    EvBuffer,
+    transport::{Finder, take_prefix},
+};
 
 /// Bytes held each way at most, unless set otherwise. More of them in the pipe cost fewer wake-ups, and no memory of the
 /// process: with 16 connections on one CPU a pipe held to 256 KiB took a third more CPU time.
@@ -247,7 +250,9 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     }
 
     /// Moved into the future piece by piece: an `async fn` would keep the settings beside them.
-    fn with(self, after_error: impl FnOnce(Option<OnError>) -> AfterError) -> Running<A, B> {
+    fn with(mut self, after_error: impl FnOnce(Option<OnError>) -> AfterError) -> Running<A, B> {
+        // Without its prefix a `Prefixed` socket is as good as a socket.
+        let (prefix_a, prefix_b) = (take_prefix(&mut self.a), take_prefix(&mut self.b));
         let sockets =
             self.find_a.socket(&self.a).is_some() && self.find_b.socket(&self.b).is_some();
         let mode = match self.splice {
@@ -259,8 +264,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             b: self.b,
             find_a: self.find_a,
             find_b: self.find_b,
-            a_to_b: Direction::new(self.from_a, mode),
-            b_to_a: Direction::new(self.from_b, mode),
+            a_to_b: Direction::new(self.from_a, mode).followed_by(prefix_a),
+            b_to_a: Direction::new(self.from_b, mode).followed_by(prefix_b),
             settings: Settings {
                 most: self.most,
                 close_at_first: self.half_close == HalfClose::Close,

@@ -89,6 +89,13 @@ impl Direction {
         }
     }
 
+    /// Puts `bytes` behind what is in the chain already.
+    pub(super) fn followed_by(mut self, mut bytes: EvBuffer) -> Self {
+        let added = self.chain.add_buffer(&mut bytes);
+        debug_assert!(added.is_ok(), "neither buffer is frozen or limited");
+        self
+    }
+
     /// What was read and not yet written, in bytes.
     #[inline]
     pub(super) fn held(&self) -> usize {

@@ -297,8 +297,8 @@ mod tests {
         };
 
         use crate::{
-            Relay,
-            relay::Splice,
+            EvBuffer, Prefixed, Relay,
+            relay::{Splice, splice_mode::Mode},
             transport::{Pipe, one_at_a_time},
         };
 
@@ -336,6 +336,19 @@ mod tests {
             assert!(splices(Splice::Auto, 4 << 20, 100_000).await);
             assert!(!splices(Splice::Auto, 4 << 20, 1_000).await);
             assert!(!splices(Splice::Never, 4 << 20, 100_000).await);
+        }
+
+        #[tokio::test]
+        async fn a_prefixed_socket_may_be_spliced_and_gives_its_prefix_as_segments() {
+            let (_left, a) = UnixStream::pair().unwrap();
+            let (_right, mut b) = UnixStream::pair().unwrap();
+            let a = Prefixed::new(a, EvBuffer::from(&b"prefix"[..]));
+            let running = Relay::new(a, &mut b)
+                .initial(EvBuffer::from(&b"first, "[..]), EvBuffer::new())
+                .run_until_error();
+            assert!(running.a.prefix().is_empty());
+            assert_eq!(running.a_to_b.chain, b"first, prefix"[..]);
+            assert_ne!(running.a_to_b.mode, Mode::Never);
         }
 
         #[tokio::test]

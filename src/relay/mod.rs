@@ -26,6 +26,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use crate::transport::PeekError;
 pub use builder::Relay;
 pub use config::{HalfClose, OnError, Splice};
 pub use counters::RelayCounters;

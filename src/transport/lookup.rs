@@ -6,6 +6,9 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
+use super::Prefixed;
+use crate::buffer::EvBuffer;
+
 /// A socket that a stream turned out to be, borrowed from it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Socket<'a> {
@@ -82,9 +85,36 @@ impl<S> fmt::Debug for Finder<S> {
     }
 }
 
+/// Takes the prefix of a [`Prefixed`] socket, by value or behind up to two `&mut`. It is empty for any other stream,
+/// also for a `Prefixed` of another type, which gives its prefix when it is read.
+pub(crate) fn take_prefix<S>(stream: &mut S) -> EvBuffer {
+    fn taken<S, T>(stream: &mut S) -> Option<EvBuffer> {
+        if let Some(prefixed) = cast_mut::<S, Prefixed<T>>(stream) {
+            return Some(prefixed.take_prefix());
+        }
+        if let Some(prefixed) = cast_mut::<S, &mut Prefixed<T>>(stream) {
+            return Some(prefixed.take_prefix());
+        }
+        cast_mut::<S, &mut &mut Prefixed<T>>(stream).map(|prefixed| prefixed.take_prefix())
+    }
+    let prefix = taken::<S, TcpStream>(stream);
+    #[cfg(unix)]
+    let prefix = prefix.or_else(|| taken::<S, UnixStream>(stream));
+    prefix.unwrap_or_default()
+}
+
+/// The socket of a stream that is one, or of a `Prefixed` one whose prefix is empty.
+///
 /// The comparisons are constants for each `S`, so what remains is one branch of these or none.
 #[inline]
 fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
+    if let Some(tcp) = prefixed::<S, TcpStream>(stream) {
+        return Some(Socket::Tcp(tcp));
+    }
+    #[cfg(unix)]
+    if let Some(unix) = prefixed::<S, UnixStream>(stream) {
+        return Some(Socket::Unix(unix));
+    }
     if let Some(tcp) = cast::<S, TcpStream>(stream)
         .or_else(|| cast::<S, &mut TcpStream>(stream).map(|tcp| &**tcp))
         .or_else(|| cast::<S, &mut &mut TcpStream>(stream).map(|tcp| &***tcp))
@@ -101,6 +131,14 @@ fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
     None
 }
 
+#[inline]
+fn prefixed<S, T>(stream: &S) -> Option<&T> {
+    let prefixed = cast::<S, Prefixed<T>>(stream)
+        .or_else(|| cast::<S, &mut Prefixed<T>>(stream).map(|stream| &**stream))
+        .or_else(|| cast::<S, &mut &mut Prefixed<T>>(stream).map(|stream| &***stream))?;
+    prefixed.prefix().is_empty().then(|| prefixed.get_ref())
+}
+
 /// `from` as a `U`, if that is its type but for lifetimes.
 ///
 /// `U` is a socket, or `&mut` to one once or twice, and is used here with the lifetime of the borrow.
@@ -115,6 +153,21 @@ fn cast<T, U>(from: &T) -> Option<&U> {
     // which every caller ties the ones in `U`, and behind a shared reference nothing can be written
     // through them that would not live as long as they did.
     Some(unsafe { &*std::ptr::from_ref(from).cast::<U>() })
+}
+
+/// The same for a mutable reference.
+///
+/// Callers must not replace the value, only what is behind its references.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn cast_mut<T, U>(from: &mut T) -> Option<&mut U> {
+    if type_of::<T>() != type_of::<U>() {
+        return None;
+    }
+    // SAFETY: `T` and `U` are the same type up to lifetimes, as in `cast`, and outlive the borrow `'_` of `from`. The
+    // one caller, in this file, writes through the references but never replaces one, so that none with a shorter
+    // lifetime is left in `from`.
+    Some(unsafe { &mut *std::ptr::from_mut(from).cast::<U>() })
 }
 
 #[inline(always)]
@@ -174,6 +227,32 @@ mod tests {
         let mut once = &mut stream;
         assert!(is_unix(&once));
         assert!(is_unix(&&mut once));
+    }
+
+    #[tokio::test]
+    async fn a_prefixed_socket_is_found_once_its_prefix_is_taken() {
+        let stream = tcp().await;
+        let expected = Some(stream.local_addr().unwrap().port());
+        let mut stream = Prefixed::new(stream, EvBuffer::from(&b"first"[..]));
+        assert_eq!(found(&stream), None, "the prefix comes first");
+        assert_eq!(take_prefix(&mut stream), b"first"[..]);
+        assert_eq!(found(&stream), expected);
+
+        let (tcp, _) = stream.into_parts();
+        let mut stream = Prefixed::new(tcp, EvBuffer::from(&b"again"[..]));
+        let mut once = &mut stream;
+        let mut twice = &mut once;
+        assert_eq!(take_prefix(&mut twice), b"again"[..]);
+        assert_eq!((found(&twice), found(twice)), (expected, expected));
+        assert!(take_prefix(twice).is_empty());
+    }
+
+    #[tokio::test]
+    async fn other_prefixed_streams_keep_their_prefix() {
+        let (plain, _peer) = tokio::io::duplex(1);
+        let mut stream = Prefixed::new(plain, EvBuffer::from(&b"kept"[..]));
+        assert!(take_prefix(&mut stream).is_empty());
+        assert_eq!(*stream.prefix(), b"kept"[..]);
     }
 
     #[tokio::test]

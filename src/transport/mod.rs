@@ -14,6 +14,7 @@ mod lookup;
 #[path = "no_net.rs"]
 mod lookup;
 pub(crate) mod poll;
+mod prefixed;
 mod read_size;
 #[cfg(feature = "net")]
 mod socket;
@@ -29,7 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(crate) use linux::Pipe;
 #[cfg(all(test, feature = "net", target_os = "linux"))]
 pub(crate) use linux::one_at_a_time;
-pub(crate) use lookup::Finder;
+pub(crate) use lookup::{Finder, take_prefix};
+pub use prefixed::{PeekError, Prefixed};
 pub(crate) use read_size::ReadSizer;
 
 use crate::buffer::chain::EvBuffer;

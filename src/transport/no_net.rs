@@ -87,3 +87,8 @@ impl<S> Clone for Finder<S> {
 }
 
 impl<S> Copy for Finder<S> {}
+
+/// Takes the prefix of a [`Prefixed`](super::Prefixed) socket, which no stream is.
+pub(crate) fn take_prefix<S>(_: &mut S) -> EvBuffer {
+    EvBuffer::new()
+}

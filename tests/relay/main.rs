@@ -5,6 +5,7 @@ mod support;
 
 mod files;
 mod policy;
+mod prefixed;
 mod sockets;
 mod splice;
 mod streams;
