@@ -53,6 +53,11 @@ impl Timer {
             Poll::Pending
         })
     }
+
+    /// Whether the timer never fires, since the runtime has no timers. Known after the first poll.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self.0, State::Unavailable)
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +104,7 @@ mod tests {
         for _ in 0..2 {
             assert!(timer.poll(&mut cx, Instant::now()).is_pending());
         }
+        assert!(timer.is_unavailable());
     }
 
     #[test]

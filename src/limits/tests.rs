@@ -333,3 +333,18 @@ async fn a_share_is_never_zero() {
         assert!((30..=33).contains(&moved), "{moved}");
     }
 }
+
+#[test]
+fn nothing_is_held_back_on_a_runtime_without_timers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let group = RateLimitGroup::new(limit(1));
+        let (mut read, _) = Throttle::pair(Some(limit(1)), Some(&group));
+        for _ in 0..3 {
+            step(&mut read, 1000).await;
+        }
+        assert!(group.totals().0 > 1000);
+    });
+}

@@ -3,17 +3,17 @@
 
 use std::{
     fmt,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::{
     bucket::Bucket,
     group::{RateLimitGroup, Seat},
     rate_limit::{Rate, RateLimit},
 };
+use crate::timer::Timer;
 
 /// The rate limits of one direction of a stream.
 ///
@@ -25,8 +25,7 @@ pub(crate) struct Throttle {
     held: Option<Held>,
     /// The last answer, until it is known how much was moved.
     asked: usize,
-    /// Made when the direction has to wait for the first time.
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 /// The limit that holds up a direction.
@@ -55,7 +54,7 @@ impl Throttle {
             seat,
             held: None,
             asked: 0,
-            sleep: None,
+            timer: Timer::default(),
         }
     }
 
@@ -94,31 +93,28 @@ impl Throttle {
     /// Returns how many of `want` bytes may move now: at least one, if `want` is. Otherwise it wakes the task when there
     /// is something to move.
     ///
-    /// # Panics
-    ///
-    /// If it has to wait, in a runtime without timers.
+    /// On a runtime without timers nothing is held back.
     pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
         loop {
             let now = Instant::now();
-            let until = match self.allowance(cx, now, want as u64) {
-                Ok(n) => {
-                    self.held = None;
-                    self.asked = usize::try_from(n).unwrap_or(want);
-                    return Poll::Ready(self.asked);
-                }
-                Err((held, until)) => {
-                    self.held = Some(held);
-                    until
-                }
+            let (held, until) = match self.allowance(cx, now, want as u64) {
+                Ok(n) => return Poll::Ready(self.allow(usize::try_from(n).unwrap_or(want))),
+                Err(wait) => wait,
             };
-            let sleep = self
-                .sleep
-                .get_or_insert_with(|| Box::pin(sleep_until(until)));
-            if sleep.deadline() != until {
-                sleep.as_mut().reset(until);
+            self.held = Some(held);
+            if self.timer.poll(cx, until).is_pending() {
+                return match self.timer.is_unavailable() {
+                    true => Poll::Ready(self.allow(want)),
+                    false => Poll::Pending,
+                };
             }
-            ready!(sleep.as_mut().poll(cx));
         }
+    }
+
+    fn allow(&mut self, n: usize) -> usize {
+        self.held = None;
+        self.asked = n;
+        n
     }
 
     fn allowance(

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use super::Prefixed;
-use crate::buffer::EvBuffer;
+use crate::EvBuffer;
 
 /// A socket that a stream turned out to be, borrowed from it.
 #[derive(Clone, Copy, Debug)]

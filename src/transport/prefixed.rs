@@ -13,7 +13,7 @@ use std::{
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::poll::retry_interrupted;
-use crate::buffer::{End, EvBuffer};
+use crate::{EvBuffer, buffer::End};
 
 /// Bytes that a peek reads at once at most.
 const READ_MAX: usize = 4 << 10;
