@@ -1,4 +1,4 @@
-//! What a thread keeps of the blocks of its buffers: bounded, never shown to the next buffer, gone with the thread.
+//! The pool of freed blocks of a thread: bounded, never readable by the next buffer, freed with the thread.
 
 #[allow(dead_code)]
 #[path = "support/heap.rs"]
@@ -10,20 +10,20 @@ use tokio_evbuffer::EvBuffer;
 
 const KIB: usize = 1024;
 const BLOCK: usize = 16 * KIB;
-/// The most that a thread keeps.
+/// The maximum that a thread keeps.
 const KEPT_MAX: isize = 64 * KIB as isize;
 
 /// Serialises the tests, since blocks are counted for the process.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// How many more bytes of blocks are in use after `f`.
+/// Returns how many more bytes of blocks are in use after `f`.
 fn kept_after(f: impl FnOnce()) -> isize {
     let before = heap::blocks_in_use();
     f();
     heap::blocks_in_use() - before
 }
 
-/// Runs `f` on a thread of its own, which has kept nothing yet, and waits for the end of the thread.
+/// Runs `f` on a new thread, whose pool is empty, and waits for the end of the thread.
 fn on_a_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     let _turn = TURN.lock();
     thread::scope(|scope| scope.spawn(f).join().unwrap())
@@ -78,7 +78,7 @@ fn a_block_is_kept_by_the_thread_that_frees_it() {
     assert_eq!(kept, 0);
 }
 
-/// Lives as long as the thread: longer than what the thread keeps, or not.
+/// The buffers are dropped with the thread, before or after its pool.
 #[test]
 fn a_buffer_in_a_thread_local_may_outlive_the_pool() {
     thread_local! {

@@ -1,4 +1,4 @@
-//! Connections that go in the middle of everything leave nothing behind: no task, no descriptor, no memory.
+//! Connections that are dropped at any stage leak no task, no descriptor and no memory.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
@@ -17,13 +17,13 @@ use tokio_evbuffer::{BufferEvent, DeferredQueue, Event, Watermarks};
 
 use support::net::tcp_pair;
 
-/// In memory, and over sockets, which cost more.
+/// Connections in memory, and fewer over sockets, which cost more.
 const IN_MEMORY: usize = 9_000;
 const SOCKETS: usize = 1_000;
-/// As many at once.
+/// Connections at a time.
 const BATCH: usize = 100;
 
-/// Has a connection be somewhere in its life, and lets go of it there.
+/// Brings a connection to a stage that depends on `i`, and drops it there.
 async fn leave_in_the_middle<S>(i: usize, near: S, mut far: S)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -33,7 +33,7 @@ where
         .read_timeout(Duration::from_secs(60))
         .linger(Duration::from_secs(1))
         .on_read(|bev| {
-            // An echo, which owns a handle while it runs.
+            // An echo task, which owns a handle while it runs.
             let _ = bev.clone().input().move_to(bev.output(), usize::MAX);
         })
         .on_event(|bev, event| {
@@ -112,16 +112,16 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-// One test only, since the counts are those of the process.
+// A single test, since the counts are those of the process.
 #[tokio::test]
 async fn ten_thousand_connections_dropped_at_any_stage_leak_nothing() {
-    // Its executor stays.
+    // The executor of the queue stays.
     let _queue = DeferredQueue::current();
     let (tasks_before, descriptors_before) = (tasks(), descriptors());
     let mut before = None;
     for _ in 0..2 {
         round().await;
-        // Each has its peer's end, or its linger time, to wait for.
+        // Each connection waits for its peer's end or its linger time.
         let all_gone = async {
             while tasks() > tasks_before || descriptors() > descriptors_before {
                 tokio::task::yield_now().await;
@@ -134,7 +134,7 @@ async fn ten_thousand_connections_dropped_at_any_stage_leak_nothing() {
             tasks() - tasks_before,
             descriptors() - descriptors_before
         );
-        // What is allocated once, in the first round, is no leak.
+        // One-time allocations of the first round are no leak.
         let now = heap::in_use();
         let before = *before.get_or_insert(now);
         assert!(now - before < 64 << 10, "{} bytes are left", now - before);

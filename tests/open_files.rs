@@ -1,4 +1,4 @@
-//! Where no pipe is to be had, bulk is copied; when there is one again, it is spliced.
+//! Bulk is copied while no pipe can be created, and spliced again later.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
@@ -15,10 +15,10 @@ use tokio_evbuffer::relay;
 
 use support::net::tcp_pair;
 
-/// More than what is copied before a pipe is asked for again.
+/// More than the relay copies before it tries to create a pipe again.
 const BULK: usize = 100 << 20;
 
-/// Sends `len` bytes that depend on `seed`, and compares what comes.
+/// Sends `len` bytes that depend on `seed`, and compares what arrives.
 async fn carry(left: &mut TcpStream, right: &mut TcpStream, len: usize, seed: u8) {
     let piece: Vec<u8> = (0..65_537_u32).map(|i| (i % 251) as u8 ^ seed).collect();
     let pieces = len / piece.len();
@@ -37,7 +37,7 @@ async fn carry(left: &mut TcpStream, right: &mut TcpStream, len: usize, seed: u8
     tokio::join!(send, receive);
 }
 
-/// Pipes of this process.
+/// Returns the number of pipes of this process.
 fn pipes() -> usize {
     let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let links = files.filter_map(|file| fs::read_link(file.path()).ok());
@@ -46,7 +46,7 @@ fn pipes() -> usize {
         .count()
 }
 
-// One test only, since the limit and the pipes are those of the process.
+// A single test, since the limit and the pipes are those of the process.
 #[tokio::test]
 async fn bulk_is_copied_without_descriptors_and_spliced_again_with_them() {
     let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);

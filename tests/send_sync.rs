@@ -1,6 +1,6 @@
-//! What may move to another thread, what may be used from several, and what must not.
+//! Which types are `Send` and `Sync`, and which must not be.
 //!
-//! A change of these is a change of the interface, and otherwise only the code of a user would show it.
+//! A change here is a breaking change that no other test would notice.
 
 use std::{error::Error, io};
 
@@ -23,7 +23,7 @@ use tokio_evbuffer::{
     },
 };
 
-/// Compiles only if each of the types has all of the traits.
+/// Compiles only if each of the types implements all of the traits.
 macro_rules! assert_has {
     ($($type:ty),+ $(,)? => $($trait:tt)+) => {{
         fn has<T: ?Sized + $($trait)+>() {}
@@ -31,7 +31,7 @@ macro_rules! assert_has {
     }};
 }
 
-/// Does not compile if the type has the trait: which of two impls is meant would then be unclear.
+/// Does not compile if the type implements the trait, since two impls would apply.
 macro_rules! assert_has_not {
     ($type:ty => $trait:path) => {{
         trait Ambiguous<A> {
@@ -65,7 +65,7 @@ fn shared_buffers_are_used_from_any_thread() {
     assert_has!(Change, Crossing, Mark, Watermarks => Copy + Send + Sync + 'static);
 }
 
-/// A guard that is held over an await could lock out every other task of its thread.
+/// A guard held over an await could block every other task of its thread.
 #[test]
 fn a_guard_stays_on_its_thread() {
     assert_has_not!(BufferGuard<'_> => Send);
@@ -95,7 +95,7 @@ fn futures_of_a_bufferevent_move_between_threads() {
         check(b.into_inner::<TcpStream>());
         check(BufferEvent::new(stream));
     }
-    // Compiled is checked; there is nothing to run.
+    // It is enough that this compiles.
     let _ = all;
 }
 

@@ -1,4 +1,4 @@
-//! What a `BufferEvent` tells `tracing`, and that it costs nothing while nobody listens.
+//! The `tracing` events of a `BufferEvent`, and that they cost nothing without a subscriber.
 
 use std::{
     fmt, io,
@@ -16,7 +16,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// An error that counts how often it is printed.
+/// An error that counts how often it is formatted.
 #[derive(Clone, Default)]
 struct Printed(Arc<AtomicUsize>);
 
@@ -35,7 +35,7 @@ impl fmt::Display for Printed {
 
 impl std::error::Error for Printed {}
 
-/// Writes down all that is at least as important as `level`.
+/// A `tracing` subscriber that records everything up to `level`.
 #[derive(Clone)]
 struct Listener {
     level: Level,
@@ -95,10 +95,10 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// Whether a place in the code is listened to is remembered for the whole process, so the tests take turns.
+/// Serialises the tests, since `tracing` caches for the whole process whether a call site is enabled.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Goes through a short life; returns how often its error was printed.
+/// Runs a short connection and returns how often its error was formatted.
 async fn live() -> usize {
     let printed = Printed::default();
     let (near, mut far) = duplex(64);

@@ -1,4 +1,4 @@
-//! Absurd sizes are errors, and nothing that one buffer held can be read through another.
+//! Sizes that cannot be allocated are errors, and no buffer exposes old data of another.
 
 use std::{
     io::{self, Read},
@@ -35,7 +35,7 @@ fn sizes_that_cannot_be_allocated_are_errors_and_change_nothing() {
         assert!(room.commit(n).is_err());
         assert_eq!(buffer, b"some"[..]);
         assert_eq!(buffer.capacity(), capacity);
-        // A hint that cannot be followed is ignored.
+        // A size hint that is too large is ignored.
         assert_eq!(EvBuffer::with_capacity(n).len(), 0);
     }
 }
@@ -76,13 +76,13 @@ fn a_limit_of_usize_max_is_no_limit() {
 
 const SECRET: u8 = 0xA5;
 
-/// All room that `buffer` offers.
+/// Returns the bytes in the spare room of `buffer`.
 fn room_of(buffer: &mut EvBuffer, n: usize) -> Vec<u8> {
     let mut room = buffer.reserve(n).unwrap();
     room.slices_mut().flat_map(|slice| slice.to_vec()).collect()
 }
 
-/// A buffer that drafted secrets behind its data, or removed some before them.
+/// Returns buffers with secret bytes in their spare room: behind the data, and before it.
 fn with_secrets() -> [EvBuffer; 2] {
     let mut drafted = EvBuffer::new();
     let mut room = drafted.reserve(16 * 1024).unwrap();
@@ -119,7 +119,7 @@ fn a_moved_buffer_exposes_only_its_data() {
                     dst.add_reference("more").unwrap();
                     assert!(dst.pullup(dst.len()).is_some());
                 }
-                // Small data in large blocks are moved to the start of it, and an empty block begins anew.
+                // Short data moves to the start of its block, and an empty block is used from its start.
                 for left in [600, 10, 0] {
                     dst.drain(dst.len() - left).unwrap();
                     for n in [1, 7_000, 16 * 1024 - 20, 16 * 1024] {
@@ -141,13 +141,13 @@ fn freed_memory_is_zeroed_before_it_is_offered_again() {
         let mut buffer = EvBuffer::new();
         assert!(!room_of(&mut buffer, n).contains(&SECRET), "{n}");
         buffer.reserve(n).unwrap().commit(n).unwrap();
-        assert_eq!(buffer, vec![0; n], "what nobody wrote is zero");
+        assert_eq!(buffer, vec![0; n], "unwritten bytes are zero");
     }
 }
 
 #[test]
 fn a_read_that_looks_at_its_buffer_sees_no_data_of_another() {
-    /// Copies what it is given to look at.
+    /// Copies the contents of the memory that it should fill.
     struct Nosy(Vec<u8>);
     impl Read for Nosy {
         fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
@@ -177,7 +177,7 @@ fn a_read_that_looks_at_its_buffer_sees_no_data_of_another() {
     assert!(!nosy.0.contains(&SECRET));
 }
 
-/// Foreign memory that says when it is dropped.
+/// Memory of a user that counts its drops.
 struct Owner(Vec<u8>, Arc<AtomicUsize>);
 
 impl AsRef<[u8]> for Owner {
@@ -226,7 +226,7 @@ fn an_owner_is_released_once_with_its_last_byte() {
     assert_eq!(released(), 1, "with its buffer");
 }
 
-/// Foreign memory that panics when it is dropped.
+/// Memory of a user that panics when it is dropped.
 struct Panics(Owner);
 
 impl AsRef<[u8]> for Panics {
@@ -237,7 +237,7 @@ impl AsRef<[u8]> for Panics {
 
 impl Drop for Panics {
     fn drop(&mut self) {
-        panic!("as the test wants it")
+        panic!("panic of the test")
     }
 }
 
@@ -267,7 +267,7 @@ fn dropping_a_buffer_releases_all_owners_if_one_panics() {
         let mut buffer = EvBuffer::new();
         for i in 0..8 {
             if i == 6 {
-                // The list of segments goes on at the start of its memory.
+                // The list of segments wraps around in its ring.
                 buffer.drain(200).unwrap();
             }
             match i == panics {

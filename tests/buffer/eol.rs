@@ -1,11 +1,11 @@
-//! Ends of line, in all styles, however the bytes are divided into segments and whenever they arrive.
+//! Line ends in all styles, for every split into segments and every order of arrival.
 
 use bytes::Bytes;
 use tokio_evbuffer::{EolStyle, EvBuffer, buffer::Eol};
 
 const TEXT: &[u8] = b"a\r\nb\nc\rd\r\r\ne\n\n\r\nf\0g\n\r";
 
-/// What libevent makes of [`TEXT`]: the lines, and how many bytes are left.
+/// What libevent returns for [`TEXT`]: the lines, and how many bytes are left.
 const LINES: &[(EolStyle, &[&str], usize)] = &[
     (EolStyle::Any, &["a", "b", "c", "d", "e", "f\0g"], 0),
     (
@@ -56,7 +56,7 @@ fn lines_are_the_same_for_every_split_of_the_text() {
 #[test]
 fn lines_are_the_same_for_every_order_of_arrival() {
     for &(style, lines, left) in LINES {
-        // Where a run ends is known only once what follows has arrived.
+        // A run of line ends may continue in the bytes that arrive next.
         if style == EolStyle::Any {
             continue;
         }

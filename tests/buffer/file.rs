@@ -7,7 +7,7 @@ use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, buffer::FileSegment};
 
 use crate::support::data::{pattern, temp_file};
 
-/// A file whose segment was made before it was cut to `len` bytes.
+/// Returns a segment of a file that was truncated to `len` bytes afterwards.
 fn cut_file(data: &[u8], len: u64) -> FileSegment {
     let file = temp_file(data);
     let segment = FileSegment::new(file.clone(), ..).unwrap();

@@ -1,4 +1,4 @@
-//! A frozen end refuses its changes and no others, and a limit what would pass it; nothing happens by halves.
+//! A frozen end refuses its own changes, a limit refuses what exceeds it, and a refused change changes nothing.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -12,7 +12,7 @@ type Change = fn(&mut EvBuffer, &mut EvBuffer) -> Result<()>;
 
 const LINE: &[u8] = b"a line\r\nand more";
 
-/// Changes at the back, of one byte at least. The second buffer holds bytes to be moved.
+/// Changes at the back, of at least one byte. The second buffer holds bytes to move.
 const AT_THE_BACK: &[(&str, Change)] = &[
     ("add", |b, _| b.add(b"x")),
     ("add_vectored", |b, _| {
@@ -96,7 +96,7 @@ fn a_frozen_buffer_can_be_read() {
     assert_eq!(buffer.search_eol(0, EolStyle::Lf).unwrap().at, 7);
     assert_eq!(buffer.peek(0, &mut [IoSlice::new(&[])]), 1);
     assert!(buffer.starts_with(b"a line"));
-    // What leaves nothing behind takes nothing away.
+    // Removing zero bytes succeeds.
     assert_eq!(other.add_buffer_reference(&mut buffer), Ok(LINE.len()));
     assert_eq!(buffer, LINE);
 }
@@ -206,7 +206,7 @@ fn a_refused_stream_operation_has_a_fitting_error_kind() {
     assert_eq!(kind(written), io::ErrorKind::PermissionDenied);
     buffer.set_max_len(Some(1));
     assert_eq!(kind(buffer.write(b"x")), io::ErrorKind::StorageFull);
-    // Nothing is read that there is no room for.
+    // A read takes only what there is room for.
     let mut source = &b"abc"[..];
     let read = buffer.read_from(&mut source, 3);
     assert_eq!(kind(read), io::ErrorKind::StorageFull);

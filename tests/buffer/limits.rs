@@ -1,4 +1,4 @@
-//! How much comes in at most: by the call, by the limit of the buffer, by what can be had at all.
+//! Upper bounds for reads and adds: per call, by the limit of the buffer, and by the allocator.
 
 use std::{
     io::Read,
@@ -9,7 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_evbuffer::{BufferError, EvBuffer, buffer::End};
 
-/// A stream without end.
+/// An endless stream.
 struct Endless;
 
 impl Read for Endless {
@@ -31,7 +31,7 @@ impl AsyncRead for Endless {
     }
 }
 
-/// The first read of a buffer goes into a new block, which may be larger than what was asked for.
+/// The first read of a buffer fills a new block, which may be larger than the maximum of the read.
 #[test]
 fn one_read_adds_at_most_its_maximum() {
     for max in [1, 2, 63, 65, 511, 1000, 4097, 16_385, 70_000] {
@@ -66,7 +66,7 @@ fn a_read_stops_exactly_at_the_limit() {
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
-/// Freezes are looked at before limits, on either side of a move.
+/// A move checks freezes before limits, on both sides.
 #[test]
 fn a_frozen_source_is_reported_before_a_full_destination() {
     let mut source = EvBuffer::from(&b"source"[..]);
@@ -80,7 +80,7 @@ fn a_frozen_source_is_reported_before_a_full_destination() {
     assert!(source == b"source"[..] && full == b"full"[..]);
 }
 
-/// The allocator may promise any amount of memory as long as it is asked for in pieces.
+/// The allocator may promise any amount of memory if it is requested in small pieces.
 #[test]
 fn sizes_that_cannot_be_allocated_are_errors_and_change_nothing() {
     let absurd = (0..16).map(|shift| usize::MAX >> shift);

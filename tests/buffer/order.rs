@@ -1,5 +1,4 @@
-//! Order and contents through mixed operations: what the tests of libevent's buffer check, and the defects that were
-//! found in it.
+//! Order and contents after mixed operations: the cases of libevent's own tests, and the defects found in it.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +10,7 @@ use tokio_evbuffer::{EvBuffer, buffer::COPY_THRESHOLD};
 
 use crate::support::data::pattern;
 
-/// A buffer of references, one segment each.
+/// Returns a buffer with one segment for each piece.
 fn of_segments(pieces: &[&'static str]) -> EvBuffer {
     pieces
         .iter()
@@ -19,7 +18,7 @@ fn of_segments(pieces: &[&'static str]) -> EvBuffer {
         .collect()
 }
 
-/// An empty buffer that has spare room.
+/// Returns an empty buffer with spare room.
 fn spare() -> EvBuffer {
     EvBuffer::with_capacity(1000)
 }
@@ -106,7 +105,7 @@ fn defect_d6_an_add_behind_spare_room_goes_to_the_end_of_the_data() {
 
 #[test]
 fn defect_d7_segments_are_not_swapped_around_empty_ones() {
-    // A reservation of much of which nothing was committed, a prepend, a move of some, a commit of little.
+    // A large reservation without a commit, a prepend, a partial move, a short commit.
     let mut a = EvBuffer::from(&b"1234"[..]);
     a.reserve(100_000).unwrap().commit(0).unwrap();
     let mut b = spare();
@@ -285,7 +284,7 @@ fn peek_from_a_position_returns_the_bytes_behind_it() {
 
 #[test]
 fn short_writes_deliver_everything_in_order() {
-    /// Takes one byte more with each call.
+    /// Accepts one byte more with each call.
     struct Grudging(Vec<u8>, usize);
     impl io::Write for Grudging {
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use proptest::{collection::vec, prelude::*};
 
-/// One step of a program, made of bytes of its own, so that shrinking may leave out any other.
+/// One step of a program, made of its own bytes, so that shrinking can remove any other step.
 fn step() -> impl Strategy<Value = Step> {
     any::<[u8; 12]>().prop_map(|bytes| Step::choose(&mut Written(&bytes)))
 }
@@ -21,7 +21,7 @@ proptest! {
     }
 }
 
-/// A run of `EVBUFFER_MODEL_STEPS` steps from `EVBUFFER_MODEL_SEED` on; by default one that takes a few seconds.
+/// Runs `EVBUFFER_MODEL_STEPS` steps from the seed `EVBUFFER_MODEL_SEED`; by default a few seconds.
 #[test]
 fn a_long_random_program_has_the_same_effect_on_buffers_and_vectors() {
     let steps = number("EVBUFFER_MODEL_STEPS", 10_000);
@@ -36,7 +36,7 @@ fn a_long_random_program_has_the_same_effect_on_buffers_and_vectors() {
     model.finish();
 }
 
-/// Says which step failed: with the seed that is all that is needed to see it again.
+/// Prints the number of the failed step when dropped in a panic. The seed and the number reproduce the failure.
 #[derive(Debug)]
 struct NamedIfFailed {
     seed: u64,
@@ -52,7 +52,7 @@ impl Drop for NamedIfFailed {
     }
 }
 
-/// The number in the environment variable `name`.
+/// Returns the number in the environment variable `name`.
 fn number(name: &str, default: u64) -> u64 {
     match env::var(name) {
         Ok(value) => value

@@ -1,4 +1,4 @@
-//! Little data holds little memory, in whatever pieces it came and whatever was there before.
+//! Short data holds little memory, for every way in which it was added and for every earlier content.
 
 use bytes::{BufMut, Bytes};
 use tokio_evbuffer::EvBuffer;
@@ -13,7 +13,7 @@ fn single_bytes_share_one_block_of_their_total_size() {
     assert!(buffer.capacity() <= 128, "{}", buffer.capacity());
 }
 
-/// What lies between references cannot be added to any more, so it must not keep the block that it was added to.
+/// A piece between references cannot grow any more, so it must not pin the block that it was written to.
 #[test]
 fn small_pieces_between_references_do_not_pin_blocks() {
     type Add = fn(&mut EvBuffer);
@@ -36,7 +36,7 @@ fn small_pieces_between_references_do_not_pin_blocks() {
     }
 }
 
-/// Any addition packs what little is left of large blocks.
+/// An add packs short remains of large blocks.
 #[test]
 fn a_queue_that_shrinks_releases_its_peak_memory() {
     type Add = fn(&mut EvBuffer);

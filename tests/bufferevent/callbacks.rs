@@ -1,4 +1,4 @@
-//! The callbacks of a `BufferEvent`: what is told, in which order, and what is not.
+//! The callbacks of a `BufferEvent`: which events they get, and in which order.
 
 use std::sync::{
     Arc, Mutex,
@@ -12,7 +12,7 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
-/// What callbacks have told, in order.
+/// A record of callback calls, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -29,14 +29,14 @@ impl Log {
         self.0.lock().unwrap().len()
     }
 
-    /// Waits for so many notes.
+    /// Waits until `n` calls are recorded.
     async fn reaches(&self, n: usize) {
         while self.len() < n {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Callbacks that note that they were called.
+    /// Returns callbacks that record each call.
     fn callbacks(&self) -> Callbacks {
         let (on_read, on_write, on_event) = (self.clone(), self.clone(), self.clone());
         Callbacks::new()
@@ -46,7 +46,7 @@ impl Log {
     }
 }
 
-/// Lets everything happen that can happen without anybody from outside.
+/// Waits until the task and the deferred callbacks have nothing left to do.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
@@ -62,7 +62,7 @@ async fn one_run_reports_reads_and_writes_before_the_end() {
     far.write_all(b"abc").await.unwrap();
     bev.output().add(b"answer").unwrap();
     far.shutdown().await.unwrap();
-    // Only the queue is held up, so that all of it falls into one run.
+    // Block only the queue, so that all events are merged into one run.
     bev.set_callbacks(log.callbacks());
     settle().await;
     assert_eq!(log.take(), ["read 3", "write 0", "Eof"]);
@@ -162,7 +162,7 @@ async fn a_callback_that_panics_is_called_again() {
         .on_read(move |bev| {
             let n = bev.input().drain(usize::MAX).unwrap();
             note.note(format!("read {n}"));
-            assert!(n > 1, "as the test wants it");
+            assert!(n > 1, "panic of the test");
         })
         .spawn(near);
     far.write_all(b"1").await.unwrap();
@@ -325,7 +325,7 @@ async fn callbacks_run_on_the_queue_they_are_deferred_to() {
     assert_eq!(DeferredQueue::current().metrics().run, 0);
 }
 
-/// The end comes while a callback runs, and with it bytes that the next run is to tell of.
+/// The end arrives while a callback runs, together with bytes that the next run must report.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_is_reported_after_the_last_bytes_also_if_both_arrive_during_a_run() {
     let (near, mut far) = duplex(64);
@@ -372,7 +372,7 @@ async fn a_callback_that_causes_the_next_event_does_not_starve_the_queue() {
     assert!((1..ENDLESS).contains(&told), "{told}");
 }
 
-/// Each way to listen, by a callback that owns a handle on its own connection.
+/// Tries each kind of subscription with a callback that owns a handle to its own connection.
 #[tokio::test]
 async fn all_callbacks_are_dropped_when_the_connection_ends() {
     type Set = fn(BufferEvent, Arc<()>) -> Callbacks;

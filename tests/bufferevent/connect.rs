@@ -1,4 +1,4 @@
-//! Making the connection first: what is told when it is there, and when it is not.
+//! `Builder::connect`: the events of a connection that succeeds, and of one that fails.
 
 #![cfg(feature = "net")]
 
@@ -19,7 +19,7 @@ use crate::support::net::{ClosedPort, SilentPort};
 async fn connected_is_the_first_event_and_earlier_output_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // By name, which may have several addresses of which one answers.
+    // Connect by name, which may have several addresses; one of them answers.
     let bev = BufferEvent::builder().connect(("localhost", port));
     bev.output().add(b"early").unwrap();
     let (mut far, _) = listener.accept().await.unwrap();

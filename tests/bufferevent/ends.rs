@@ -1,4 +1,4 @@
-//! How a `BufferEvent` ends: in order, by an error, by its users, by its runtime.
+//! How a `BufferEvent` ends: in order, by an error, by its user, by its runtime.
 
 use std::{io, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::support::data::pattern;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The reason in words, since it is not comparable.
+/// Returns the reason as text, since it cannot be compared.
 fn reason(summary: &Summary) -> &'static str {
     match &summary.reason {
         CloseReason::Finished => "finished",
@@ -119,7 +119,7 @@ async fn a_dropped_bufferevent_ends_when_linger_expires() {
     let bev = BufferEvent::builder().linger(5 * SECOND).spawn(near);
     bev.output().add(&[1; 100]).unwrap();
     drop(bev);
-    // Nothing is taken from it, so it has to give up.
+    // The peer reads nothing, so linger expires.
     tokio::time::sleep(6 * SECOND).await;
     let mut got = Vec::new();
     far.read_to_end(&mut got).await.unwrap();
@@ -229,7 +229,7 @@ async fn into_inner_returns_the_stream_and_all_bytes() {
     assert_eq!(parts.input, b"peeked at"[..]);
     assert_eq!(parts.output, b"not yet"[..]);
     assert_eq!(reason(&other.closed().await), "detached");
-    // The buffers are free, and the stream is in use.
+    // The buffers are ordinary again, and the stream works.
     parts.input.add(b"!").unwrap();
     parts.output.drain(4).unwrap();
     parts.stream.write_all(b"by hand").await.unwrap();
@@ -408,7 +408,7 @@ async fn no_event_follows_closed() {
     assert!(bev.next_event().await.is_none());
 }
 
-/// The output seems to be sent when it is taken away, which may well lead somebody to add more.
+/// Removing the output looks as if it was sent, so a subscriber may add more.
 #[tokio::test]
 async fn an_add_during_into_inner_is_returned_or_refused() {
     let (near, _far) = duplex(16);

@@ -1,4 +1,4 @@
-//! How a `BufferEvent` paces itself: marks, single reads and writes, who may touch which end.
+//! Flow control of a `BufferEvent`: watermarks, limits of single reads and writes, frozen ends.
 
 #![cfg(feature = "net")]
 
@@ -46,7 +46,7 @@ async fn the_ends_used_by_the_task_are_frozen_for_the_user() {
     assert_eq!(bev.output().prepend(b"x"), Err(front));
     assert_eq!(bev.output().take_bytes(1), Err(front));
     {
-        // No guard can undo that.
+        // A guard cannot undo that.
         let mut output = bev.output().lock();
         output.unfreeze(End::Front);
         assert_eq!(output.drain(1), Err(front));
@@ -129,7 +129,7 @@ async fn raising_the_watermarks_resumes_reading_at_once() {
     assert!(bev.paused(Direction::Read).is_empty());
 }
 
-/// What a guard has stopped goes on when a guard lets it, though no byte was taken meanwhile.
+/// Reading that a guard stopped resumes when a guard allows it, even if no byte was removed in between.
 #[tokio::test(start_paused = true)]
 async fn reading_resumes_when_the_input_is_unfrozen_or_its_cap_raised() {
     let (near, mut far) = duplex(8192);
@@ -327,7 +327,7 @@ async fn an_emptied_side_holds_no_memory_with_any_subscriber() {
 async fn a_freeze_or_a_cap_pauses_reading_at_once() {
     let (near, mut far) = duplex(8192);
     let bev = BufferEvent::new(near);
-    // It is waiting for bytes now, and knows how many it may take.
+    // The task waits for bytes now, and has computed how many it may read.
     yield_many().await;
     bev.input().lock().freeze(End::Back);
     far.write_all(&pattern(100)).await.unwrap();
@@ -345,7 +345,7 @@ async fn a_freeze_or_a_cap_pauses_reading_at_once() {
     assert!(got == pattern(100));
 }
 
-/// Has its own input frozen or capped in the middle of a read.
+/// A stream that freezes or caps the input in the middle of a read.
 struct Meddles {
     input: Arc<OnceLock<SharedEvBuffer>>,
     how: fn(&mut EvBuffer),
@@ -395,7 +395,7 @@ async fn removing_a_file_from_the_output_while_it_is_read_is_no_error() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::new(near);
     bev.output().lock().add_file(cut_short).unwrap();
-    // The task begins to read it.
+    // The task begins to read the file.
     tokio::task::yield_now().await;
     let mut output = bev.output().lock();
     output.replace(EvBuffer::new());

@@ -1,4 +1,4 @@
-//! What has been handed on: flush, the length of the output, and the faces that Tokio knows.
+//! Flush, the length of the output, and Tokio's traits on a `BufferEvent`.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Streams and peers that misbehave: no hang, no lost byte, one clear event.
+//! Faulty streams and hostile peers: no hang, no lost byte, one clear event.
 
 use std::{
     io,
@@ -28,15 +28,18 @@ use crate::support::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs `future` with the task of a BufferEvent beside it, both polled only when woken. What the fakes wait for
-/// happens when nobody has anything to do.
+/// Runs `future` together with the task of a BufferEvent; both are polled only when woken. The events of the fake
+/// streams occur while both sleep.
 async fn with_sim<F: Future>(sim: &Sim, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
-    // On a paused clock this is over only when everybody sleeps.
+    // On a paused clock this sleep ends only when all tasks sleep.
     loop {
         match timeout(SECOND, future.as_mut()).await {
             Ok(output) => return output,
-            Err(_) => assert!(sim.step(), "it sleeps for ever: a wake-up was lost"),
+            Err(_) => assert!(
+                sim.step(),
+                "it sleeps and no event is left: a wake-up was lost"
+            ),
         }
     }
 }
@@ -114,7 +117,7 @@ async fn a_read_error_at_any_byte_follows_the_bytes_before_it() {
                 }
                 other => panic!("{other:?}"),
             }
-            // Writing lives on.
+            // Writing continues.
             bev.output().add(b"still").unwrap();
             bev.flush().await.unwrap();
             assert_eq!(seen().written, b"still");
@@ -234,7 +237,7 @@ async fn waiting_for_a_frame_above_the_high_watermark_is_an_error_at_once() {
     assert_eq!(bev.metrics().bytes_in, 64, "not a byte more is read");
 }
 
-/// A stream that is always ready must not keep its thread from everybody else.
+/// A stream that is always ready must not block the other tasks of its thread.
 #[tokio::test(flavor = "current_thread")]
 async fn a_stream_that_is_always_ready_does_not_starve_other_tasks() {
     let endless = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
@@ -249,7 +252,7 @@ async fn a_stream_that_is_always_ready_does_not_starve_other_tasks() {
     assert!(matches!(bev.closed().await.reason, CloseReason::Aborted));
 }
 
-/// A write that has the output let go of what is just being written is a write like any other.
+/// A write may replace the output while its bytes are being written.
 #[tokio::test]
 async fn output_may_be_replaced_while_it_is_written() {
     struct Replaces(Arc<OnceLock<SharedEvBuffer>>);
@@ -292,7 +295,7 @@ async fn a_stream_that_panics_ends_only_its_own_bufferevent() {
             _: &mut Context<'_>,
             _: &mut tokio::io::ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            panic!("as the test wants it")
+            panic!("panic of the test")
         }
     }
     let bev = BufferEvent::new(tokio::io::join(Panics, tokio::io::sink()));
@@ -313,7 +316,7 @@ async fn a_panic_of_the_stream_is_an_error_for_readers() {
             _: &mut Context<'_>,
             out: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            assert!(!self.0, "as the test wants it");
+            assert!(!self.0, "panic of the test");
             self.0 = true;
             out.put_slice(b"half");
             Poll::Ready(Ok(()))
@@ -325,7 +328,7 @@ async fn a_panic_of_the_stream_is_an_error_for_readers() {
     assert_eq!(got, b"half");
 }
 
-/// Has something to read whenever it is asked.
+/// A stream that can always be read.
 struct Flood<W> {
     to: W,
     ended: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! `BufferEvent` over memory, sockets and streams that misbehave.
+//! `BufferEvent` over memory, sockets and faulty streams.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Two that are joined in memory.
+//! Two `BufferEvent`s that are joined in memory.
 
 use tokio_evbuffer::{
     BufferEvent, Watermarks,

@@ -1,4 +1,4 @@
-//! BufferEvents over sockets.
+//! `BufferEvent` over sockets.
 
 #![cfg(feature = "net")]
 

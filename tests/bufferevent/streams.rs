@@ -1,4 +1,4 @@
-//! A BufferEvent over any stream: bytes go both ways, and ends are told.
+//! A `BufferEvent` over any stream: bytes move in both directions, and ends are reported.
 
 use std::io;
 
@@ -113,7 +113,7 @@ async fn reading_stops_exactly_at_the_high_watermark_and_resumes_at_the_low() {
     let reads = bev.metrics().reads;
     bev.input().drain(899).unwrap();
     for _ in 0..20 {
-        // Time enough for the task to read, if it wanted to.
+        // Enough time for the task to read more, if it were wrong.
         tokio::task::yield_now().await;
     }
     assert_eq!(bev.metrics().reads, reads);

@@ -1,4 +1,4 @@
-//! BufferEvents on several threads at once: nothing is lost, nothing sleeps for ever.
+//! `BufferEvent`s on several threads: no byte and no wake-up is lost.
 
 #![cfg(feature = "net")]
 
@@ -23,7 +23,7 @@ use tokio_evbuffer::{
 
 use crate::support::net::tcp_pair;
 
-/// Long enough for any machine; only a wake-up that was lost takes longer.
+/// Long enough for any machine; only a lost wake-up takes longer.
 const HANG: Duration = Duration::from_secs(120);
 
 fn naive(near: TcpStream) {
@@ -88,7 +88,9 @@ async fn every_line_is_answered_in_order() {
         });
     }
     let all = async { while clients.join_next().await.transpose().unwrap().is_some() {} };
-    timeout(HANG, all).await.expect("it sleeps for ever");
+    timeout(HANG, all)
+        .await
+        .expect("no progress: a wake-up was lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -116,11 +118,13 @@ async fn each_of_many_tasks_is_woken_when_its_bytes_were_sent() {
         far.read_exact(&mut got).await.unwrap();
         while adders.join_next().await.transpose().unwrap().is_some() {}
     };
-    timeout(HANG, all).await.expect("it sleeps for ever");
+    timeout(HANG, all)
+        .await
+        .expect("no progress: a wake-up was lost");
     assert_eq!(bev.metrics().bytes_out, expected as u64);
 }
 
-/// Whoever switches directions, marks and timeouts while bytes move holds them up, and loses none.
+/// Switching directions, watermarks and timeouts while bytes move delays them, and loses none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn constant_changes_of_all_settings_stall_nothing() {
     const BYTES: usize = 1 << 20;
@@ -170,11 +174,11 @@ async fn constant_changes_of_all_settings_stall_nothing() {
     let outcome = timeout(HANG, all).await;
     done.store(true, SeqCst);
     while meddlers.join_next().await.transpose().unwrap().is_some() {}
-    outcome.unwrap_or_else(|_| panic!("it sleeps for ever: {read_a:?} {read_b:?}"));
+    outcome.unwrap_or_else(|_| panic!("no progress: {read_a:?} {read_b:?}"));
     assert_eq!(sum.load(SeqCst), BYTES);
 }
 
-/// The queue is never idle, so that orders fall into runs that have begun.
+/// The queue is never idle, so that triggers arrive during runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_trigger_is_lost() {
     let (near, _far) = tokio::io::duplex(1);

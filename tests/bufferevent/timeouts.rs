@@ -13,10 +13,10 @@ use tokio_evbuffer::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The next event, and how many seconds from `start` it came.
+/// Returns the next event, and how many seconds after `start` it arrived.
 async fn next(bev: &BufferEvent, start: Instant) -> (String, u64) {
     let event = timeout(1000 * SECOND, bev.next_event()).await;
-    let event = event.expect("nothing was told").unwrap();
+    let event = event.expect("no event").unwrap();
     (format!("{event:?}"), start.elapsed().as_secs())
 }
 
@@ -58,7 +58,7 @@ async fn a_direction_that_timed_out_can_be_enabled_again() {
         .unwrap();
 }
 
-/// Bytes that came in a poll which ended for want of a turn count, too.
+/// Bytes read in a poll that yields to other tasks restart the timeout.
 #[tokio::test(start_paused = true)]
 async fn bytes_read_in_a_poll_that_yields_restart_the_timeout() {
     for n in 1..=40 {
@@ -238,7 +238,7 @@ async fn a_bufferevent_without_timeouts_needs_no_timer() {
     assert!(bev.paused(Direction::Write).contains(PauseReason::Peer));
 }
 
-/// Who reads or writes a stream is not left waiting for what was given up.
+/// A read or write does not wait for a direction that timed out.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_fails_all_waits_until_the_direction_is_enabled() {
     let (near, mut far) = duplex(4);
@@ -262,7 +262,7 @@ async fn a_timeout_fails_all_waits_until_the_direction_is_enabled() {
     };
     let (read, written, flushed, handed_over) = timeout(100 * SECOND, waiting)
         .await
-        .expect("it waits for ever");
+        .expect("the wait does not end");
     for kind in [
         read.unwrap_err().kind(),
         written.unwrap_err().kind(),
@@ -271,7 +271,7 @@ async fn a_timeout_fails_all_waits_until_the_direction_is_enabled() {
     ] {
         assert_eq!(kind, std::io::ErrorKind::TimedOut);
     }
-    // Those who come later are told at once, and nothing is lost.
+    // Later waits fail at once, and no byte is lost.
     assert!(reader.read_u8().await.is_err() && bev.flush().await.is_err());
     bev.enable(Direction::Read);
     far.write_all(b"c").await.unwrap();
@@ -279,7 +279,7 @@ async fn a_timeout_fails_all_waits_until_the_direction_is_enabled() {
     assert!(
         timeout(SECOND, bev.shutdown())
             .await
-            .expect("it waits for ever")
+            .expect("the wait does not end")
             .is_err()
     );
     bev.enable(Direction::Write);

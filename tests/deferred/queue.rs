@@ -1,4 +1,4 @@
-//! The queue of deferred callbacks: order, fairness, panics, and how it ends with its runtime.
+//! The queue of deferred callbacks: order, fairness, panics, and its end with the runtime.
 
 use std::{
     panic::catch_unwind,
@@ -29,7 +29,7 @@ fn multi_thread() -> Runtime {
         .unwrap()
 }
 
-/// Both flavours, one after the other.
+/// Runs `check` on both runtime flavours.
 fn on_each_runtime(check: impl Fn(&Runtime)) {
     check(&current_thread());
     check(&multi_thread());
@@ -116,7 +116,7 @@ async fn other_tasks_run_after_each_batch() {
         let runs = runs.load(Ordering::Relaxed);
         assert!(runs <= 1 + 32 * turn, "{runs} runs in {turn} turns");
     }
-    // It does not wait for what the runs queue in turn, which here has no end.
+    // It does not wait for callbacks that are queued by the runs, which never end here.
     queue.drained().await;
     stop.store(true, Ordering::Relaxed);
     queue.drained().await;
@@ -230,7 +230,7 @@ fn callbacks_queued_by_other_threads_run_on_the_queues_runtime() {
     assert_eq!(heard.recv().unwrap(), runtime.handle().id());
 }
 
-/// Drops its flag's guard when the callback that holds it goes, run or not.
+/// Sets its flag when the callback that holds it is dropped, run or not.
 struct Held(Arc<AtomicBool>);
 
 impl Drop for Held {
@@ -244,7 +244,7 @@ fn a_shutdown_closes_the_queue_and_drops_queued_callbacks() {
     on_each_shutdown(|runtime, shut_down| {
         let queue = DeferredQueue::of(runtime.handle());
         let dropped = Arc::new(AtomicBool::new(false));
-        // Keeps the executor busy until the shutdown, so that the second callback still waits then.
+        // Keep the executor busy until the shutdown, so that the second callback is still queued then.
         let (started, has_started) = mpsc::channel::<()>();
         let held = Held(Arc::clone(&dropped));
         let (queued, is_queued) = mpsc::channel::<()>();
@@ -253,7 +253,7 @@ fn a_shutdown_closes_the_queue_and_drops_queued_callbacks() {
             .defer(move || {
                 started.send(()).unwrap();
                 is_queued.recv().unwrap();
-                // From within the batch: the last of it, or the shutdown, comes before this one.
+                // Queued from within the batch, so the shutdown comes before this one.
                 for _ in 0..64 {
                     let _ = second.defer(|| {});
                 }
@@ -357,7 +357,7 @@ fn thousands_of_runtimes_do_not_leak_queues() {
     assert_eq!(runs.load(Ordering::Relaxed), 2000);
 }
 
-/// Whoever asks first, from any thread, gets the same queue, and nothing that was queued is lost.
+/// Threads that ask concurrently get the same queue, and no queued callback is lost.
 #[test]
 fn threads_that_ask_concurrently_get_the_same_queue() {
     for _ in 0..50 {
@@ -382,7 +382,7 @@ fn threads_that_ask_concurrently_get_the_same_queue() {
     }
 }
 
-/// Threads queue while the runtime shuts down: each callback has run or been dropped, and none is left.
+/// Threads push while the runtime shuts down: each callback is run or dropped, and none is left.
 #[test]
 fn a_shutdown_during_pushes_leaves_no_callback() {
     for _ in 0..50 {
@@ -423,7 +423,7 @@ fn a_second_queue_runs_concurrently_with_the_first() {
     let first = DeferredQueue::of(runtime.handle());
     let second = DeferredQueue::spawn_on(runtime.handle());
     let (go_on, wait) = mpsc::channel::<()>();
-    // Blocks the first queue until the second has run.
+    // Block the first queue until the second has run.
     first
         .defer(move || wait.recv().expect("the second queue runs meanwhile"))
         .unwrap();

@@ -1,4 +1,4 @@
-//! How much memory a buffer takes, how often it asks for it, and what it does not copy; counted by the allocator.
+//! Memory in use, allocations and copies of an `EvBuffer`, counted by the allocator.
 
 use std::{
     pin::Pin,
@@ -18,17 +18,17 @@ use crate::support::data::pattern;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The most that a thread keeps of freed blocks for its next buffers.
+/// The maximum that a thread keeps of freed blocks for its next buffers.
 const KEPT_MAX: usize = 64 * KIB;
 
-/// What `f` returns, and how many bytes of heap that holds.
+/// Returns the value of `f` and how many bytes of heap it holds.
 fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = heap::in_use_here();
     let made = f();
     (made, (heap::in_use_here() - before) as usize)
 }
 
-/// How often `f` asks for memory.
+/// Returns the number of allocations of `f`.
 fn allocations<T>(f: impl FnOnce() -> T) -> usize {
     let before = heap::allocations_here();
     f();
@@ -117,7 +117,7 @@ fn ten_thousand_buffers_of_one_byte_take_at_most_4_times_their_length() {
 
 #[test]
 fn a_short_rest_does_not_pin_its_block() {
-    // The last bytes of each of many blocks.
+    // Keep the last bytes of each of many blocks.
     let blocks = 256;
     let (mut kept, held) = held_by(|| {
         let mut kept = EvBuffer::new();
@@ -178,7 +178,7 @@ fn appending_allocates_in_proportion_to_the_bytes() {
         }
         buffer
     });
-    // One for each block of 16 KiB, a few for smaller ones and for the list.
+    // One for each block of 16 KiB, and a few for smaller blocks and for the list.
     assert!(asked <= 10_000_000 / (16 * KIB) + 32, "{asked}");
 
     let bytes = Bytes::from(pattern(KIB));
@@ -244,7 +244,7 @@ fn waiting_for_a_stream_takes_no_memory() {
     assert_eq!(buffer.capacity(), 0);
 }
 
-/// The places of the pieces in memory.
+/// Returns the addresses of the pieces.
 fn places(buffer: &EvBuffer) -> Vec<*const u8> {
     buffer.chunks().map(<[u8]>::as_ptr).collect()
 }
@@ -355,7 +355,7 @@ fn an_incomplete_line_is_not_copied() {
     assert!(asked <= 16, "{asked}");
 }
 
-/// A queue of a steady length is in order as it is, however full its last block is.
+/// A queue of a steady length needs no packing, even if its last block is nearly empty.
 #[test]
 fn a_steady_queue_is_not_repacked() {
     for steady in (1..100).map(|i| i * 700) {
@@ -371,7 +371,7 @@ fn a_steady_queue_is_not_repacked() {
     }
 }
 
-/// What is split off from a block keeps all of it, also when the rest of the block was let go of.
+/// A piece split off from a block pins the whole block, also after the rest of the block was released.
 #[test]
 fn pieces_of_reserved_blocks_do_not_pin_them() {
     type Add = fn(&mut EvBuffer);

@@ -14,12 +14,12 @@ use crate::heap;
 
 const CONNECTIONS: usize = 1000;
 
-/// The most bytes of heap for an idle one, its task and Tokio's registration included.
+/// The maximum number of heap bytes of an idle `BufferEvent`, including its task and Tokio's registration.
 const BYTES_EACH: isize = 2048;
 
 type Peer = std::net::TcpStream;
 
-/// Sends one line through each, and lets all fall asleep.
+/// Sends one line through each connection and waits until all are idle.
 async fn exchange(all: &mut [(BufferEvent, Peer)], by_callback: bool) {
     let mut line = [b'x'; 3001];
     line[3000] = b'\n';
@@ -60,7 +60,7 @@ fn spawn_all(n: usize) -> Vec<(BufferEvent, Peer)> {
     (0..n).map(one).collect()
 }
 
-/// How much more is in use than `before`, per connection.
+/// Returns how many more bytes than `before` are in use, per connection.
 fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
     let own = list.capacity() * size_of::<(BufferEvent, Peer)>();
     (heap::in_use_here() - before - own as isize) / CONNECTIONS as isize
@@ -68,7 +68,7 @@ fn each(before: isize, list: &Vec<(BufferEvent, Peer)>) -> isize {
 
 #[tokio::test]
 async fn an_idle_bufferevent_is_small_and_holds_no_segment() {
-    // For what is allocated once in a process or thread.
+    // Allocate first what is allocated once in a process or thread.
     let mut first = spawn_all(4);
     exchange(&mut first, false).await;
 

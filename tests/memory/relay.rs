@@ -13,7 +13,7 @@ use crate::heap;
 
 use crate::support::net::tcp_pair;
 
-/// Carries `data` both ways and lets the relay fall asleep.
+/// Sends `data` in both directions and waits until the relay is idle.
 async fn carry(left: &mut TcpStream, right: &mut TcpStream, data: &[u8], sink: &mut [u8]) {
     for _ in 0..2 {
         let (sent, got) = tokio::join!(left.write_all(data), right.read_exact(sink));
@@ -29,9 +29,9 @@ async fn an_idle_relay_holds_no_memory() {
     no_memory_is_kept_after_a_transfer().await;
 }
 
-/// As those are that a proxy has read a header with, and drained.
+/// A proxy passes such buffers: it read a header with them and drained it.
 async fn empty_initial_buffers_hold_no_memory() {
-    // More than a thread keeps for itself of what is let go of.
+    // More than a thread keeps of freed blocks.
     const RELAYS: usize = 50;
     let emptied = || {
         let mut buffer = EvBuffer::from(BytesMut::zeroed(16 << 10));
@@ -55,18 +55,18 @@ async fn empty_initial_buffers_hold_no_memory() {
 async fn no_memory_is_kept_after_a_transfer() {
     let data = vec![1; 256 << 10];
     let mut sink = vec![0; data.len()];
-    // What is allocated once in the process, by whomever and whenever, shows in one round; what a relay keeps, in each.
+    // One-time allocations of the process show in one round; memory that a relay keeps shows in each.
     let mut kept = isize::MAX;
     for _ in 0..5 {
         let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
-        // The timer of a half-closed relay would be the only memory that it may have.
+        // A half-closed relay may hold only the memory of its timer.
         let relay = Relay::new(a, b).half_close(HalfClose::Propagate);
         let relaying = tokio::spawn(relay.run());
         carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
         let before = heap::in_use_here();
         carry(&mut left, &mut right, &data, &mut sink).await;
         let after = heap::in_use_here();
-        // Until small reads are made, which leave room where they have read nothing.
+        // Continue until the reads are small: a read of nothing leaves its spare room.
         for _ in 0..12 {
             carry(&mut left, &mut right, &data[..1], &mut sink[..1]).await;
         }

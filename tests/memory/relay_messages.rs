@@ -1,4 +1,4 @@
-//! Small messages pass through a relay without memory of their own.
+//! Small messages pass through a relay without an allocation.
 
 #![cfg(feature = "net")]
 

@@ -1,4 +1,4 @@
-//! What a shared buffer costs while nothing happens, counted at the allocator.
+//! Memory of an idle shared buffer, counted by the allocator.
 
 use tokio_evbuffer::SharedEvBuffer;
 
@@ -14,7 +14,7 @@ fn an_idle_empty_buffer_holds_at_most_256_bytes() {
         heap::in_use_here() - before
     );
 
-    // Also after traffic, once whoever waits for more has gone to sleep; and the thread keeps its block.
+    // The same holds after traffic, while a task waits for more. The thread's pool keeps the block.
     buffer.add(&[1; 10_000]).unwrap();
     buffer.drain(10_000).unwrap();
     buffer.lock().shrink_to_fit();
@@ -25,7 +25,7 @@ fn an_idle_empty_buffer_holds_at_most_256_bytes() {
     assert_eq!(heap::in_use_here(), before + kept);
 }
 
-/// Waiting a thousand times leaves no more behind than waiting once.
+/// A thousand waits hold no more memory than one wait.
 #[test]
 fn repeated_waits_hold_no_more_memory_than_one() {
     let buffer = SharedEvBuffer::new();

@@ -1,4 +1,4 @@
-//! File ranges on their way to sockets: sent by the kernel where it can, exact wherever they end.
+//! File ranges sent to sockets: by the kernel where possible, with exact counts.
 
 #![cfg(all(feature = "net", unix))]
 
@@ -19,7 +19,7 @@ use crate::support::{
     net::tcp_pair,
 };
 
-/// Sends `initial` through a relay to `receiver`, the far end of `to`, and returns what arrived until the end.
+/// Sends `initial` through a relay to `receiver`, the far end of `to`, and returns what arrived before the end.
 async fn deliver<S: RelayStream>(
     initial: EvBuffer,
     to: S,
@@ -29,7 +29,7 @@ async fn deliver<S: RelayStream>(
     drop(peer);
     let mut received = Vec::new();
     let receive = async {
-        // An error is the reset that a truncated stream is to end with.
+        // An error is the reset that ends a truncated stream.
         let _ = receiver.read_to_end(&mut received).await;
         let _ = receiver.shutdown().await;
     };
@@ -43,7 +43,7 @@ async fn deliver<S: RelayStream>(
     (result, received)
 }
 
-/// Longer than any socket buffer, with bytes from memory on both sides, over all kinds of streams.
+/// The file is longer than any socket buffer, between bytes from memory, over all kinds of streams.
 #[tokio::test]
 async fn a_file_between_bytes_from_memory_arrives_unchanged() {
     let data = pattern(3_000_001);

@@ -1,4 +1,4 @@
-//! The relay over sockets, memory and streams that misbehave.
+//! The relay over sockets, memory and faulty streams.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! When a relay ends by itself: half-close, linger and idle timeout, on a paused clock.
+//! When a relay ends by policy: half-close, linger and idle timeout, on a paused clock.
 
 use std::{
     io,
@@ -164,7 +164,7 @@ async fn an_idle_relay_ends_as_idle() {
 #[tokio::test(start_paused = true)]
 async fn a_stopped_reader_makes_the_relay_idle() {
     let test = async |mut left: DuplexStream, right: DuplexStream| {
-        // More than all buffers on the way can hold.
+        // More than all buffers on the path can hold.
         assert!(left.write_all(&[0; 1 << 20]).await.is_err());
         drop(right);
     };
@@ -253,7 +253,7 @@ async fn a_closing_relay_does_not_wait_permanently_for_a_stopped_reader() {
     .await;
 }
 
-/// As Tokio's: it needs no clock, and a half-closed connection lives for as long as it likes.
+/// Like Tokio's function, it needs no clock and leaves a half-closed connection open.
 #[test]
 fn copy_bidirectional_needs_no_timers() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -276,7 +276,7 @@ fn copy_bidirectional_needs_no_timers() {
     });
 }
 
-/// A relay that never half-closes and has no idle timeout makes no timer.
+/// A relay that does not half-close and has no idle timeout creates no timer.
 #[test]
 fn an_open_relay_needs_no_timers() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -293,7 +293,7 @@ fn an_open_relay_needs_no_timers() {
     });
 }
 
-/// Gives one byte at a time, so that a few dozen are too many for one turn.
+/// Returns one byte at a time, so that a few dozen use up the coop budget.
 struct OneByteAtATime(DuplexStream);
 
 impl AsyncRead for OneByteAtATime {
@@ -328,7 +328,7 @@ impl AsyncWrite for OneByteAtATime {
     }
 }
 
-/// Bytes that moved in a poll which ended for want of a turn count, too.
+/// Bytes moved in a poll that yields to other tasks restart the idle time.
 #[tokio::test(start_paused = true)]
 async fn bytes_moved_in_a_poll_that_yields_restart_the_idle_time() {
     for n in 1..=40 {
@@ -348,7 +348,7 @@ async fn bytes_moved_in_a_poll_that_yields_restart_the_idle_time() {
     }
 }
 
-/// Knows of no budget: says once that there is a byte, and takes all.
+/// A stream without coop budget: reads one byte once, and accepts all writes.
 struct NoBudget(bool);
 
 impl AsyncRead for NoBudget {
@@ -383,7 +383,7 @@ impl AsyncWrite for NoBudget {
     }
 }
 
-/// Whatever of the task's budget others have used up in the poll in which the last bytes move.
+/// Other code may use up any part of the task's budget in the poll that moves the last bytes.
 #[tokio::test(start_paused = true)]
 async fn timeouts_expire_also_if_the_coop_budget_is_used_up() {
     for used in 100..130 {
@@ -400,7 +400,10 @@ async fn timeouts_expire_also_if_the_coop_budget_is_used_up() {
             running.as_mut().poll(cx)
         }));
         let end = tokio::time::timeout(100 * SECOND, relaying).await;
-        let summary = end.expect("it sleeps for ever").unwrap().unwrap();
+        let summary = end
+            .expect("no progress: a wake-up was lost")
+            .unwrap()
+            .unwrap();
         assert_eq!(summary.reason, RelayEnd::Idle, "{used}");
     }
 }

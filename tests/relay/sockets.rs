@@ -185,7 +185,7 @@ async fn initial_bytes_may_be_in_a_file() {
     assert!(received[..4] == *b"head" && received[4..] == content);
 }
 
-/// Makes the peer of `stream` see a reset.
+/// Closes `stream` with a reset.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream)
         .set_linger(Some(Duration::ZERO))
@@ -222,7 +222,7 @@ async fn with_fin_a_reset_on_one_side_is_an_end_on_the_other() {
     relaying.await.unwrap().unwrap_err();
 }
 
-/// The healthy side has said all it had to say and heard all there was: it is not reset for the other's sake.
+/// The healthy side has sent and received everything, so it is not reset.
 #[tokio::test]
 async fn an_answer_complete_before_the_error_ends_in_order() {
     let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
@@ -232,7 +232,7 @@ async fn an_answer_complete_before_the_error_ends_in_order() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     reset(server);
-    // Each write may meet the reset or not yet; the relay fails at one of them.
+    // The reset may arrive before or after each write; the relay fails at one of them.
     while !relaying.is_finished() {
         let _ = client.write_all(b"more and more").await;
         tokio::task::yield_now().await;
@@ -242,7 +242,7 @@ async fn an_answer_complete_before_the_error_ends_in_order() {
     assert_eq!(answer, "too large");
 }
 
-/// One connection that always has more must leave room for others on the same thread.
+/// One connection that always has more data must not block other tasks of its thread.
 #[tokio::test]
 async fn a_bulk_relay_does_not_starve_other_tasks() {
     let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
@@ -260,7 +260,7 @@ async fn a_bulk_relay_does_not_starve_other_tasks() {
     receiving.abort();
 }
 
-/// A source that is always ready and a sink that always takes: only the bound on one poll gives others a turn.
+/// With a source and a sink that are always ready, only the bound on one poll lets other tasks run.
 #[tokio::test]
 async fn an_endless_stream_does_not_starve_other_tasks() {
     let endless = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
@@ -272,7 +272,7 @@ async fn an_endless_stream_does_not_starve_other_tasks() {
     assert!(relaying.await.unwrap_err().is_cancelled());
 }
 
-/// A readiness that is not cleared would make it spin, one cleared too early would make it hang.
+/// Readiness that is not cleared would make the relay spin; readiness cleared too early would make it hang.
 #[tokio::test]
 async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
     let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
@@ -292,7 +292,7 @@ async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
         server.write_all(&[round; 64]).await.unwrap();
         client.read_exact(&mut [0; 64]).await.unwrap();
     }
-    // One for each direction of each round, and a few at first while the sockets are found to be writable.
+    // One for each direction of each round, and a few at the start until the sockets are known to be writable.
     let busy = polls.load(Relaxed);
     assert!(busy <= 210, "{busy} polls for 200 messages");
     for _ in 0..1000 {
@@ -305,7 +305,7 @@ async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
     relaying.abort();
 }
 
-/// The short read at the mark ends the readiness; the next byte, or the end, brings the rest.
+/// The short read at the mark clears the readiness; the next byte, or the end, brings the rest.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn bytes_behind_an_urgent_mark_arrive_with_the_next_byte_or_the_end() {

@@ -1,4 +1,4 @@
-//! Flows that are spliced and copied by turns: no byte is lost, held back or out of order at any change.
+//! Flows that change between splice and copy: no byte is lost, held or reordered at a change.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
@@ -25,7 +25,7 @@ use tokio_evbuffer::{
 
 use crate::support::{net::tcp_pair, tasks::yield_many};
 
-/// What stands at `from` and behind it in each stream; its period is no multiple of any buffer's length.
+/// Returns the bytes of each stream from position `from`. Their period is no multiple of a buffer's length.
 fn bytes(from: usize, len: usize) -> Vec<u8> {
     static PERIOD: LazyLock<Vec<u8>> = LazyLock::new(|| {
         (0..99_991_u64)
@@ -41,7 +41,7 @@ fn bytes(from: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The end of a relayed connection that remembers how far its streams have come.
+/// An end of a relayed connection that counts the bytes sent and received.
 struct End<S> {
     stream: S,
     sent: usize,
@@ -92,7 +92,7 @@ impl<S: RelayStream> End<S> {
     }
 }
 
-/// Bulk, then questions and answers, and again: each answer must come before the next question is asked.
+/// Sends bulk, then requests and answers, and repeats. Each answer must arrive before the next request is sent.
 async fn check_changes<S: RelayStream>(mut left: End<S>, mut right: End<S>) {
     for round in 0..4 {
         let bulk = 3_000_000 + round;
@@ -146,7 +146,7 @@ async fn initial_bytes_are_sent_before_spliced_bytes() {
     relaying.await.unwrap().unwrap();
 }
 
-/// The source ends while the sink has not begun to read: what is in the pipe then still arrives.
+/// The source ends before the sink begins to read: the bytes in the pipe still arrive.
 #[tokio::test]
 async fn an_end_of_stream_does_not_overtake_bytes_in_the_pipe() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
@@ -158,7 +158,7 @@ async fn an_end_of_stream_does_not_overtake_bytes_in_the_pipe() {
         left.stream.shutdown().await.unwrap();
     };
     let read = async {
-        // Slowly, so that all buffers on the way fill up.
+        // Read slowly, so that all buffers on the path fill up.
         for _ in 0..50 {
             yield_many().await;
             right.receive(1000).await;
@@ -171,9 +171,9 @@ async fn an_end_of_stream_does_not_overtake_bytes_in_the_pipe() {
     relaying.await.unwrap().unwrap();
 }
 
-/// A relay whose sink stands still while its pipe holds bytes, and is not full.
+/// Returns a relay with a sink that does not read, and a pipe that holds bytes and is not full.
 ///
-/// The sockets behind it have small buffers, so that the pipe must take most of what is sent.
+/// The sockets behind it have small buffers, so that most of the bytes are in the pipe.
 async fn stalled(
     half_close: HalfClose,
 ) -> (
@@ -208,7 +208,7 @@ async fn an_end_of_stream_waits_until_the_pipe_is_empty() {
     relaying.await.unwrap().unwrap();
 }
 
-/// What becomes of the source is noticed although the sink stands still, so that the time to linger runs.
+/// The end of the source is noticed while the sink does not read, so that the linger time runs.
 #[tokio::test]
 async fn the_source_is_watched_while_the_pipe_holds_bytes() {
     let linger = HalfClose::Linger(Duration::from_millis(10));
@@ -230,7 +230,7 @@ async fn the_source_is_watched_while_the_pipe_holds_bytes() {
 async fn a_flow_that_turns_to_copy_while_the_pipe_holds_bytes_keeps_its_order() {
     let (mut left, mut right, relaying) = stalled(HalfClose::Propagate).await;
     for _ in 0..6 {
-        // The relay looks at its source again when the sink has taken something.
+        // The relay reads its source again after the sink took some bytes.
         left.send(1000).await;
         right.receive(50_000).await;
         yield_many().await;
@@ -240,7 +240,7 @@ async fn a_flow_that_turns_to_copy_while_the_pipe_holds_bytes_keeps_its_order() 
     relaying.await.unwrap().unwrap();
 }
 
-/// Small pieces use up the pipe's slots long before its bytes; that must not be taken for an empty socket.
+/// Small pieces fill the pipe's slots long before its bytes; that must not look like an empty socket.
 #[tokio::test]
 async fn a_pipe_full_of_small_pieces_is_not_an_empty_socket() {
     let (left, a) = UnixStream::pair().unwrap();
@@ -264,14 +264,14 @@ async fn a_pipe_full_of_small_pieces_is_not_an_empty_socket() {
     relaying.await.unwrap().unwrap();
 }
 
-/// The source is reset while the sink stands still: what was taken is delivered, and the counts are exact.
+/// The source is reset while the sink does not read: bytes already read are delivered, and the counts are exact.
 #[tokio::test]
 async fn a_reset_while_the_pipe_holds_bytes_is_reported_with_exact_counts() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = tokio::spawn(Relay::new(a, b).on_error(OnError::Fin).run());
     let (mut left, mut right) = (End::new(left), End::new(right));
     tokio::join!(left.send(2_000_000), right.receive(2_000_000));
-    // Until nothing goes on any more.
+    // Wait until no more progress is made.
     let data = bytes(left.sent, 64 << 20);
     let stuck = tokio::time::timeout(Duration::from_millis(200), left.stream.write_all(&data));
     stuck.await.expect_err("more than all buffers hold");
@@ -287,7 +287,7 @@ async fn a_reset_while_the_pipe_holds_bytes_is_reported_with_exact_counts() {
     assert!(right.received > 2_000_000);
 }
 
-/// A dropped relay takes the bytes in its pipe with it; no later flow may get them.
+/// A dropped relay discards the bytes in its pipe; no later flow may get them.
 #[tokio::test]
 async fn bytes_of_a_dropped_relay_never_show_up_in_another() {
     for _ in 0..40 {
@@ -304,8 +304,7 @@ async fn bytes_of_a_dropped_relay_never_show_up_in_another() {
     relaying.await.unwrap().unwrap();
 }
 
-/// An urgent mark, which no splice gets past, in a flow that is spliced: what is behind it comes with the next byte, and at
-/// the latest before the end.
+/// A splice stops at an urgent mark: the bytes behind it arrive with the next byte, and at the latest before the end.
 #[tokio::test]
 async fn bytes_behind_an_urgent_mark_of_a_spliced_flow_are_neither_lost_nor_held() {
     for ends in [false, true] {
@@ -333,7 +332,7 @@ async fn bytes_behind_an_urgent_mark_of_a_spliced_flow_are_neither_lost_nor_held
     }
 }
 
-/// A sink whose socket is found only while it may be. Without it the wrapper itself is written to.
+/// A sink whose socket can be hidden. While it is hidden, the relay writes to the wrapper itself.
 struct Fickle(TcpStream);
 
 static IS_FOUND: AtomicBool = AtomicBool::new(true);
@@ -366,7 +365,7 @@ impl AsyncWrite for Fickle {
     }
 }
 
-/// What is in the pipe of a sink that cannot be spliced to any more is copied to it.
+/// The bytes in the pipe are copied if splice to the sink stops working.
 #[tokio::test]
 async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
@@ -377,7 +376,7 @@ async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let relaying = tokio::spawn(relaying.run());
     let (mut left, mut right) = (End::new(left), End::new(right));
     tokio::join!(left.send(2_000_000), right.receive(2_000_000));
-    // Until nothing goes on any more.
+    // Wait until no more progress is made.
     let data = bytes(left.sent, 64 << 20);
     let stuck = tokio::time::timeout(Duration::from_millis(200), left.stream.write_all(&data));
     stuck.await.expect_err("more than all buffers hold");

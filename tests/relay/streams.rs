@@ -1,6 +1,7 @@
-//! A relay between streams that misbehave: every byte arrives, once and in order, or the error says what did not.
+//! A relay between faulty streams: every byte arrives once and in order, or the error counts what did not arrive.
 //!
-//! The futures are polled only when woken, so that a lost wake-up is a hang, and every test runs with its ends swapped.
+//! The futures are polled only when woken, so that a lost wake-up fails the test. Every test also runs with its ends
+//! swapped.
 
 use std::{io, sync::Arc};
 
@@ -17,14 +18,14 @@ use crate::support::{
 
 type Outcome = Result<RelaySummary, RelayError>;
 
-/// What each side of a relay is given to start with.
+/// The streams of both sides of a relay.
 struct Case {
     seed: u64,
     left: (Vec<u8>, Faults),
     right: (Vec<u8>, Faults),
 }
 
-/// What came of it, told for left and right whichever of them was `a`.
+/// The result of a run, for left and right, independent of which of them was `a`.
 struct Told {
     outcome: Outcome,
     left: Observed,
@@ -59,7 +60,7 @@ impl Told {
     }
 }
 
-/// Runs a relay with left as `a`, and again with left as `b`.
+/// Runs a relay with left as `a`, then with left as `b`.
 fn both_ways(
     case: &Case,
     set: impl Fn(Relay<FaultyStream, FaultyStream>) -> Relay<FaultyStream, FaultyStream>,
@@ -212,7 +213,7 @@ fn a_read_error_at_any_byte_is_returned_after_all_bytes_read_are_delivered() {
                 assert_eq!(error.error.kind(), io::ErrorKind::ConnectionAborted);
                 assert_eq!(told.left_to_right(&error.summary), k);
                 assert!(told.right.written == case.left.0 && told.right.flushed == k as usize);
-                // Only a TCP socket can be reset; any other is left open for the owner's drop.
+                // Only a TCP socket can be reset; other streams stay open until their owner drops them.
                 assert_eq!(told.right.shut_down, how != Some(OnError::Reset));
                 assert!(!told.left.shut_down);
             });
@@ -257,7 +258,7 @@ fn a_write_error_or_zero_write_at_any_byte_is_returned_with_the_counts() {
 
 #[test]
 fn bytes_read_from_a_side_whose_writes_fail_reach_the_healthy_side() {
-    // Right gives all of its bytes at once, and left takes one at a time; meanwhile writing to right fails.
+    // Right sends all bytes at once, and left accepts one at a time; meanwhile writing to right fails.
     let broken = Faults {
         write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
         ..Faults::default()
@@ -432,7 +433,7 @@ fn progress_only_grows_and_ends_with_the_final_counts() {
     });
 }
 
-/// A dropped future loses what it holds; what it has delivered is known at any point.
+/// A dropped future loses the bytes that it holds; the delivered bytes are known at any point.
 #[test]
 fn counters_are_exact_if_the_future_is_dropped_at_any_point() {
     let slow = Faults {
@@ -473,7 +474,7 @@ fn counters_are_exact_if_the_future_is_dropped_at_any_point() {
     }
 }
 
-/// Same results as Tokio's function, also where it fails, and without a clock.
+/// The results equal those of Tokio's function, also for errors, and no clock is needed.
 #[test]
 fn copy_bidirectional_returns_what_tokio_returns() {
     let broken_read = Faults {
@@ -560,7 +561,7 @@ fn copy_bidirectional_takes_trait_objects() {
     assert_eq!(seen().written, b"abc");
 }
 
-/// What a stream says it has taken is counted only as far as it was offered.
+/// A stream may report more written bytes than it was offered; the surplus is not counted.
 #[test]
 fn a_stream_that_reports_more_bytes_than_offered_is_not_trusted() {
     use std::{

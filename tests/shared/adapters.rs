@@ -1,4 +1,4 @@
-//! `Reader`, `Writer` and `pipe` under what is built for Tokio and `futures`.
+//! `Reader`, `Writer` and `pipe` with the traits and helpers of Tokio and `futures`.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -19,7 +19,7 @@ fn filled(data: &[u8]) -> SharedEvBuffer {
     SharedEvBuffer::from(EvBuffer::from(data))
 }
 
-/// What is shown by one reader, held in the way in which `fill_buf` lends it.
+/// Asserts that `fill_buf` returns `expected`, and drops its future.
 fn shows(reader: &mut Reader, expected: &[u8]) {
     let mut filling = task::spawn(reader.fill_buf());
     assert_eq!(assert_ready_ok!(filling.poll()), expected);
@@ -143,7 +143,7 @@ fn bytes_prepended_by_a_guard_stay_before_the_borrowed_range() {
     assert_eq!((change.added, change.removed, change.after), (4, 6, 3));
 }
 
-/// Consuming takes bytes away: a cap that was lowered meanwhile has no say in it.
+/// Consuming removes bytes, so a cap that was lowered in between does not apply.
 #[test]
 fn prepended_bytes_stay_above_a_lowered_cap() {
     let buffer = filled(b"12345");
@@ -194,7 +194,7 @@ fn each_consume_notifies_subscribers_that_came_in_between() {
     assert_ready!(drained.poll()).unwrap();
 }
 
-/// Nobody can tell by a look from outside whether there was another look before.
+/// An observer that reads the buffer must not change its later contents.
 #[test]
 fn consume_has_the_same_effect_with_and_without_subscribers() {
     for seed in 1..=500_u64 {
@@ -203,7 +203,7 @@ fn consume_has_the_same_effect_with_and_without_subscribers() {
     }
 }
 
-/// Lets a reader and guards change a buffer by turns. Returns what is left after each change of a guard, and in the end.
+/// Changes a buffer by a reader and guards in turn. Returns the contents after each guard and at the end.
 fn run_a_reader(seed: u64, looks: bool) -> Vec<Vec<u8>> {
     let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut below = |n: u64| {
@@ -473,7 +473,7 @@ fn a_pipe_of_capacity_zero_is_refused() {
     assert!(Watermarks::with_high(0).is_err());
 }
 
-/// Readers and writers that are always ready let other tasks run.
+/// Readers and writers that are always ready must let other tasks run.
 #[tokio::test]
 async fn a_pipe_uses_the_coop_budget() {
     let (mut writer, mut reader) = pipe(Watermarks::NONE);
@@ -522,7 +522,7 @@ fn adapters_are_send_unpin_and_static() {
     out::<Writer>();
 }
 
-/// What waits on an empty buffer holds no memory.
+/// A wait on an empty buffer holds no memory.
 #[test]
 fn an_idle_reader_leaves_an_empty_buffer_without_memory() {
     let buffer = SharedEvBuffer::new();

@@ -1,4 +1,4 @@
-//! Changes of a shared buffer as they are told: once, exactly, in order, and with no lock held.
+//! Notifications of changes: once, exact, in order, and without a lock held.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -34,7 +34,7 @@ fn change(before: usize, added: u64, removed: u64, after: usize) -> Change {
     }
 }
 
-/// Notes every change inline.
+/// Records every change by an inline callback.
 fn inline(buffer: &SharedEvBuffer) -> Log<Change> {
     let log = log();
     let told = Arc::clone(&log);
@@ -44,7 +44,7 @@ fn inline(buffer: &SharedEvBuffer) -> Log<Change> {
     log
 }
 
-/// Notes every crossing.
+/// Records every watermark crossing.
 fn crossings(buffer: &SharedEvBuffer) -> Log<Crossing> {
     let log = log();
     let told = Arc::clone(&log);
@@ -167,7 +167,7 @@ fn replacing_the_buffer_is_a_change() {
     }
 }
 
-/// A buffer that was moved out of a closed shared one is an ordinary buffer again, and gives back what it held.
+/// A buffer moved out of a closed shared one is an ordinary buffer again, and releases its owners.
 #[test]
 fn a_buffer_taken_out_of_a_shared_one_is_ordinary() {
     struct Owner(Arc<AtomicBool>);
@@ -225,7 +225,7 @@ fn a_move_is_one_change_of_each_buffer() {
     assert_eq!(a.len(), 400);
 }
 
-/// What is told of the first buffer may use the second: both are unlocked by then.
+/// A callback of the first buffer may use the second: both are unlocked before callbacks run.
 #[test]
 fn opposite_moves_whose_callbacks_use_the_other_buffer_do_not_deadlock() {
     let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
@@ -262,7 +262,7 @@ fn inline_callbacks_run_in_the_order_of_registration() {
     assert_eq!(taken(&order), [0, 1, 2]);
 }
 
-/// libevent nests: later callbacks see the newest change first, and sums that do not match.
+/// libevent nests notifications: later callbacks see the newest change first, and sums that do not match.
 #[test]
 fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
     let buffer = SharedEvBuffer::new();
@@ -291,7 +291,7 @@ fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
     );
 }
 
-/// The only inline callback of a buffer is called in a shorter way than several; what it does may end that.
+/// A single inline callback has a fast path, which ends if the callback adds another one.
 #[test]
 fn the_only_callback_may_add_a_second_callback() {
     let buffer = SharedEvBuffer::new();
@@ -387,7 +387,7 @@ fn the_only_callback_may_disable_itself_and_panic() {
     assert_eq!(calls.load(Ordering::Relaxed), 2);
 }
 
-/// In libevent a moved segment is told to the destination while the source still counts it.
+/// libevent notifies the destination of a moved segment while the source still counts it.
 #[test]
 fn defect_d3_both_lengths_of_a_move_are_final_when_it_is_reported() {
     let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
@@ -410,13 +410,13 @@ fn defect_d5_a_callback_may_remove_any_callback() {
         let mine = Arc::clone(&handles);
         let handle = buffer.on_change_inline(move |_, _| {
             calls.lock().unwrap().push(n);
-            // The first removes itself and the next.
+            // The first callback removes itself and the next one.
             let removed: Vec<_> = mine.lock().unwrap().drain(..2).collect();
             drop(removed);
         });
         handles.lock().unwrap().push(handle);
     }
-    // Enough for the last one to take.
+    // Enough bytes for the last callback to remove.
     for _ in 0..4 {
         let handle = buffer.on_change_inline(|_, _| {});
         handles.lock().unwrap().push(handle);
@@ -573,7 +573,7 @@ fn an_owner_is_released_after_the_lock() {
     }
     impl Drop for Owner {
         fn drop(&mut self) {
-            // A deadlock if the lock is held.
+            // This deadlocks if the lock is held.
             self.1.store(self.0.is_empty(), Ordering::Relaxed);
         }
     }
@@ -607,7 +607,7 @@ fn a_refused_reference_is_released_after_the_lock() {
     assert!(released.load(Ordering::Relaxed));
 }
 
-// ---- ordinary callbacks
+// ---- deferred callbacks
 
 #[tokio::test]
 async fn a_deferred_callback_runs_later_and_merges_changes() {
@@ -625,7 +625,7 @@ async fn a_deferred_callback_runs_later_and_merges_changes() {
     assert_eq!(taken(&told), [change(0, 6, 2, 4)]);
 }
 
-/// libevent skips inline callbacks while a run is queued, or tells them summed counts again and again.
+/// libevent skips inline callbacks while a run is queued, or reports the same counts repeatedly.
 #[tokio::test]
 async fn defect_d1_inline_and_deferred_callbacks_each_have_a_position() {
     let buffer = SharedEvBuffer::new();
@@ -640,7 +640,7 @@ async fn defect_d1_inline_and_deferred_callbacks_each_have_a_position() {
     assert_eq!(taken(&deferred), [change(0, 5, 0, 5)]);
 }
 
-/// libevent calls back after the buffer was freed, if a run was queued.
+/// libevent runs a queued callback after the buffer was freed.
 #[tokio::test]
 async fn defect_d4_no_run_begins_after_the_handle_was_dropped() {
     let buffer = SharedEvBuffer::new();
@@ -725,7 +725,7 @@ fn a_buffer_bound_to_a_queue_accepts_callbacks_outside_a_runtime() {
     runtime.block_on(queue.drained());
     assert_eq!(taken(&told), [3]);
 
-    // Notifications for a runtime that is gone are dropped silently; another queue takes over.
+    // Notifications for a runtime that has ended are dropped silently; another queue takes over.
     drop(runtime);
     buffer.add(b"d").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! Many tasks on one buffer, bounded by counts: whatever the schedule, every subscriber's sums are the totals.
+//! Many tasks on one buffer, bounded by counts: for every schedule, each subscriber's sums equal the totals.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use tokio_evbuffer::{
 };
 use tokio_test::task;
 
-/// What a subscriber has been told in all, checked as it comes.
+/// The sums of all changes that a subscriber got, checked at each change.
 #[derive(Debug, Default)]
 struct Sums {
     added: u64,
@@ -43,7 +43,7 @@ impl Sums {
     }
 }
 
-/// A small generator, so that each task does something else and each run the same.
+/// A small random generator with a fixed seed, so that tasks differ and runs repeat.
 struct Random(u64);
 
 impl Random {
@@ -56,7 +56,7 @@ impl Random {
     }
 }
 
-/// Edits `buffer` once and returns the bytes added and removed.
+/// Edits `buffer` once and returns the number of bytes added and removed.
 fn edit(buffer: &SharedEvBuffer, random: &mut Random) -> (u64, u64) {
     let n = random.below(700);
     let data = vec![b'x'; n];
@@ -170,7 +170,7 @@ fn every_subscriber_gets_all_changes_of_many_tasks() {
     assert!(!crossings.is_empty());
 }
 
-/// A wake-up that is lost is a hang here.
+/// A lost wake-up makes this test hang.
 #[test]
 fn producers_and_consumers_that_wait_for_each_other_never_hang() {
     const ROUNDS: u64 = 2000;
@@ -271,7 +271,8 @@ fn every_waiter_for_a_mark_is_woken() {
     });
 }
 
-/// Callbacks come and go while the buffer changes: no call after the handle was dropped by the task that changes.
+/// Callbacks are added and removed while the buffer changes. The task that changes the buffer drops the handle, so no
+/// call may follow.
 #[test]
 fn no_callback_is_called_after_its_handle_was_dropped() {
     let runtime = Builder::new_multi_thread()
@@ -301,7 +302,7 @@ fn no_callback_is_called_after_its_handle_was_dropped() {
     });
 }
 
-/// Whatever is given up, at whatever poll, no byte is lost or doubled.
+/// Futures are dropped at every poll: no byte is lost or doubled.
 #[test]
 fn no_byte_is_lost_if_futures_are_dropped_at_any_poll() {
     let sent: Vec<u8> = (0..60).collect();
@@ -388,7 +389,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Positions that are read at any time add up, whatever was edited in between.
+    /// Positions read at any time add up, for every edit in between.
     #[test]
     fn sums_of_all_changes_are_the_totals(steps in vec(step(), 0..60)) {
         let runtime = Builder::new_current_thread().build().unwrap();

@@ -1,4 +1,4 @@
-//! Waiting for a buffer: woken when it may be true, and never forgotten.
+//! Waits on a shared buffer: woken when their condition may hold, and never lost.
 
 use std::{
     future::Future,
@@ -111,7 +111,7 @@ fn wait_for_checks_again_after_each_change() {
     assert_ready_ok!(holding.poll());
 }
 
-/// One wake-up for what was waited for, none for what was not.
+/// The awaited change wakes once; other changes do not wake.
 #[test]
 fn readable_is_woken_only_by_enough_bytes() {
     let buffer = SharedEvBuffer::new();
@@ -155,7 +155,7 @@ fn a_readable_that_can_never_succeed_is_an_error_at_once() {
     assert_eq!(assert_ready_err!(never(4)), WaitError::Closed);
 }
 
-/// Who waits for more than is there must not wait for a writer that waits for bytes to go.
+/// A reader that waits for more bytes and a writer that waits for room must not wait for each other.
 #[test]
 fn awaited_bytes_are_read_between_the_watermarks() {
     let buffer = SharedEvBuffer::new();
@@ -179,7 +179,7 @@ fn awaited_bytes_are_read_between_the_watermarks() {
     assert_pending!(given_up.poll());
     drop(given_up);
     assert_pending!(writing.poll());
-    assert_eq!(buffer.len(), 7, "nobody waits for more");
+    assert_eq!(buffer.len(), 7, "no waiter needs more");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_mark_is_reached_when_the_earlier_bytes_were_removed() {
     assert_ready_ok!(drained.poll());
 }
 
-/// Bytes prepended before leave first; those prepended later can only make it late.
+/// Bytes prepended before the mark was taken leave first; bytes prepended later can only delay it.
 #[test]
 fn a_mark_stays_correct_if_bytes_are_prepended() {
     let buffer = filled(b"marked");
@@ -262,7 +262,7 @@ fn every_waiter_of_a_kind_is_woken() {
     assert!(waiters.iter_mut().all(|waiter| waiter.poll().is_ready()));
 }
 
-/// Counts wake-ups and the clones of itself that are alive.
+/// A waker that counts wake-ups and its live clones.
 #[derive(Default)]
 struct CountingWaker(AtomicUsize);
 
@@ -272,7 +272,7 @@ impl Wake for CountingWaker {
     }
 }
 
-/// A future that is dropped gives its place and its waker back, at whatever point.
+/// A future may be dropped at any point.
 #[test]
 fn a_dropped_future_releases_its_slot_and_waker() {
     let buffer = SharedEvBuffer::new();
@@ -326,7 +326,7 @@ fn a_future_moved_to_another_task_wakes_that_task() {
     assert_eq!(second.0.load(Ordering::Relaxed), 1);
 }
 
-/// Wakers are foreign code: cloned, woken and dropped with no lock held.
+/// Wakers are user code: they are cloned, woken and dropped without a lock held.
 #[test]
 fn a_waker_may_use_the_buffer() {
     struct Uses(SharedEvBuffer, AtomicUsize);
@@ -361,7 +361,7 @@ fn a_predicate_that_panics_leaves_the_buffer_usable() {
     assert_eq!(buffer.len(), 1);
 }
 
-/// A task that waits on its own buffer, touching it in between, must sleep.
+/// A task that waits on a buffer and touches it in between must sleep.
 #[tokio::test(start_paused = true)]
 async fn a_waiting_task_that_touches_its_buffer_does_not_spin() {
     let buffer = SharedEvBuffer::new();
@@ -387,7 +387,7 @@ async fn a_waiting_task_that_touches_its_buffer_does_not_spin() {
     assert_eq!(waiter.await.unwrap(), Err(WaitError::Closed));
 }
 
-/// A loop over a future that is always ready lets other tasks run.
+/// A loop over a future that is always ready must let other tasks run.
 #[tokio::test]
 async fn waiting_uses_the_coop_budget() {
     let buffer = filled(b"x");

@@ -1,4 +1,4 @@
-//! Helpers that all test binaries share: sockets, data, streams with faults, and an executor that polls only woken tasks.
+//! Helpers for all test binaries: sockets, data, faulty streams, and an executor that polls only woken tasks.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod data;

@@ -1,6 +1,6 @@
 //! Scheduling in tests.
 
-/// Lets all other tasks of a current-thread runtime run until they wait, and the runtime poll its sockets.
+/// Yields often enough that all other tasks of a current-thread runtime wait and its sockets were polled.
 pub async fn yield_many() {
     // Tokio polls sockets after 61 tasks at the latest.
     for _ in 0..100 {

@@ -1,22 +1,22 @@
-//! Where the choices of a program come from: a generator of random numbers, or bytes that a fuzzer or a shrinker made.
+//! The source of a program's choices: a random generator, or the bytes of a fuzzer or a shrinker.
 
 /// Makes choices.
 pub trait Choose {
-    /// A number below `bound`, which is not zero.
+    /// Returns a number below `bound`, which must not be zero.
     fn below(&mut self, bound: usize) -> usize;
 
-    /// One of `all`, of which there is at least one. Simple ones come first, so that shrinking leads to them.
+    /// Returns one of `all`, which must not be empty. Simple values come first, so that shrinking leads to them.
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }
 
-/// Choices that are written down. When the bytes are used up each choice is the first one.
+/// Choices from given bytes. After the last byte each choice is the first one.
 #[derive(Debug)]
 pub struct Written<'a>(pub &'a [u8]);
 
 impl Written<'_> {
-    /// Whether choices are left.
+    /// Returns whether choices are left.
     pub fn any_left(&self) -> bool {
         !self.0.is_empty()
     }

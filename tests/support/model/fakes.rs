@@ -1,4 +1,4 @@
-//! The outside of a buffer: owners that are counted, a file, streams that take and give little.
+//! The environment of a buffer: counted owners, a file, streams with short reads and writes.
 
 use std::{
     io::{self, IoSlice, Write},
@@ -15,7 +15,7 @@ use tokio_evbuffer::buffer::FileSegment;
 
 use super::op::Data;
 
-/// Makes owners of bytes, and counts those that were dropped.
+/// Creates owners of bytes, and counts those that were dropped.
 #[derive(Debug, Default)]
 pub struct Owners {
     made: usize,
@@ -36,7 +36,7 @@ impl Owners {
     }
 }
 
-/// Foreign memory. Whoever still shows it after it was released shows wrong bytes.
+/// Memory of a user that is overwritten when released, so that a later read returns wrong bytes.
 #[derive(Debug)]
 pub struct Owner {
     bytes: Vec<u8>,
@@ -56,7 +56,7 @@ impl Drop for Owner {
     }
 }
 
-/// A range of a file that holds `data`'s bytes.
+/// Returns a range of a file that holds `data`.
 pub fn file_range(data: Data) -> (FileSegment, Vec<u8>) {
     static FILE: OnceLock<(FileSegment, Vec<u8>)> = OnceLock::new();
     let (file, bytes) = FILE.get_or_init(|| {
@@ -75,7 +75,7 @@ pub fn file_range(data: Data) -> (FileSegment, Vec<u8>) {
     (range, bytes[start..end].to_vec())
 }
 
-/// A stream that takes at most so many bytes a call; if it is none, it is not ready.
+/// A stream that accepts at most so many bytes per call; with zero it is not ready.
 #[derive(Debug)]
 pub struct Sink {
     pub taken: Vec<u8>,
@@ -149,7 +149,7 @@ impl AsyncWrite for Sink {
     }
 }
 
-/// A stream from which nothing has come yet.
+/// A stream that has no bytes yet.
 #[derive(Debug)]
 pub struct Silent;
 

@@ -1,20 +1,20 @@
-//! The slow twin of a buffer: one vector, and rules that can be seen to be right.
+//! The slow model of a buffer: one vector, and rules that are obviously correct.
 
 use tokio_evbuffer::{
     BufferError, EolStyle,
     buffer::{End, Eol, Result},
 };
 
-/// What a buffer must hold and allow.
+/// The expected contents and limits of a buffer.
 #[derive(Debug, Default)]
 pub struct Flat {
     pub bytes: Vec<u8>,
     pub front_frozen: bool,
     pub back_frozen: bool,
     pub max_len: Option<usize>,
-    /// There may be ranges of files, which take no memory before they are looked at.
+    /// The buffer may hold file ranges, which take no memory before they are read.
     pub files: bool,
-    /// Room was asked for since the last byte left, which may be more than an emptied buffer keeps.
+    /// Room was reserved since the buffer was last empty; it may be more than an emptied buffer keeps.
     pub roomy: bool,
 }
 
@@ -23,7 +23,7 @@ impl Flat {
         self.bytes.len()
     }
 
-    /// How many bytes may still come in at the back.
+    /// Returns how many bytes may still be added at the back.
     pub fn room(&self) -> usize {
         match self.max_len {
             _ if self.back_frozen => 0,
@@ -49,7 +49,7 @@ impl Flat {
         }
     }
 
-    /// How many of `n` bytes may be removed.
+    /// Returns how many of `n` bytes may be removed.
     pub fn removable(&self, n: usize) -> Result<usize> {
         let n = n.min(self.len());
         if n > 0 && self.front_frozen {

@@ -1,7 +1,7 @@
-//! Programs over three buffers, each step of which is done to three plain vectors, too, and compared.
+//! Programs over three buffers. Each step is also applied to three plain vectors, and the results are compared.
 //!
-//! One core for all kinds of programs: random ones that shrink, a long random run, a fuzzer's bytes, and all short ones
-//! over tiny segments. Only the public interface is used.
+//! One core serves random programs that shrink, a long random run, a fuzzer's bytes, and all short programs over tiny
+//! segments. It uses only the public interface.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod choose;
@@ -31,12 +31,12 @@ use op::{PrependBy, RemoveBy, RenewBy, Step};
 
 /// A buffer longer than this is emptied before the next step.
 const LEN_MAX: usize = 300_000;
-/// What an emptied buffer may keep, in bytes.
+/// The maximum number of bytes that an emptied buffer keeps.
 const KEPT_MAX: usize = 16 * 1024;
-/// So many pieces that were taken out are kept, to see that nobody writes to them.
+/// The number of taken pieces that are kept, to check that no operation writes to them.
 const TAKEN_MAX: usize = 32;
 
-/// Three buffers and their slow twins.
+/// Three buffers and their models.
 #[derive(Debug, Default)]
 pub struct Model {
     pairs: [Pair; 3],
@@ -45,7 +45,7 @@ pub struct Model {
     steps: usize,
 }
 
-/// A buffer and what it must be like.
+/// A buffer and its model.
 #[derive(Debug, Default)]
 struct Pair {
     buffer: EvBuffer,
@@ -53,7 +53,7 @@ struct Pair {
 }
 
 impl Model {
-    /// Does all of `program` to buffers that are empty at first, and releases everything.
+    /// Applies `program` to empty buffers, then releases everything.
     pub fn run(program: impl IntoIterator<Item = Step>) {
         let mut model = Self::default();
         for step in program {
@@ -62,7 +62,7 @@ impl Model {
         model.finish();
     }
 
-    /// Does one step to the buffers and their twins and compares what comes of it.
+    /// Applies one step to the buffers and their models, and compares the results.
     pub fn apply(&mut self, step: Step) {
         self.steps += 1;
         self.pairs[step.on].relieve();
@@ -102,7 +102,7 @@ impl Model {
             ),
             look => on.look(look),
         }
-        // To look at a file range loads it, which is not to happen after every step.
+        // Reading a file range loads it, which must not happen after every step.
         let closely = self.steps % 8 == 0;
         on.check(closely);
         with.check(closely);
@@ -119,7 +119,7 @@ impl Model {
         }
     }
 
-    /// Compares everything once more, and sees that all foreign memory is released.
+    /// Compares everything once more, and checks that all owners are released.
     pub fn finish(mut self) {
         for pair in &self.pairs {
             pair.check(true);
@@ -133,7 +133,7 @@ impl Model {
 }
 
 impl Pair {
-    /// A buffer made in one of the ways to make one.
+    /// Creates a buffer by one of the constructors.
     fn renewed(by: RenewBy, data: Data) -> Self {
         let bytes = data.bytes();
         let half = bytes.len() / 2;
@@ -158,7 +158,7 @@ impl Pair {
         Self { buffer, flat }
     }
 
-    /// Empties a buffer that has become so long that each further step would take long.
+    /// Empties a buffer that has become so long that further steps would be slow.
     fn relieve(&mut self) {
         if self.flat.len() > LEN_MAX {
             self.freeze(End::Front, false);
@@ -219,7 +219,7 @@ impl Pair {
             }
             AddBy::Extend | AddBy::PutSlice | AddBy::Put => {
                 assert_eq!(buffer.remaining_mut(), flat.room());
-                // These panic where others return an error.
+                // These panic instead of returning an error.
                 if allowed.is_err() {
                     return;
                 }
@@ -255,7 +255,7 @@ impl Pair {
         assert_eq!(flat.add(&bytes), allowed);
     }
 
-    /// Checks one read, of at most the length of `offered`, from a stream that offered this.
+    /// Checks one read from a stream that offered `offered`.
     fn check_read(&mut self, offered: &[u8], read: Result<usize, io::ErrorKind>) {
         let Self { buffer: _, flat } = self;
         match read {
@@ -349,7 +349,7 @@ impl Pair {
                 let filled = buffer.chunks_vectored(&mut slices);
                 assert_eq!(slices[0].len(), buffer.chunk().len());
                 assert!(flat.bytes.starts_with(&concat(&slices[..filled])));
-                // This panics where others return an error.
+                // This panics instead of returning an error.
                 match allowed {
                     Ok(n) => buffer.advance(n),
                     Err(_) => return,
@@ -574,7 +574,7 @@ impl Pair {
         }
     }
 
-    /// Compares what can be seen of the buffer with what it must be.
+    /// Compares the observable state of the buffer with its model.
     fn check(&self, closely: bool) {
         let Self { buffer, flat } = self;
         assert_eq!(buffer.len(), flat.len());
@@ -601,7 +601,7 @@ impl Pair {
     }
 }
 
-/// That `out` begins with the bytes that are removed.
+/// Asserts that `out` begins with the removed bytes.
 fn check_front(flat: &Flat, out: &[u8], removed: Result<usize>) {
     if let Ok(n) = removed {
         assert!(out[..n] == flat.bytes[..n]);
@@ -623,12 +623,12 @@ fn concat(slices: &[IoSlice<'_>]) -> Vec<u8> {
     slices.iter().flat_map(|slice| slice.to_vec()).collect()
 }
 
-/// Errors by their kind, since those of streams cannot be compared.
+/// Maps errors to their kind, since errors of streams cannot be compared.
 fn kinds<T, E: Into<io::Error>>(result: Result<T, E>) -> Result<T, io::ErrorKind> {
     result.map_err(|error| error.into().kind())
 }
 
-/// What came of an operation that never waits.
+/// Returns the result of an operation that never waits.
 fn ready<T>(poll: Poll<io::Result<T>>) -> Result<T, io::ErrorKind> {
     match poll {
         Poll::Ready(result) => kinds(result),

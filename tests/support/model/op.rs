@@ -1,4 +1,4 @@
-//! What a program may do to a buffer: every public operation, with sizes at which something changes.
+//! The operations of a program: every public operation, with sizes at which behaviour changes.
 
 use tokio_evbuffer::{EolStyle, buffer::End};
 
@@ -72,7 +72,7 @@ pub enum Op {
     },
 }
 
-/// How bytes come in at the back.
+/// How bytes are added at the back.
 #[derive(Clone, Copy, Debug)]
 pub enum AddBy {
     Copy,
@@ -91,18 +91,18 @@ pub enum AddBy {
     Put,
     ReadFrom,
     PollReadFrom,
-    /// From a stream that has nothing yet.
+    /// From a stream that has no bytes yet.
     PollReadPending,
 }
 
-/// How bytes come in at the front.
+/// How bytes are added at the front.
 #[derive(Clone, Copy, Debug)]
 pub enum PrependBy {
     Copy,
     Reference,
 }
 
-/// How bytes go out.
+/// How bytes are removed.
 #[derive(Clone, Copy, Debug)]
 pub enum RemoveBy {
     Drain,
@@ -118,11 +118,11 @@ pub enum RemoveBy {
     WriteTo,
     PollWriteTo,
     PollWriteToPlain,
-    /// To a stream that takes nothing yet.
+    /// To a stream that is not ready.
     PollWritePending,
 }
 
-/// How bytes go from one buffer to another.
+/// How bytes move from one buffer to another.
 #[derive(Clone, Copy, Debug)]
 pub enum MoveBy {
     AddBuffer,
@@ -131,7 +131,7 @@ pub enum MoveBy {
     AddBufferReference,
 }
 
-/// How a buffer begins.
+/// How a buffer is created.
 #[derive(Clone, Copy, Debug)]
 pub enum RenewBy {
     New,
@@ -143,7 +143,7 @@ pub enum RenewBy {
     Collect,
 }
 
-/// How a reservation is written to.
+/// How a reservation is filled.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
     /// In one piece.
@@ -153,24 +153,24 @@ pub enum Fill {
     Slices,
 }
 
-/// What becomes of a reservation.
+/// How a reservation ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Commit {
-    /// All that was asked for.
+    /// All requested bytes.
     Asked,
-    /// About half of it.
+    /// About half of the requested bytes.
     Half,
-    /// The room to its last byte, of which not all was written.
+    /// The room to its last byte, not all of it written.
     Room,
     TooMuch,
     /// It is dropped.
     Nothing,
 }
 
-/// What is looked for.
+/// A needle to search for.
 #[derive(Clone, Copy, Debug)]
 pub enum Needle {
-    /// A piece of what is there.
+    /// A piece of the contents.
     Present {
         at: Pos,
         len: usize,
@@ -178,7 +178,7 @@ pub enum Needle {
     Data(Data),
 }
 
-/// Bytes of which no two stretches are alike for long, and of which many end lines.
+/// Bytes without long repetitions and with many line ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
     pub len: usize,
@@ -208,7 +208,7 @@ impl Data {
     }
 }
 
-/// A position in a buffer whose length is known when the step is taken: mostly within, at times a little behind it.
+/// A position in a buffer whose length is known when the step runs: mostly inside, sometimes a little behind the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Pos(pub usize);
 
@@ -234,7 +234,7 @@ const STYLES: [EolStyle; 5] = [
     EolStyle::Nul,
 ];
 const SMALL: [usize; 8] = [0, 1, 2, 3, 7, 33, 100, 300];
-/// Where something changes: the copy threshold, a page, a block, more than 16 bits; and one less, one more.
+/// Sizes at which behaviour changes: the copy threshold, a page, a block, above 16 bits; each also minus and plus one.
 const EDGES: [usize; 12] = [
     511, 512, 513, 4095, 4096, 4097, 16_383, 16_384, 16_385, 65_537, 2_000, 30_000,
 ];
@@ -251,7 +251,7 @@ impl Step {
 
 impl Op {
     fn choose(from: &mut impl Choose) -> Self {
-        // What fills, empties and moves is the most likely: what only looks needs something to look at.
+        // Operations that fill, empty and move are the most likely: reads need contents.
         match from.below(36) {
             0..8 => add(from),
             8..11 => prepend(from),
