@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 #[path = "support/heap.rs"]
 mod heap;
+#[path = "support/watchdog.rs"]
+mod watchdog;
 
 use std::{sync::Mutex, thread};
 

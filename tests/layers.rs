@@ -1,5 +1,8 @@
 //! The folders of `src/` are layers, and a layer knows only those below it. Here that is more than a habit.
 
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
 use std::{
     collections::BTreeMap,
     fs,

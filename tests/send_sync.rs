@@ -2,6 +2,9 @@
 //!
 //! A change here is a breaking change that no other test would notice.
 
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
 use std::{error::Error, io};
 
 use tokio::{

@@ -1,5 +1,8 @@
 //! The `tracing` events of a `BufferEvent`, and that they cost nothing without a subscriber.
 
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
 use std::{
     fmt, io,
     sync::{

@@ -7,3 +7,4 @@ pub mod faulty_stream;
 pub mod net;
 pub mod sim;
 pub mod tasks;
+mod watchdog;
