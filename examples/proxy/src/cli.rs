@@ -94,7 +94,7 @@ pub(crate) struct Args {
     stats: Option<Duration>,
 
     /// Serve at most this many connections at a time; more clients wait. Lowered to what the limit of open files allows
-    #[arg(long, value_name = "N", requires = "listen", default_value = "10000", value_parser = count)]
+    #[arg(long, value_name = "N", requires = "listen", default_value = "8192", value_parser = count)]
     max_connections: usize,
 
     /// Clients that wait in the queue of the kernel [default: as many as the system allows]

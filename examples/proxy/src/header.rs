@@ -16,7 +16,7 @@ pub(crate) enum Version {
     V2,
 }
 
-/// Who the client of a connection is, and whom it connected to.
+/// The client of a connection, and the server address that it connected to.
 #[derive(Debug)]
 pub(crate) struct Origin {
     client: SocketAddr,
