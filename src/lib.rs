@@ -99,7 +99,7 @@ pub use buffer::chain::EvBuffer;
 pub use buffer::eol::EolStyle;
 #[cfg(not(loom))]
 pub use bufferevent::{BufferEvent, Event};
-pub use deferred::DeferredQueue;
+pub use deferred::queue::DeferredQueue;
 pub use error::BufferError;
 #[cfg(not(loom))]
 pub use relay::{Relay, copy_bidirectional, relay};

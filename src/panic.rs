@@ -6,7 +6,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-/// Calls `f` and returns whether it came back. A panic is reported and goes no further.
+/// Calls `f` and returns whether it returned. A panic is caught and reported as a tracing event.
 #[inline]
 pub(crate) fn catch_panic(what: &'static str, f: impl FnOnce()) -> bool {
     match panic::catch_unwind(AssertUnwindSafe(f)) {
@@ -25,10 +25,10 @@ fn report(what: &'static str, payload: Box<dyn Any + Send>) {
     } else if let Some(message) = payload.downcast_ref::<String>() {
         message.as_str()
     } else {
-        "of a type that is not text"
+        "the payload is not text"
     };
     tracing::error!(panic = message, "{what} panicked");
-    // What was thrown may itself throw when it is dropped.
+    // Dropping the payload may panic, too.
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(again);
     }

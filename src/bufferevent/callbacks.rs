@@ -11,7 +11,7 @@ use super::{
     inner::{Hears, Inner},
 };
 use crate::{
-    DeferredQueue, SharedEvBuffer,
+    SharedEvBuffer,
     deferred::{Deferred, Runner, Source},
     panic::catch_panic,
     shared::{CallbackHandle, Crossing},
@@ -236,10 +236,6 @@ impl Inner {
 impl Deferred for Inner {
     fn source(&self) -> &Source {
         &self.source
-    }
-
-    fn queue(&self) -> Option<DeferredQueue> {
-        Some(self.queue.clone())
     }
 
     fn run(self: Arc<Self>, runner: &mut Runner) {

@@ -1,118 +1,56 @@
-//! Those who wait until so many jobs are finished.
+//! Waiting until the jobs that were queued have run.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use crate::sync::WakeList;
+use super::jobs::JobQueue;
+use crate::sync::Place;
 
-/// A place among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket {
+/// The future of [`DeferredQueue::drained`](crate::DeferredQueue::drained).
+#[must_use = "futures do nothing unless polled"]
+pub struct Drained {
+    jobs: Arc<JobQueue>,
+    /// The number of finished jobs to wait for.
     target: u64,
-    number: u64,
+    place: Option<Place>,
 }
 
-/// In the order of their tickets, which is mostly that in which they come: so a list will do, which keeps its memory.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    list: VecDeque<(Ticket, Waker)>,
-    tickets: u64,
-}
-
-impl Waiting {
-    /// A ticket for `target` finished jobs.
-    pub(super) fn ticket(&mut self, target: u64) -> Ticket {
-        self.tickets += 1;
-        Ticket {
-            target,
-            number: self.tickets,
+impl Drained {
+    /// Waits for all jobs that were pushed before this call.
+    pub(super) fn new(jobs: &Arc<JobQueue>) -> Self {
+        Self {
+            target: jobs.pushed(),
+            jobs: Arc::clone(jobs),
+            place: None,
         }
-    }
-
-    /// Whether the holder of `ticket` waits with a waker like this one.
-    pub(super) fn has(&self, ticket: Ticket, waker: &Waker) -> bool {
-        self.position(ticket)
-            .is_ok_and(|at| self.list[at].1.will_wake(waker))
-    }
-
-    /// Has `waker` woken for `ticket`. Returns the one before it, to be dropped after the lock.
-    #[must_use]
-    pub(super) fn put(&mut self, ticket: Ticket, waker: Waker) -> Option<Waker> {
-        match self.position(ticket) {
-            Ok(at) => Some(std::mem::replace(&mut self.list[at].1, waker)),
-            Err(at) => {
-                self.list.insert(at, (ticket, waker));
-                None
-            }
-        }
-    }
-
-    /// Gives a place back. The waker is to be dropped after the lock.
-    #[must_use]
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
-        let at = self.position(ticket).ok()?;
-        self.list.remove(at).map(|(_, waker)| waker)
-    }
-
-    /// Takes the wakers of all whose target is reached by `finished`.
-    #[inline]
-    pub(super) fn take_due(&mut self, finished: u64, due: &mut WakeList) {
-        while let Some((ticket, _)) = self.list.front() {
-            if ticket.target > finished {
-                break;
-            }
-            due.extend(self.list.pop_front().map(|(_, waker)| waker));
-        }
-    }
-
-    /// Takes the wakers of all.
-    pub(super) fn take_all(&mut self) -> WakeList {
-        let mut all = WakeList::default();
-        all.extend(self.list.drain(..).map(|(_, waker)| waker));
-        all
-    }
-
-    fn position(&self, ticket: Ticket) -> Result<usize, usize> {
-        self.list.binary_search_by_key(&ticket, |&(kept, _)| kept)
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+impl Future for Drained {
+    type Output = ();
 
-    #[test]
-    fn who_waits_for_less_is_due_first_whenever_they_came() {
-        let mut waiting = Waiting::default();
-        let tickets = [5, 3, 9, 3].map(|target| waiting.ticket(target));
-        for ticket in tickets {
-            assert!(waiting.put(ticket, Waker::noop().clone()).is_none());
-        }
-        let due = |waiting: &mut Waiting, finished| {
-            let mut due = WakeList::default();
-            waiting.take_due(finished, &mut due);
-            due.len()
-        };
-        assert_eq!(due(&mut waiting, 2), 0);
-        assert_eq!(due(&mut waiting, 4), 2);
-        assert!(waiting.remove(tickets[0]).is_some());
-        assert_eq!(due(&mut waiting, 8), 0);
-        assert_eq!(waiting.take_all().len(), 1);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let waker = cx.waker().clone(); // user code: before the lock
+        this.jobs.poll_finished(this.target, &mut this.place, waker)
     }
+}
 
-    #[test]
-    fn a_place_holds_the_latest_waker() {
-        struct Nothing;
-        impl std::task::Wake for Nothing {
-            fn wake(self: std::sync::Arc<Self>) {}
+impl Drop for Drained {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.jobs.stop_waiting(place);
         }
-        let other = Waker::from(std::sync::Arc::new(Nothing));
-        let mut waiting = Waiting::default();
-        let ticket = waiting.ticket(1);
-        assert!(!waiting.has(ticket, &other));
-        assert!(waiting.put(ticket, Waker::noop().clone()).is_none());
-        assert!(!waiting.has(ticket, &other));
-        assert!(waiting.put(ticket, other.clone()).is_some());
-        assert!(waiting.has(ticket, &other));
-        assert!(waiting.remove(ticket).is_some() && waiting.remove(ticket).is_none());
+    }
+}
+
+impl fmt::Debug for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drained").finish_non_exhaustive()
     }
 }

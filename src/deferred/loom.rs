@@ -1,4 +1,4 @@
-//! Models of all interleavings of the queue: nothing scheduled is lost, nothing runs twice at once.
+//! Models of all interleavings of the queue: no scheduled source is lost, and none runs twice at once.
 
 use std::{
     future::poll_fn,
@@ -13,36 +13,33 @@ use loom::{
 };
 
 use super::{
-    Anchor, Deferred, DeferredQueue, Drained, Runner, Source,
-    queue::{Batch, Core, Job},
+    Deferred, Runner, Source,
+    jobs::{Batch, Job, JobQueue},
 };
+use crate::DeferredQueue;
 
-/// A queue whose executor is yet to run.
+/// A queue without an executor.
 pub(crate) fn queue() -> DeferredQueue {
-    DeferredQueue {
-        anchor: Arc::new(Anchor::new()),
-    }
+    DeferredQueue::without_executor()
 }
 
 /// Runs the queue as its executor does, until the last handle is gone.
-async fn run_to_end(core: Arc<Core>) {
-    while poll_fn(|cx: &mut Context<'_>| core.poll_batch(cx)).await == Batch::Full {}
+async fn run_to_end(jobs: Arc<JobQueue>) {
+    while poll_fn(|cx: &mut Context<'_>| jobs.poll_batch(cx)).await == Batch::Full {}
 }
 
-/// Sees, in each run, how far a counter has come.
+/// Notes the value of a counter in each run.
 struct Counter {
     source: Source,
-    queue: DeferredQueue,
     value: AtomicUsize,
     seen: AtomicUsize,
     running: AtomicBool,
 }
 
 impl Counter {
-    fn new(queue: &DeferredQueue) -> Arc<Self> {
+    fn new() -> Arc<Self> {
         Arc::new(Self {
             source: Source::new(),
-            queue: queue.clone(),
             value: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
             running: AtomicBool::new(false),
@@ -60,12 +57,11 @@ impl Deferred for Counter {
         &self.source
     }
 
-    fn queue(&self) -> Option<DeferredQueue> {
-        Some(self.queue.clone())
-    }
-
     fn run(self: Arc<Self>, _: &mut Runner) {
-        assert!(!self.running.swap(true, Ordering::Relaxed), "twice at once");
+        assert!(
+            !self.running.swap(true, Ordering::Relaxed),
+            "two runs at once"
+        );
         self.seen
             .store(self.value.load(Ordering::Relaxed), Ordering::Relaxed);
         self.running.store(false, Ordering::Relaxed);
@@ -76,8 +72,8 @@ impl Deferred for Counter {
 fn the_last_change_is_always_seen() {
     loom::model(|| {
         let queue = queue();
-        let counter = Counter::new(&queue);
-        let core = Arc::clone(queue.core());
+        let counter = Counter::new();
+        let jobs = Arc::clone(queue.jobs());
 
         let changer = thread::spawn({
             let counter = Arc::clone(&counter);
@@ -88,7 +84,7 @@ fn the_last_change_is_always_seen() {
             }
         });
         block_on(poll_fn(|cx| {
-            let pending = core.poll_batch(cx).is_pending();
+            let pending = jobs.poll_batch(cx).is_pending();
             if counter.seen.load(Ordering::Relaxed) == 2 {
                 return Poll::Ready(());
             }
@@ -100,10 +96,10 @@ fn the_last_change_is_always_seen() {
 }
 
 #[test]
-fn what_was_deferred_runs_though_the_last_handle_goes() {
+fn a_deferred_callback_runs_after_the_last_handle_was_dropped() {
     loom::model(|| {
         let queue = queue();
-        let core = Arc::clone(queue.core());
+        let jobs = Arc::clone(queue.jobs());
         let ran = Arc::new(AtomicUsize::new(0));
         let flag = Arc::clone(&ran);
         let caller = thread::spawn(move || {
@@ -113,7 +109,7 @@ fn what_was_deferred_runs_though_the_last_handle_goes() {
                 })
                 .unwrap();
         });
-        block_on(run_to_end(core));
+        block_on(run_to_end(jobs));
         caller.join().unwrap();
         assert_eq!(ran.load(Ordering::Relaxed), 1);
     });
@@ -123,15 +119,14 @@ fn what_was_deferred_runs_though_the_last_handle_goes() {
 fn drained_waits_for_what_was_queued_and_wakes() {
     loom::model(|| {
         let queue = queue();
-        let core = Arc::clone(queue.core());
-        let executor = thread::spawn(move || block_on(run_to_end(core)));
+        let jobs = Arc::clone(queue.jobs());
+        let executor = thread::spawn(move || block_on(run_to_end(jobs)));
         let ran = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ran);
         queue
             .defer(move || flag.store(true, Ordering::Relaxed))
             .unwrap();
-        let drained: Drained = queue.drained();
-        block_on(drained);
+        block_on(queue.drained());
         assert!(ran.load(Ordering::Relaxed));
         drop(queue);
         executor.join().unwrap();
@@ -139,12 +134,12 @@ fn drained_waits_for_what_was_queued_and_wakes() {
 }
 
 #[test]
-fn a_queue_that_closes_leaves_nobody_waiting() {
+fn a_queue_that_closes_wakes_all_waiting_tasks() {
     loom::model(|| {
         let queue = queue();
-        let core = Arc::clone(queue.core());
-        let closing = thread::spawn(move || core.close());
-        let accepted = queue.core().push(Job::Once(Box::new(|| {}))).is_ok();
+        let jobs = Arc::clone(queue.jobs());
+        let closing = thread::spawn(move || jobs.close());
+        let accepted = queue.jobs().push(Job::Once(Box::new(|| {}))).is_ok();
         block_on(queue.drained());
         closing.join().unwrap();
         assert_eq!(queue.metrics().depth, 0, "accepted: {accepted}");
@@ -157,26 +152,26 @@ fn two_queues_never_run_one_source_at_once() {
     model.preemption_bound = Some(2);
     model.check(|| {
         let (first, second) = (queue(), queue());
-        let counter = Counter::new(&second);
+        let counter = Counter::new();
         counter.increase(&first);
-        let core = Arc::clone(first.core());
+        let jobs = Arc::clone(first.jobs());
         drop(first);
-        let executor = thread::spawn(move || block_on(run_to_end(core)));
+        let executor = thread::spawn(move || block_on(run_to_end(jobs)));
         // As if the source had just been bound to the second queue.
         counter.increase(&second);
         executor.join().unwrap();
-        let core = Arc::clone(second.core());
-        core.orphan();
-        block_on(run_to_end(core));
+        let jobs = Arc::clone(second.jobs());
+        jobs.detach();
+        block_on(run_to_end(jobs));
         assert_eq!(counter.seen.load(Ordering::Relaxed), 2);
     });
 }
 
-/// Runs what `queue` has to do, once.
+/// Runs one batch of `queue`.
 pub(crate) fn run_once(queue: &DeferredQueue) {
-    let core = Arc::clone(queue.core());
+    let jobs = Arc::clone(queue.jobs());
     block_on(poll_fn(|cx| {
-        let _ = core.poll_batch(cx);
+        let _ = jobs.poll_batch(cx);
         Poll::Ready(())
     }));
 }

@@ -1,338 +1,302 @@
-//! The queue itself: jobs, counts and those who wait, behind one lock.
+//! [`DeferredQueue`]: the handle to a queue of deferred callbacks.
 
-use std::{
-    collections::VecDeque,
-    mem,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{error::Error, fmt, io, sync::Arc, task::Waker, time::Duration};
+
+use tokio::runtime::Handle;
 
 use super::{
-    QueueMetrics,
-    drained::{Ticket, Waiting},
-    schedule::{Deferred, Finished, Runner, Scheduled},
-};
-use crate::{
-    panic::catch_panic,
-    sync::{AtomicU64, Lock, Ordering, WakeList},
+    Deferred, Drained,
+    jobs::{Job, JobQueue},
+    registry::{self, DetachOnDrop},
 };
 
-/// Jobs that the executor runs before it lets other tasks run: enough that the yield costs little of each, few enough
-/// that I/O waits for some microseconds of short callbacks only.
-pub(super) const RUN_BATCH: usize = 32;
-
-pub(super) enum Job {
-    Once(Box<dyn FnOnce() + Send>),
-    Source(Arc<dyn Deferred>),
+/// The queue of the deferred callbacks of one runtime: a handle, cheap to clone.
+///
+/// Each runtime has one queue, returned by [`current`](Self::current) or [`of`](Self::of). Its executor is a task that is
+/// spawned on that runtime when the queue is first used. Callbacks run in the order in which they were queued, one after
+/// another, and at most 32 in a row before the executor yields to other tasks.
+///
+/// A source of changes, such as a [`SharedEvBuffer`](crate::SharedEvBuffer), is on the queue at most once: changes that
+/// are made while it waits are merged into one run. The number of one-shot callbacks ([`defer`](Self::defer)) is not
+/// limited; the memory of a burst is released when the queue is empty again.
+///
+/// A callback never runs within the call that caused it and never with a lock of this crate held. The same source never
+/// runs twice at once. A panic is caught, counted in [`metrics`](Self::metrics) and reported as an error through
+/// [`tracing`]; the queue continues.
+///
+/// # Slow callbacks
+///
+/// A callback that takes long delays all that are queued behind it, and one that blocks occupies a worker thread of the
+/// runtime. Use a further queue for those, made by [`spawn_on`](Self::spawn_on): it runs beside the first.
+/// [`QueueMetrics::wait_max`] and [`QueueMetrics::run_max`] show how late callbacks start and how long they take.
+///
+/// # Shutdown
+///
+/// When the runtime shuts down, the queue is closed: queued callbacks are dropped, and [`defer`](Self::defer) fails with
+/// [`QueueClosed`] from then on. A queue does not keep its runtime alive.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+/// use tokio_evbuffer::DeferredQueue;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tokio_evbuffer::deferred::QueueClosed> {
+/// let queue = DeferredQueue::current();
+/// let ran = Arc::new(AtomicBool::new(false));
+///
+/// let flag = Arc::clone(&ran);
+/// queue.defer(move || flag.store(true, Ordering::Relaxed))?;
+/// assert!(!ran.load(Ordering::Relaxed)); // not within this call
+///
+/// queue.drained().await;
+/// assert!(ran.load(Ordering::Relaxed));
+/// assert_eq!(queue.metrics().run, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[doc(alias = "event_base")]
+#[doc(alias = "evbuffer_defer_callbacks")]
+pub struct DeferredQueue {
+    shared: Arc<DetachOnDrop>,
 }
 
-/// What handles and executor share.
-//
-// Rules:
-//
-// 1. `finished + jobs.len()`, and one more while a job runs, is `pushed`.
-// 2. Jobs leave in the order in which they came; so all that was pushed before a reading of `pushed` has run once
-//    `finished` has reached it.
-// 3. While the executor sleeps, its waker stands in `sleeper`; whoever takes it wakes it.
-pub(super) struct Core {
-    state: Lock<State>,
-    merged: AtomicU64,
-}
+impl DeferredQueue {
+    /// Returns the queue of the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`Handle::current`] does. [`try_current`](Self::try_current) does not.
+    #[must_use]
+    #[track_caller]
+    pub fn current() -> Self {
+        Self::of(&Handle::current())
+    }
 
-struct State {
-    stage: Stage,
-    jobs: VecDeque<Job>,
-    sleeper: Option<Waker>,
-    pushed: u64,
-    finished: u64,
-    /// Who waits for `finished` to reach a count.
-    waiting: Waiting,
-    peak: usize,
-    run: u64,
-    panicked: u64,
-}
+    /// Returns the queue of the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRuntime`] outside a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{DeferredQueue, deferred::NoRuntime};
+    ///
+    /// assert_eq!(DeferredQueue::try_current().err(), Some(NoRuntime));
+    /// ```
+    pub fn try_current() -> Result<Self, NoRuntime> {
+        match Handle::try_current() {
+            Ok(handle) => Ok(Self::of(&handle)),
+            Err(_) => Err(NoRuntime),
+        }
+    }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Open,
-    /// Nobody can push any more; the executor ends when the jobs do.
-    Orphaned,
-    Closed,
-}
-
-/// What came of a job.
-struct Done {
-    /// Not if another queue was at it.
-    ran: bool,
-    panicked: u64,
-}
-
-enum Next {
-    Run(Job),
-    Sleep,
-    End,
-}
-
-/// What there is to do after a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Batch {
-    /// More may wait: let other tasks run first.
-    Full,
-    /// No job will come any more.
-    End,
-}
-
-impl Core {
-    pub(super) fn new() -> Self {
+    /// Returns the queue of the runtime that `handle` belongs to.
+    ///
+    /// The queue of a runtime that is gone is closed.
+    #[must_use]
+    pub fn of(handle: &Handle) -> Self {
         Self {
-            state: Lock::new(State {
-                stage: Stage::Open,
-                jobs: VecDeque::new(),
-                sleeper: None,
-                pushed: 0,
-                finished: 0,
-                waiting: Waiting::default(),
-                peak: 0,
-                run: 0,
-                panicked: 0,
-            }),
-            merged: AtomicU64::new(0),
+            shared: registry::queue_of(handle),
         }
     }
 
-    /// Puts `job` at the end. Returns the waker of the executor if that sleeps; a closed queue gives the job back.
-    pub(super) fn push(&self, job: Job) -> Result<Option<Waker>, Job> {
-        let mut state = self.state.lock();
-        if state.stage == Stage::Closed {
-            return Err(job);
+    /// Makes a further queue, with its own executor, on the runtime of `handle`.
+    ///
+    /// Callbacks then use more than one core, and slow ones do not delay those of the first queue. When the last handle is
+    /// dropped, the queued callbacks still run, and then the executor ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::runtime::Handle;
+    /// use tokio_evbuffer::DeferredQueue;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tokio_evbuffer::deferred::QueueClosed> {
+    /// let slow = DeferredQueue::spawn_on(&Handle::current());
+    /// slow.defer(|| { /* takes its time */ })?;
+    /// slow.drained().await;
+    /// assert_eq!(slow.metrics().run, 1);
+    /// assert_eq!(DeferredQueue::current().metrics().run, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn spawn_on(handle: &Handle) -> Self {
+        Self {
+            shared: registry::spawn_on(handle),
         }
-        state.jobs.push_back(job);
-        state.pushed += 1;
-        state.peak = state.peak.max(state.jobs.len());
-        Ok(state.sleeper.take())
     }
 
-    /// Puts `this` at the end, unless it waits already. Returns the waker of the executor if that sleeps.
-    pub(super) fn enqueue(&self, this: Arc<dyn Deferred>) -> Option<Waker> {
-        match this.source().schedule() {
-            Scheduled::Merged => {
-                self.count_merged();
-                None
+    #[cfg(all(test, loom))]
+    pub(super) fn without_executor() -> Self {
+        Self {
+            shared: Arc::new(DetachOnDrop::new()),
+        }
+    }
+
+    /// Queues `f`, to be called once.
+    ///
+    /// The queue is not bounded. A caller that may be faster than the runtime limits itself, for instance by
+    /// [`drained`](Self::drained).
+    ///
+    /// # Errors
+    ///
+    /// [`QueueClosed`] if the runtime has shut down. `f` is then dropped without being called.
+    #[doc(alias = "event_deferred_cb_schedule_")]
+    pub fn defer(&self, f: impl FnOnce() + Send + 'static) -> Result<(), QueueClosed> {
+        match self.jobs().push(Job::Once(Box::new(f))) {
+            Ok(executor) => {
+                executor.into_iter().for_each(Waker::wake);
+                Ok(())
             }
-            Scheduled::Push => self.push_source(this),
+            Err(_refused) => Err(QueueClosed),
         }
     }
 
-    /// A closed queue drops notifications.
-    fn push_source(&self, this: Arc<dyn Deferred>) -> Option<Waker> {
-        match self.push(Job::Source(this)) {
-            Ok(sleeper) => sleeper,
-            Err(Job::Source(refused)) => {
-                refused.source().forsake();
-                None
-            }
-            Err(Job::Once(_)) => unreachable!("what was pushed comes back"),
-        }
+    /// Waits until all callbacks that were queued before this call have run.
+    ///
+    /// It does not wait for what those callbacks queue in turn. It returns at once if nothing is queued, and as soon as
+    /// the queue is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The call itself, not the first poll, determines which callbacks count. Dropping the future changes nothing for the
+    /// queue.
+    pub fn drained(&self) -> Drained {
+        Drained::new(self.jobs())
     }
 
-    #[inline]
-    pub(super) fn count_merged(&self) {
-        self.merged.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_panic(&self) {
-        self.state.lock().panicked += 1;
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().stage == Stage::Closed
-    }
-
-    pub(super) fn metrics(&self) -> QueueMetrics {
-        let state = self.state.lock();
+    /// Returns what the queue has done so far.
+    #[must_use]
+    pub fn metrics(&self) -> QueueMetrics {
+        let counts = self.jobs().counts();
         QueueMetrics {
-            depth: state.jobs.len(),
-            peak: state.peak,
-            run: state.run,
-            merged: self.merged.load(Ordering::Relaxed),
-            panicked: state.panicked,
+            depth: counts.depth,
+            peak: counts.peak,
+            run: counts.totals.run,
+            merged: counts.merged,
+            panicked: counts.totals.panicked,
+            wait_max: counts.totals.wait_max,
+            wait_total: counts.totals.wait_total,
+            run_max: counts.totals.run_max,
+            run_total: counts.totals.run_total,
         }
     }
 
-    /// Runs what waits, up to a batch. `Pending` when nothing does.
-    pub(super) fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Batch> {
-        let mut done = None;
-        for _ in 0..RUN_BATCH {
-            match self.next(done.take(), cx.waker()) {
-                Next::Run(job) => done = Some(run(job)),
-                Next::Sleep => return Poll::Pending,
-                Next::End => return Poll::Ready(Batch::End),
-            }
+    /// Schedules a run of `source`. If one is queued already, the change is merged into it.
+    pub(crate) fn schedule<T: Deferred>(&self, source: &Arc<T>) {
+        if source.source().is_queued() {
+            return self.jobs().count_merged();
         }
-        if let Some(done) = done {
-            let mut due = WakeList::default();
-            self.state.lock().account(done, &mut due);
-            due.wake_all();
-        }
-        Poll::Ready(Batch::Full)
+        let executor = self
+            .jobs()
+            .push_source(Arc::clone(source) as Arc<dyn Deferred>);
+        executor.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes in what was done last, and what to do next.
-    fn next(&self, done: Option<Done>, waker: &Waker) -> Next {
-        let mut due = WakeList::default();
-        let (next, replaced);
-        {
-            let mut state = self.state.lock();
-            if let Some(done) = done {
-                state.account(done, &mut due);
-            }
-            (next, replaced) = match state.jobs.pop_front() {
-                Some(job) => (Next::Run(job), None),
-                None if state.stage != Stage::Open => (Next::End, None),
-                // Looking and going to sleep under one lock: no job can come between the two.
-                None => (Next::Sleep, state.sleeper.replace(waker.clone())),
-            };
+    /// [`schedule`](Self::schedule) for a caller that holds the lock that each run takes before it looks for changes.
+    /// Returns the waker of the executor, to be woken after the lock.
+    #[inline]
+    #[must_use]
+    pub(crate) fn schedule_under_lock<T: Deferred>(&self, source: &Arc<T>) -> Option<Waker> {
+        if source.source().is_queued_under_lock() {
+            self.jobs().count_merged();
+            return None;
         }
-        drop(replaced);
-        due.wake_all();
-        next
+        self.jobs()
+            .push_source(Arc::clone(source) as Arc<dyn Deferred>)
     }
 
-    /// What has to be finished so that all that was pushed until now is.
-    pub(super) fn pushed(&self) -> u64 {
-        self.state.lock().pushed
+    /// Counts a panic of a callback that ran inline.
+    pub(crate) fn count_panic(&self) {
+        self.jobs().count_panic();
     }
 
-    pub(super) fn poll_finished(
-        &self,
-        target: u64,
-        ticket: &mut Option<Ticket>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        // Cloning a waker runs foreign code: not under the lock. Who comes back mostly does not need one.
-        let mut fresh = ticket.is_none().then(|| cx.waker().clone());
-        loop {
-            let mut state = self.state.lock();
-            if state.finished >= target || state.stage == Stage::Closed {
-                drop(state);
-                // Whoever saw to that has taken the place away.
-                *ticket = None;
-                return Poll::Ready(());
-            }
-            let ticket = *ticket.get_or_insert_with(|| state.waiting.ticket(target));
-            if let Some(waker) = fresh {
-                let replaced = state.waiting.put(ticket, waker);
-                drop(state);
-                drop(replaced);
-                return Poll::Pending;
-            }
-            if state.waiting.has(ticket, cx.waker()) {
-                return Poll::Pending;
-            }
-            drop(state);
-            fresh = Some(cx.waker().clone());
-        }
+    /// Whether the runtime of the queue has shut down.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.jobs().is_closed()
     }
 
-    pub(super) fn forget(&self, ticket: Ticket) {
-        let forgotten = self.state.lock().waiting.remove(ticket);
-        drop(forgotten);
-    }
-
-    /// The last handle is gone: what is queued is run, then the executor ends.
-    pub(super) fn orphan(&self) {
-        let sleeper = {
-            let mut state = self.state.lock();
-            if state.stage == Stage::Open {
-                state.stage = Stage::Orphaned;
-            }
-            state.sleeper.take()
-        };
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-    }
-
-    /// The executor is gone: drops what is queued, and lets nobody wait.
-    pub(super) fn close(&self) {
-        let (jobs, mut waiting, sleeper) = {
-            let mut state = self.state.lock();
-            state.stage = Stage::Closed;
-            (
-                mem::take(&mut state.jobs),
-                state.waiting.take_all(),
-                state.sleeper.take(),
-            )
-        };
-        drop(sleeper);
-        for job in jobs {
-            catch_panic("the drop of a deferred callback", || match job {
-                Job::Source(this) => self.forsake(this),
-                Job::Once(f) => drop(f),
-            });
-        }
-        waiting.wake_all();
-    }
-
-    /// Does not run what is queued here. If it was bound to another queue meanwhile, it runs there.
-    fn forsake(&self, this: Arc<dyn Deferred>) {
-        this.source().forsake();
-        let elsewhere = this
-            .queue()
-            .filter(|queue| !std::ptr::eq(&**queue.core(), self));
-        if let Some(queue) = elsewhere {
-            wake(queue.core().enqueue(this));
-        }
+    pub(super) fn jobs(&self) -> &Arc<JobQueue> {
+        &self.shared.jobs
     }
 }
 
-impl State {
-    /// Counts a job that was run, and takes the wakers of those who waited for it.
-    fn account(&mut self, done: Done, due: &mut WakeList) {
-        self.finished += 1;
-        self.run += u64::from(done.ran);
-        self.panicked += done.panicked;
-        self.waiting.take_due(self.finished, due);
+impl fmt::Debug for DeferredQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredQueue")
+            .field("closed", &self.is_closed())
+            .field("metrics", &self.metrics())
+            .finish()
     }
 }
 
-fn run(job: Job) -> Done {
-    let mut runner = Runner::default();
-    let ran = match job {
-        Job::Once(f) => {
-            runner.call(f);
-            true
-        }
-        Job::Source(this) => run_source(this, &mut runner),
-    };
-    Done {
-        ran,
-        panicked: runner.panicked(),
+/// What a [`DeferredQueue`] has done, and has to do.
+///
+/// Times are measured by the system's monotonic clock, also where the clock of Tokio is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueMetrics {
+    /// Sources and one-shot callbacks that are queued now.
+    pub depth: usize,
+    /// The most that were ever queued at once.
+    pub peak: usize,
+    /// Runs that have ended.
+    pub run: u64,
+    /// Changes that were merged into a run that was queued already.
+    pub merged: u64,
+    /// Panics that were caught.
+    pub panicked: u64,
+    /// The longest time that a run was queued before it started.
+    pub wait_max: Duration,
+    /// The time that all runs were queued before they started.
+    pub wait_total: Duration,
+    /// The longest time that a run took.
+    pub run_max: Duration,
+    /// The time that all runs took.
+    pub run_total: Duration,
+}
+
+/// There is no current Tokio runtime. [`io::ErrorKind::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
+pub struct NoRuntime;
+
+impl fmt::Display for NoRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is no current Tokio runtime")
     }
 }
 
-/// Runs `this` unless another queue is at it. Returns whether it ran.
-fn run_source(this: Arc<dyn Deferred>, runner: &mut Runner) -> bool {
-    if !this.source().take() {
-        return false;
+impl Error for NoRuntime {}
+
+impl From<NoRuntime> for io::Error {
+    fn from(error: NoRuntime) -> Self {
+        io::Error::other(error)
     }
-    let mut inner = Runner::default();
-    runner.call(|| Arc::clone(&this).run(&mut inner));
-    runner.add(inner);
-    if this.source().finish() == Finished::Push {
-        match this.queue() {
-            Some(queue) => wake(queue.core().push_source(this)),
-            None => this.source().forsake(),
-        }
-        return true;
-    }
-    // It may be the last to hold foreign code.
-    runner.call(|| drop(this));
-    true
 }
 
-fn wake(sleeper: Option<Waker>) {
-    if let Some(sleeper) = sleeper {
-        catch_panic("a waker", || sleeper.wake());
+/// The runtime of the queue has shut down. [`io::ErrorKind::BrokenPipe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
+pub struct QueueClosed;
+
+impl fmt::Display for QueueClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the queue of deferred callbacks is closed")
+    }
+}
+
+impl Error for QueueClosed {}
+
+impl From<QueueClosed> for io::Error {
+    fn from(error: QueueClosed) -> Self {
+        io::Error::new(io::ErrorKind::BrokenPipe, error)
     }
 }

@@ -1,59 +1,120 @@
-//! From the id of a runtime to its queue.
+//! The queue of each runtime, and the executors that run the queues.
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{Arc, Weak},
 };
 
-use tokio::runtime::{Handle, Id};
-
-use super::{
-    Anchor, DeferredQueue,
-    executor::{self, Closing},
+use tokio::{
+    runtime::{Handle, Id},
+    task,
 };
+
+use super::jobs::{Batch, JobQueue};
 use crate::sync::Global;
 
-/// Weak, and without a `Handle`: what keeps a queue is its executor, a task of the runtime.
-static QUEUES: Global<HashMap<Id, Weak<Anchor>>> = Global::new();
+/// The queue of each runtime, by the id of the runtime.
+///
+/// The references are weak, and none is a `Handle`: the executor, a task of the runtime, keeps the queue alive.
+static QUEUES: Global<HashMap<Id, Weak<DetachOnDrop>>> = Global::new();
 
-/// The queue of the runtime of `handle`, made when it is first asked for. Closed if the runtime is gone.
-pub(super) fn queue_of(handle: &Handle) -> DeferredQueue {
-    let id = handle.id();
-    if let Some(anchor) = QUEUES.lock().get(&id).and_then(open) {
-        return DeferredQueue { anchor };
-    }
-    let anchor = Arc::new(Anchor::new());
-    if let Err(earlier) = insert(id, &anchor) {
-        return earlier;
-    }
-    // With no lock held: a runtime that is gone drops the future, and with it the entry, in here.
-    handle.spawn(executor::run(Closing::registered(id, &anchor)));
-    DeferredQueue { anchor }
+/// Shared by the handles of a queue: tells the executor when the last one was dropped.
+pub(super) struct DetachOnDrop {
+    pub(super) jobs: Arc<JobQueue>,
 }
 
-/// Makes `anchor` the queue of the runtime, unless there is one.
-fn insert(id: Id, anchor: &Arc<Anchor>) -> Result<(), DeferredQueue> {
-    let mut queues = QUEUES.lock();
-    if let Some(anchor) = queues.get(&id).and_then(open) {
-        return Err(DeferredQueue { anchor });
+impl DetachOnDrop {
+    pub(super) fn new() -> Self {
+        Self {
+            jobs: Arc::new(JobQueue::new()),
+        }
     }
-    queues.insert(id, Arc::downgrade(anchor));
+}
+
+impl Drop for DetachOnDrop {
+    fn drop(&mut self) {
+        self.jobs.detach();
+    }
+}
+
+/// Returns the queue of the runtime of `handle`, and makes it at the first call. It is closed if the runtime is gone.
+pub(super) fn queue_of(handle: &Handle) -> Arc<DetachOnDrop> {
+    let id = handle.id();
+    if let Some(queue) = QUEUES.lock().get(&id).and_then(open) {
+        return queue;
+    }
+    let queue = Arc::new(DetachOnDrop::new());
+    if let Err(earlier) = insert(id, &queue) {
+        return earlier;
+    }
+    // With no lock held: a runtime that is gone drops the future, and with it the entry, in this call.
+    handle.spawn(run(CloseOnDrop {
+        jobs: Arc::clone(&queue.jobs),
+        registered: Some((id, Arc::clone(&queue))),
+    }));
+    queue
+}
+
+/// Makes a queue of its own on the runtime of `handle`, which ends with its last handle.
+pub(super) fn spawn_on(handle: &Handle) -> Arc<DetachOnDrop> {
+    let queue = DetachOnDrop::new();
+    handle.spawn(run(CloseOnDrop {
+        jobs: Arc::clone(&queue.jobs),
+        registered: None,
+    }));
+    Arc::new(queue)
+}
+
+/// Makes `queue` the queue of the runtime, unless it has one.
+fn insert(id: Id, queue: &Arc<DetachOnDrop>) -> Result<(), Arc<DetachOnDrop>> {
+    let mut queues = QUEUES.lock();
+    if let Some(earlier) = queues.get(&id).and_then(open) {
+        return Err(earlier);
+    }
+    queues.insert(id, Arc::downgrade(queue));
     Ok(())
 }
 
-/// Ids may be used again: a closed queue belongs to a runtime that was. To drop it runs no foreign code.
-fn open(entry: &Weak<Anchor>) -> Option<Arc<Anchor>> {
-    entry.upgrade().filter(|anchor| !anchor.core.is_closed())
+/// Ignores closed queues: their runtime is gone, and a new one may have its id.
+fn open(entry: &Weak<DetachOnDrop>) -> Option<Arc<DetachOnDrop>> {
+    entry.upgrade().filter(|queue| !queue.jobs.is_closed())
 }
 
-/// Takes the entry away if it is still that of `anchor`.
-pub(super) fn remove(id: Id, anchor: &Arc<Anchor>) {
+/// Removes the entry of `queue`, unless another queue has replaced it.
+fn remove(id: Id, queue: &Arc<DetachOnDrop>) {
     let mut queues = QUEUES.lock();
     if queues
         .get(&id)
-        .is_some_and(|entry| std::ptr::eq(entry.as_ptr(), Arc::as_ptr(anchor)))
+        .is_some_and(|entry| std::ptr::eq(entry.as_ptr(), Arc::as_ptr(queue)))
     {
         queues.remove(&id);
+    }
+}
+
+/// Closes the queue when its executor is dropped.
+///
+/// It is made before the executor is spawned and moved into it: to spawn on a runtime that is gone drops the future at
+/// once, and the queue has to be closed then, too.
+struct CloseOnDrop {
+    jobs: Arc<JobQueue>,
+    /// The queue of a runtime lives as long as its executor, with or without other handles.
+    registered: Option<(Id, Arc<DetachOnDrop>)>,
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.jobs.close();
+        if let Some((id, queue)) = &self.registered {
+            remove(*id, queue);
+        }
+    }
+}
+
+/// The executor: runs the jobs of a queue until there will be no more.
+async fn run(queue: CloseOnDrop) {
+    while poll_fn(|cx| queue.jobs.poll_batch(cx)).await == Batch::Full {
+        task::yield_now().await;
     }
 }
 
@@ -67,13 +128,13 @@ mod tests {
             .build()
             .unwrap();
         let handle = runtime.handle().clone();
-        let queue = DeferredQueue::of(&handle);
+        let queue = queue_of(&handle);
         assert!(QUEUES.lock().contains_key(&handle.id()));
         drop(runtime);
-        assert!(queue.is_closed());
+        assert!(queue.jobs.is_closed());
         assert!(!QUEUES.lock().contains_key(&handle.id()));
 
-        assert!(DeferredQueue::of(&handle).is_closed());
+        assert!(queue_of(&handle).jobs.is_closed());
         assert!(!QUEUES.lock().contains_key(&handle.id()));
     }
 }

@@ -1,65 +1,59 @@
-//! What is queued again and again: its states, on one atomic.
+//! What is scheduled again and again: its state, in one atomic.
 
-use std::sync::Arc;
+use std::{ptr, sync::Arc, task::Waker};
 
-use super::DeferredQueue;
-use crate::panic::catch_panic;
-use crate::sync::{AtomicU8, Ordering};
+use crate::{
+    panic::catch_panic,
+    sync::{AtomicU8, Global, Ordering},
+};
 
-/// Something whose changes are told by the queue: a buffer, a stream.
+/// A source of notifications that a queue delivers: a buffer, a connection.
 ///
 /// It is on a queue at most once, and never runs twice at once.
 pub(crate) trait Deferred: Send + Sync + 'static {
-    /// Where it stands.
+    /// Returns its scheduling state.
     fn source(&self) -> &Source;
 
-    /// The queue that it is bound to, if any.
-    fn queue(&self) -> Option<DeferredQueue>;
-
-    /// Tells what has changed since the last run. Foreign code is called through `runner`.
+    /// Notifies of what has changed since the last run. User code is called through `runner`.
     fn run(self: Arc<Self>, runner: &mut Runner);
+
+    /// Called when the queue that it was on has closed before the run. Schedules it on another queue, if it was bound to
+    /// one since. The thread may hold the lock of any buffer.
+    fn queue_closed(self: Arc<Self>) {}
 }
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const AGAIN: u8 = 3;
-const BOUNCED: u8 = 4;
+const BLOCKED: u8 = 4;
 
-/// The state of a [`Deferred`].
+/// The scheduling state of a [`Deferred`].
 ///
 /// ```text
-///       schedule: push        take            schedule: push          take, by another queue
-///  Idle ─────────────▶ Queued ─────▶ Running ───────────────▶ Again ────────────────────────▶ Bounced
-///   ▲                   ▲  ▲            │                       │                                │
-///   └────── finish ─────┼──┼────────────┘                       │                                │
-///                       │  └─────────────── finish ─────────────┘                                │
-///                       └────────────────── finish: push ────────────────────────────────────────┘
+///         schedule: push         start           schedule: push         start, by another queue
+///   Idle ───────────────▶ Queued ─────▶ Running ───────────────▶ Again ────────────────────────▶ Blocked
+///    ▲                     ▲  ▲            │                       │                                │
+///    └─────── finish ──────┼──┼────────────┘                       │                                │
+///                          │  └─────────────── finish ─────────────┘                                │
+///                          └───────────── finish: wake that queue ──────────────────────────────────┘
 /// ```
 ///
-/// Queued and Again are on a queue, once. What is scheduled while it stands there, or is Bounced, is merged. Only a
-/// source that was bound to another queue while it ran can bounce: that queue comes to it too early, and leaves it to
-/// the run.
+/// A source that is Queued, Again or Blocked is on a queue, once, and further changes are merged into that run. Only a
+/// source that was bound to another queue while it ran can get Blocked: that queue waits until the run has ended.
 #[derive(Debug)]
 pub(crate) struct Source(AtomicU8);
 
-/// What scheduling asks for.
+/// Executors that wait for a run on another queue, each with the address of the [`Source`]. Almost always empty.
+static BLOCKED_EXECUTORS: Global<Vec<(usize, Waker)>> = Global::new();
+
+/// What the caller of [`Source::schedule`] has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Scheduled {
-    /// It waits already: nothing more to do.
+    /// Nothing: the source is on a queue already.
     Merged,
-    /// Put it on its queue.
-    Push,
-}
-
-/// What the end of a run asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(super) enum Finished {
-    /// Idle, or on its queue already.
-    Settled,
-    /// Put it on its queue.
+    /// Push the source to its queue.
     Push,
 }
 
@@ -68,10 +62,10 @@ impl Source {
         Self(AtomicU8::new(IDLE))
     }
 
-    /// Whether a run that has not begun will see what was changed before this call.
+    /// Whether a run that has not started will see the changes that were made before this call.
     ///
-    /// The exchange reads the latest state even where it changes nothing, and hands what was written before it to
-    /// [`take`](Self::take).
+    /// The exchange reads the latest state even where it changes nothing, and publishes earlier writes to
+    /// [`start`](Self::start).
     #[inline]
     pub(crate) fn is_queued(&self) -> bool {
         self.0
@@ -79,18 +73,18 @@ impl Source {
             .is_ok()
     }
 
-    /// The same for one who holds the lock that each run takes before it looks at what has changed, and made the change
-    /// under it. A plain look will do: had a run that has begun looked already, the lock would have shown us that it has.
+    /// [`is_queued`](Self::is_queued) for a caller that holds the lock that each run takes before it looks for changes.
+    /// A plain load is enough: the lock orders it before or after that look.
     #[inline]
     pub(crate) fn is_queued_under_lock(&self) -> bool {
         self.0.load(Ordering::Relaxed) == QUEUED
     }
 
     pub(super) fn schedule(&self) -> Scheduled {
-        let before = self.step(|state| match state {
+        let before = self.transition(|state| match state {
             IDLE => QUEUED,
             RUNNING => AGAIN,
-            waiting => waiting,
+            on_a_queue => on_a_queue,
         });
         match before {
             IDLE | RUNNING => Scheduled::Push,
@@ -98,40 +92,71 @@ impl Source {
         }
     }
 
-    /// Begins a run. `false` if another queue is at it, which then queues it again.
+    /// Starts a run. Returns `false` if another queue runs the source now.
     #[must_use]
-    pub(super) fn take(&self) -> bool {
-        let before = self.step(|state| match state {
+    pub(super) fn start(&self) -> bool {
+        let before = self.transition(|state| match state {
             QUEUED => RUNNING,
-            AGAIN => BOUNCED,
+            AGAIN => BLOCKED,
             other => other,
         });
         before == QUEUED
     }
 
-    pub(super) fn finish(&self) -> Finished {
-        let before = self.step(|state| match state {
+    /// Registers the executor that [`start`](Self::start) refused, to be woken at the end of the run. Returns `false` if
+    /// the run has ended meanwhile.
+    #[must_use]
+    pub(super) fn block(&self, executor: Waker) -> bool {
+        BLOCKED_EXECUTORS.lock().push((self.address(), executor));
+        let is_blocked = self.0.load(Ordering::Acquire) == BLOCKED;
+        if !is_blocked {
+            drop(self.take_blocked());
+        }
+        is_blocked
+    }
+
+    /// Ends a run.
+    pub(super) fn finish(&self) {
+        let before = self.transition(|state| match state {
             RUNNING => IDLE,
-            AGAIN | BOUNCED => QUEUED,
+            AGAIN | BLOCKED => QUEUED,
             other => other,
         });
-        match before {
-            BOUNCED => Finished::Push,
-            _ => Finished::Settled,
+        if before == BLOCKED {
+            for executor in self.take_blocked() {
+                catch_panic("a waker", || executor.wake());
+            }
         }
     }
 
-    /// The queue on which it stood is gone: the next change schedules it anew.
-    pub(super) fn forsake(&self) {
-        self.step(|state| match state {
+    /// The queue that the source was on is closed: the next change schedules it again.
+    pub(super) fn cancel(&self) {
+        let before = self.transition(|state| match state {
             QUEUED => IDLE,
-            AGAIN => RUNNING,
+            AGAIN | BLOCKED => RUNNING,
             other => other,
         });
+        if before == BLOCKED {
+            drop(self.take_blocked());
+        }
     }
 
-    /// Goes one step and returns the state before it.
-    fn step(&self, next: impl Fn(u8) -> u8) -> u8 {
+    fn take_blocked(&self) -> Vec<Waker> {
+        let address = self.address();
+        let mut blocked = BLOCKED_EXECUTORS.lock();
+        let mut own = Vec::new();
+        while let Some(at) = blocked.iter().position(|(of, _)| *of == address) {
+            own.push(blocked.swap_remove(at).1);
+        }
+        own
+    }
+
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Changes the state by `next` and returns the state before.
+    fn transition(&self, next: impl Fn(u8) -> u8) -> u8 {
         let mut state = self.0.load(Ordering::Relaxed);
         loop {
             match self.0.compare_exchange_weak(
@@ -147,14 +172,14 @@ impl Source {
     }
 }
 
-/// Calls user code on behalf of the executor, and counts its panics.
+/// Calls user code for the executor and counts its panics.
 #[derive(Debug, Default)]
 pub(crate) struct Runner {
     panicked: u64,
 }
 
 impl Runner {
-    /// Calls `f`; a panic in it is reported and counted.
+    /// Calls `f`. A panic is caught, reported and counted.
     pub(crate) fn call(&mut self, f: impl FnOnce()) {
         if !catch_panic("a deferred callback", f) {
             self.panicked += 1;
@@ -181,8 +206,8 @@ mod tests {
         assert_eq!(source.schedule(), Scheduled::Push);
         assert!(source.is_queued());
         assert_eq!(source.schedule(), Scheduled::Merged);
-        assert!(source.take());
-        assert_eq!(source.finish(), Finished::Settled);
+        assert!(source.start());
+        source.finish();
         assert_eq!(source.schedule(), Scheduled::Push);
     }
 
@@ -190,35 +215,49 @@ mod tests {
     fn a_change_during_the_run_is_queued_once() {
         let source = Source::new();
         assert_eq!(source.schedule(), Scheduled::Push);
-        assert!(source.take());
+        assert!(source.start());
         assert_eq!(source.schedule(), Scheduled::Push);
         assert_eq!(source.schedule(), Scheduled::Merged);
-        assert_eq!(source.finish(), Finished::Settled);
-        assert!(source.take());
+        source.finish();
+        assert!(source.start());
     }
 
     #[test]
-    fn another_queue_does_not_run_what_is_running() {
+    fn another_queue_waits_for_the_run_in_progress() {
         let source = Source::new();
         assert_eq!(source.schedule(), Scheduled::Push);
-        assert!(source.take());
+        assert!(source.start());
         assert_eq!(source.schedule(), Scheduled::Push);
-        assert!(!source.take());
+        assert!(!source.start());
+        assert!(source.block(Waker::noop().clone()));
         assert_eq!(source.schedule(), Scheduled::Merged);
-        assert_eq!(source.finish(), Finished::Push);
-        assert!(source.take());
+        source.finish();
+        assert!(source.take_blocked().is_empty(), "woken");
+        assert!(source.start());
     }
 
     #[test]
-    fn a_forsaken_source_can_be_scheduled_again() {
+    fn an_executor_that_blocks_too_late_does_not_wait() {
         let source = Source::new();
         assert_eq!(source.schedule(), Scheduled::Push);
-        source.forsake();
+        assert!(source.start());
         assert_eq!(source.schedule(), Scheduled::Push);
-        assert!(source.take());
+        assert!(!source.start());
+        source.finish();
+        assert!(!source.block(Waker::noop().clone()));
+        assert!(source.take_blocked().is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_source_can_be_scheduled_again() {
+        let source = Source::new();
         assert_eq!(source.schedule(), Scheduled::Push);
-        source.forsake();
-        assert_eq!(source.finish(), Finished::Settled);
+        source.cancel();
+        assert_eq!(source.schedule(), Scheduled::Push);
+        assert!(source.start());
+        assert_eq!(source.schedule(), Scheduled::Push);
+        source.cancel();
+        source.finish();
         assert_eq!(source.schedule(), Scheduled::Push);
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use super::{Change, Crossing, Inner, SharedEvBuffer, change::Totals, watermark::Gauge};
-use crate::deferred::DeferredQueue;
+use crate::DeferredQueue;
 
 pub(super) type OnChange = Box<dyn FnMut(&SharedEvBuffer, Change) + Send>;
 pub(super) type OnCrossing = Box<dyn FnMut(&SharedEvBuffer, Crossing) + Send>;
@@ -248,7 +248,7 @@ impl Callbacks {
         inner: &Arc<Inner>,
     ) -> Option<Waker> {
         match queue {
-            Some(queue) if changed && self.deferred.enabled > 0 => queue.enqueue(inner),
+            Some(queue) if changed && self.deferred.enabled > 0 => queue.schedule_under_lock(inner),
             _ => None,
         }
     }

@@ -174,8 +174,11 @@ impl Deferred for Inner {
         &self.source
     }
 
-    fn queue(&self) -> Option<DeferredQueue> {
-        self.state.lock().rare.as_ref()?.queue.clone()
+    fn queue_closed(self: Arc<Self>) {
+        let buffer = SharedEvBuffer { inner: self };
+        if let Some(queue) = buffer.queue().filter(|queue| !queue.is_closed()) {
+            queue.schedule(&buffer.inner);
+        }
     }
 
     fn run(self: Arc<Self>, runner: &mut Runner) {

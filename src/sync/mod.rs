@@ -1,4 +1,4 @@
-//! Locks and atomics: those of the standard library, or loom's in its models. No other file names either.
+//! Locks, atomics and wait lists. Under loom, locks and atomics are those of its models; no other file names either.
 
 #[cfg(not(all(test, loom)))]
 use std::sync as imp;
@@ -6,18 +6,20 @@ use std::sync as imp;
 #[cfg(all(test, loom))]
 use loom::sync as imp;
 
+mod wait_list;
 mod wake_list;
 
 pub(crate) use imp::{
     MutexGuard as LockGuard,
     atomic::{AtomicU8, AtomicU64, Ordering},
 };
+pub(crate) use wait_list::{Place, WaitList};
 pub(crate) use wake_list::WakeList;
 
-/// A lock that knows no poison.
+/// A mutex without poisoning.
 ///
-/// Under our locks runs only our own code, which restores its rules before it lets go of them; what may panic, foreign
-/// code, runs outside. A thread that panics while it holds the guard of a buffer leaves a buffer whose rules hold.
+/// Only code of this crate runs under it, and that restores its invariants before it can panic. A thread that panics
+/// while it holds the guard of a buffer leaves a valid buffer.
 #[derive(Debug)]
 pub(crate) struct Lock<T>(imp::Mutex<T>);
 
@@ -35,7 +37,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// A lock for a `static`, which loom does not model.
+/// A lock for a `static`. Loom does not model it.
 #[derive(Debug)]
 pub(crate) struct Global<T>(std::sync::LazyLock<std::sync::Mutex<T>>);
 
@@ -52,7 +54,7 @@ impl<T: Default> Global<T> {
     }
 }
 
-/// A number that no other call returns.
+/// Returns a number that no other call returns.
 pub(crate) fn next_token() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)

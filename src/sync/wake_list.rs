@@ -1,10 +1,10 @@
-//! WakeList that are collected under a lock and woken after it.
+//! Wakers that are collected under a lock and woken after it.
 
 use std::{mem, task::Waker};
 
 use crate::panic::catch_panic;
 
-/// Mostly one, which then costs no list.
+/// Wakers to wake once the lock is released. One waker, the usual case, needs no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct WakeList {
     first: Option<Waker>,
@@ -26,7 +26,7 @@ impl WakeList {
         }
     }
 
-    /// Wakes them all, and none twice. No lock may be held.
+    /// Wakes all and leaves the list empty. No lock may be held: a waker is user code.
     #[inline]
     pub(crate) fn wake_all(&mut self) {
         let Some(first) = self.first.take() else {

@@ -1,0 +1,241 @@
+//! A list of waiting tasks, oldest first.
+
+use std::{collections::VecDeque, task::Waker};
+
+use super::WakeList;
+
+/// Tasks that wait for something that an `I` describes, in order of arrival.
+///
+/// The owner keeps the list behind its lock, and checks and registers under that lock, so that no event falls between
+/// the two. Cloning and dropping a waker runs user code: clone it before you lock, and drop what these methods return
+/// after you unlock.
+#[derive(Debug)]
+pub(crate) struct WaitList<I> {
+    /// Sorted by id, which is the order of arrival.
+    entries: VecDeque<Entry<I>>,
+    last_id: u64,
+    /// The number of entries with a waker.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Entry<I> {
+    id: u64,
+    interest: I,
+    /// `None` once the task was woken, until it is polled again.
+    waker: Option<Waker>,
+    /// Whether a younger task has yielded to this one since it was woken. See [`WaitList::yields`].
+    yielded_to: bool,
+}
+
+/// A task's place in a [`WaitList`], which the task gives back with [`WaitList::remove`].
+#[derive(Debug)]
+pub(crate) struct Place(u64);
+
+/// Memory for so many entries is kept while the list is empty, so that one task that waits again and again does not
+/// allocate each time.
+const ENTRIES_KEPT: usize = 8;
+
+impl<I> Default for WaitList<I> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            last_id: 0,
+            waiting: 0,
+        }
+    }
+}
+
+#[allow(dead_code)] // The shared buffer uses all of it next.
+impl<I: Copy> WaitList<I> {
+    /// Registers a task that waits for `interest`, or updates its entry. Returns the waker that was replaced.
+    #[must_use = "drop it after the lock"]
+    pub(crate) fn register(
+        &mut self,
+        place: &mut Option<Place>,
+        interest: I,
+        waker: Waker,
+    ) -> Option<Waker> {
+        let entry = self.entry(place, interest);
+        entry.yielded_to = false;
+        let replaced = entry.waker.replace(waker);
+        self.waiting += usize::from(replaced.is_none());
+        replaced
+    }
+
+    /// Gives a task that wakes itself a place in the order of arrival.
+    #[must_use = "drop it after the lock"]
+    pub(crate) fn register_woken(
+        &mut self,
+        place: &mut Option<Place>,
+        interest: I,
+    ) -> Option<Waker> {
+        let replaced = self.entry(place, interest).waker.take();
+        self.waiting -= usize::from(replaced.is_some());
+        replaced
+    }
+
+    fn entry(&mut self, place: &mut Option<Place>, interest: I) -> &mut Entry<I> {
+        let known = place.as_ref().and_then(|place| self.position(place));
+        let at = known.unwrap_or_else(|| {
+            self.last_id += 1;
+            *place = Some(Place(self.last_id));
+            self.entries.push_back(Entry {
+                id: self.last_id,
+                interest,
+                waker: None,
+                yielded_to: false,
+            });
+            self.entries.len() - 1
+        });
+        let entry = &mut self.entries[at];
+        entry.interest = interest;
+        entry
+    }
+
+    /// Removes a task from the list. Returns its waker, if it was not woken.
+    #[must_use = "drop it after the lock"]
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Waker> {
+        let at = self.position(&place)?;
+        let waker = self.entries.remove(at)?.waker;
+        self.waiting -= usize::from(waker.is_some());
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries
+                .shrink_to((2 * self.entries.len()).max(ENTRIES_KEPT));
+        }
+        waker
+    }
+
+    /// Moves the wakers of all tasks for which `is_due` holds into `wakers`, oldest first.
+    pub(crate) fn take_due(&mut self, mut is_due: impl FnMut(I) -> bool, wakers: &mut WakeList) {
+        if self.waiting == 0 {
+            return;
+        }
+        for entry in &mut self.entries {
+            if entry.waker.is_some() && is_due(entry.interest) {
+                wakers.extend(entry.waker.take());
+                self.waiting -= 1;
+            }
+        }
+    }
+
+    /// Whether a task that could continue lets older ones go first: those that were woken for something that `competes`
+    /// describes and were not polled since.
+    ///
+    /// A task yields to an older one at most once, since that may never be polled again.
+    pub(crate) fn yields(&mut self, place: Option<&Place>, competes: impl Fn(I) -> bool) -> bool {
+        if self.entries.len() == self.waiting {
+            return false;
+        }
+        let mut yields = false;
+        for entry in &mut self.entries {
+            if place.is_some_and(|place| entry.id >= place.0) {
+                break;
+            }
+            if entry.waker.is_none() && !entry.yielded_to && competes(entry.interest) {
+                entry.yielded_to = true;
+                yields = true;
+            }
+        }
+        yields
+    }
+
+    /// Returns what the tasks wait for that were not woken yet.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = I> {
+        let waiting = self.entries.iter().filter(|entry| entry.waker.is_some());
+        waiting.map(|entry| entry.interest)
+    }
+
+    /// Returns what the tasks waited for that were woken and not polled since.
+    pub(crate) fn woken(&self) -> impl Iterator<Item = I> {
+        let woken = self.entries.iter().filter(|entry| entry.waker.is_none());
+        woken.map(|entry| entry.interest)
+    }
+
+    fn position(&self, place: &Place) -> Option<usize> {
+        self.entries
+            .binary_search_by_key(&place.0, |entry| entry.id)
+            .ok()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn register(list: &mut WaitList<u32>, interest: u32) -> Place {
+        let mut place = None;
+        assert!(
+            list.register(&mut place, interest, Waker::noop().clone())
+                .is_none()
+        );
+        place.unwrap()
+    }
+
+    fn take_due(list: &mut WaitList<u32>, due: u32) -> usize {
+        let mut wakers = WakeList::default();
+        list.take_due(|interest| interest <= due, &mut wakers);
+        wakers.len()
+    }
+
+    #[test]
+    fn a_task_is_woken_once_until_it_registers_again() {
+        let mut list = WaitList::default();
+        let mut place = Some(register(&mut list, 5));
+        assert_eq!(take_due(&mut list, 4), 0);
+        assert_eq!(take_due(&mut list, 5), 1);
+        assert_eq!(take_due(&mut list, 5), 0);
+        assert!(
+            list.register(&mut place, 7, Waker::noop().clone())
+                .is_none()
+        );
+        assert_eq!(list.waiting().collect::<Vec<_>>(), [7]);
+        assert!(list.remove(place.unwrap()).is_some());
+        assert_eq!(take_due(&mut list, 9), 0);
+    }
+
+    #[test]
+    fn the_latest_waker_is_kept_and_the_replaced_one_is_returned() {
+        struct Other;
+        impl std::task::Wake for Other {
+            fn wake(self: std::sync::Arc<Self>) {}
+        }
+        let mut list = WaitList::default();
+        let mut place = Some(register(&mut list, 1));
+        let other = Waker::from(std::sync::Arc::new(Other));
+        let replaced = list.register(&mut place, 1, other.clone());
+        assert!(replaced.is_some());
+        assert!(
+            list.remove(place.unwrap())
+                .is_some_and(|waker| waker.will_wake(&other))
+        );
+    }
+
+    #[test]
+    fn a_younger_task_yields_once_to_an_older_one_that_was_woken() {
+        let mut list = WaitList::default();
+        let older = register(&mut list, 1);
+        let younger = register(&mut list, 1);
+        assert!(!list.yields(Some(&younger), |_| true), "no task was woken");
+        assert_eq!(take_due(&mut list, 1), 2);
+        assert!(!list.yields(Some(&older), |_| true));
+        assert!(!list.yields(Some(&younger), |_| false));
+        assert!(list.yields(Some(&younger), |_| true));
+        assert!(!list.yields(Some(&younger), |_| true));
+        assert!(
+            list.yields(None, |_| true),
+            "a newcomer yields to the other"
+        );
+        assert!(!list.yields(None, |_| true));
+    }
+
+    #[test]
+    fn a_crowd_leaves_no_memory_behind() {
+        let mut list = WaitList::default();
+        let places: Vec<_> = (0..10_000).map(|n| register(&mut list, n)).collect();
+        for place in places {
+            assert!(list.remove(place).is_some());
+        }
+        assert!(list.entries.capacity() <= 2 * ENTRIES_KEPT);
+    }
+}
