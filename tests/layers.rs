@@ -1,31 +1,20 @@
-//! The folders of `src/` are layers, and a layer knows only those below it. Here that is more than a habit.
+//! Checks the rules of `ARCHITECTURE.md` on the text of the sources: layers, imports, locks and `unsafe`.
 
+#[path = "support/sources.rs"]
+mod sources;
 #[path = "support/watchdog.rs"]
 mod watchdog;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-/// Each layer and what it may name. What a layer may name, those above it may, too.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("sync", &[]),
-    // `BufferError` says which end of a buffer is meant.
-    ("error", &["buffer"]),
-    ("segment", &["error"]),
-    ("buffer", &["segment"]),
-    ("deferred", &["buffer", "sync"]),
-    ("shared", &["deferred"]),
-    ("limits", &["error", "sync", "buffer"]),
-    ("transport", &["buffer", "limits"]),
-    ("bufferevent", &["shared", "transport"]),
-    ("relay", &["bufferevent"]),
-];
+use sources::{File, Sources, file};
 
-/// What a folder must not know of the world outside the crate.
-const ABSENCES: &[(&str, &[&str])] = &[
+/// What each layer must not name. A folder that is not listed may name anything below it.
+const FORBIDDEN: &[(&str, &[&str])] = &[
     ("segment", NO_RUNTIME),
     ("buffer", NO_RUNTIME),
     ("relay", &["tokio::spawn", "task::spawn", "JoinSet"]),
@@ -39,23 +28,60 @@ const NO_RUNTIME: &[&str] = &[
     "tokio::spawn",
 ];
 
-/// Where `unsafe` may stand. The rest of the crate is under `deny(unsafe_code)`, which an `allow` could undo.
-const UNSAFE: &[&str] = &["segment/", "buffer/traits.rs", "transport/detect.rs"];
+/// The only places with `unsafe`. The crate denies it elsewhere, but a local `allow` could undo that.
+const UNSAFE: &[&str] = &["segment/", "buffer/traits.rs", "transport/lookup.rs"];
+
+/// The highest number of names, without modules, that the crate root exports.
+const ROOT_NAMES: usize = 20;
+
+const README_LINES: usize = 120;
+
+/// The layers of the drawing in `ARCHITECTURE.md`, top first. Those of its last line have no order among themselves.
+fn layers() -> BTreeMap<String, usize> {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let drawing = page.split("```text\n").nth(1).expect("the drawing");
+    let mut layers = BTreeMap::new();
+    for (depth, line) in drawing.split("```").next().unwrap().lines().enumerate() {
+        // Names stand before two spaces or more.
+        let names = line.trim_start().split("  ").next().unwrap();
+        for name in names.split(", ").filter(|name| !name.is_empty()) {
+            layers.insert(name.to_owned(), depth);
+        }
+    }
+    layers
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 #[test]
-fn a_layer_names_only_those_below_it() {
-    let homes = homes_of_reexports();
+fn every_folder_and_file_is_a_layer() {
+    let layers = layers();
+    for file in Sources::read().files {
+        let layer = file.layer();
+        assert!(
+            layer == "lib" || layers.contains_key(layer),
+            "{} is in no layer of ARCHITECTURE.md",
+            file.name
+        );
+    }
+}
+
+#[test]
+fn a_layer_imports_only_from_layers_below_it() {
+    let layers = layers();
+    let bottom = layers.values().max().unwrap();
+    let sources = Sources::read();
     let mut wrong = Vec::new();
-    for file in sources() {
-        let layer = layer_of(&file);
-        if layer == "lib" {
-            continue;
-        }
-        let below = below(&layer);
-        for name in names_from_the_root(&code_of(&file)) {
-            let other = homes.get(&name).unwrap_or(&name);
-            if *other != layer && !below.contains(&other.as_str()) {
-                wrong.push(format!("{}: `{layer}` names `{name}`", file.display()));
+    for file in sources.files.iter().filter(|file| file.layer() != "lib") {
+        for other in sources.imports(file) {
+            let other = &sources.files[other];
+            let (from, to) = (layers[file.layer()], layers.get(other.layer()));
+            let allowed = file.layer() == other.layer()
+                || to.is_some_and(|to| from < *to || from == *bottom && to == bottom);
+            if !allowed {
+                wrong.push(format!("{} imports from {}", file.name, other.name));
             }
         }
     }
@@ -63,162 +89,125 @@ fn a_layer_names_only_those_below_it() {
 }
 
 #[test]
-fn every_folder_is_a_layer() {
-    for file in sources() {
-        let layer = layer_of(&file);
-        let known = layer == "lib" || LAYERS.iter().any(|(name, _)| *name == layer);
-        assert!(known, "{} belongs to no layer", file.display());
+#[ignore = "not true yet"]
+fn files_do_not_import_in_a_circle() {
+    let sources = Sources::read();
+    let imports: Vec<_> = sources.files.iter().map(|f| sources.imports(f)).collect();
+    let reaches = |from: usize, to: usize| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = next.pop() {
+            next.extend(imports[file].iter().filter(|&&other| seen.insert(other)));
+        }
+        seen.contains(&to)
+    };
+    let mut arrows = Vec::new();
+    for (from, others) in imports.iter().enumerate() {
+        for &to in others.iter().filter(|&&to| reaches(to, from)) {
+            arrows.push(format!(
+                "{} -> {}",
+                sources.files[from].name, sources.files[to].name
+            ));
+        }
     }
+    assert!(arrows.is_empty(), "{arrows:#?}");
 }
 
 #[test]
-fn a_layer_does_not_know_what_it_has_no_use_for() {
-    for file in sources() {
-        let layer = layer_of(&file);
-        let code = code_of(&file);
-        for (_, absences) in ABSENCES.iter().filter(|(name, _)| *name == layer) {
-            for absence in *absences {
-                assert!(!code.contains(absence), "{}: `{absence}`", file.display());
-            }
+fn a_layer_does_not_name_what_is_forbidden_to_it() {
+    for file in Sources::read().files {
+        let forbidden = FORBIDDEN.iter().filter(|(layer, _)| *layer == file.layer());
+        for name in forbidden.flat_map(|(_, names)| *names) {
+            assert!(!file.code.contains(name), "{}: `{name}`", file.name);
         }
     }
 }
 
 #[test]
-fn one_file_names_locks() {
-    for file in sources().iter().filter(|file| layer_of(file) != "sync") {
-        let code = code_of(file);
-        for word in ["Mutex", "RwLock", "Condvar"] {
-            assert!(!code.contains(word), "{}: `{word}`", file.display());
+fn only_sync_names_locks() {
+    for file in Sources::read().files {
+        for name in ["Mutex", "RwLock", "Condvar"] {
+            let allowed = file.layer() == "sync" || !file.code.contains(name);
+            assert!(allowed, "{}: `{name}`", file.name);
         }
     }
 }
 
 #[test]
-fn unsafe_stands_where_it_may() {
-    for file in sources() {
-        let place = file.strip_prefix(src()).unwrap().display().to_string();
-        if UNSAFE.iter().any(|allowed| place.starts_with(allowed)) {
-            continue;
-        }
-        let code = code_of(&file);
+fn unsafe_is_only_where_it_is_allowed() {
+    let is_allowed = |file: &File| UNSAFE.iter().any(|place| file.name.starts_with(place));
+    for file in Sources::read()
+        .files
+        .iter()
+        .filter(|file| !is_allowed(file))
+    {
         for word in ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code)"] {
-            assert!(!code.contains(word), "{place}: `{word}`");
+            assert!(!file.code.contains(word), "{}: `{word}`", file.name);
         }
     }
 }
 
 #[test]
-fn imports_are_read_in_all_their_forms() {
-    let code = "use crate::{buffer::{End, Eol}, error::Result, sync};\nlet x = crate::shared::pipe();\nuse crate::relay;";
-    let mut names = names_from_the_root(code);
-    names.sort();
-    assert_eq!(names, ["buffer", "error", "relay", "shared", "sync"]);
+#[ignore = "not true yet"]
+fn no_source_file_includes_a_test_file() {
+    let text = |file: &File| fs::read_to_string(root().join("src").join(&file.name)).unwrap();
+    for file in Sources::read_all() {
+        assert!(!text(&file).contains("tests/support"), "{}", file.name);
+    }
 }
 
-fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-fn sources() -> Vec<PathBuf> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
+#[test]
+#[ignore = "not true yet"]
+fn the_root_exports_few_names_and_each_has_one_path() {
+    let sources = Sources::read();
+    let root = sources.files.iter().find(|f| f.name == "lib.rs").unwrap();
+    let names: Vec<&str> = root.reexported_names().collect();
+    assert!(names.len() <= ROOT_NAMES, "{names:?}");
+    for module in sources.files.iter().filter(|file| file.module.len() == 1) {
+        let is_public = root.code.contains(&format!("pub mod {};", module.layer()));
+        for name in module.public_names().filter(|_| is_public) {
+            let twice = names.contains(&name);
+            assert!(
+                !twice,
+                "`{name}` is in the root and in `{}`",
+                module.layer()
+            );
         }
     }
-    let mut found = Vec::new();
-    walk(&src(), &mut found);
-    assert!(found.len() > 10, "the sources were not found");
-    found
 }
 
-/// `src/buffer/add.rs` is of `buffer`, `src/error.rs` of `error`.
-fn layer_of(file: &Path) -> String {
-    let place = file.strip_prefix(src()).unwrap();
-    let first = place
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_str()
-        .unwrap();
-    first.trim_end_matches(".rs").to_owned()
+#[test]
+fn the_readme_is_short() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.lines().count() <= README_LINES);
 }
 
-/// The file without comments, whose links may lead anywhere.
-fn code_of(file: &Path) -> String {
-    let text = fs::read_to_string(file).unwrap();
-    let code = text.lines().map(|line| match line.find("//") {
-        Some(comment) => &line[..comment],
-        None => line,
-    });
-    code.collect::<Vec<_>>().join("\n")
-}
-
-/// All that `layer` may name, near or far.
-fn below(layer: &str) -> Vec<&'static str> {
-    let direct = |layer| LAYERS.iter().find(|(name, _)| *name == layer).unwrap().1;
-    let mut known = direct(layer).to_vec();
-    let mut looked_at = 0;
-    while let Some(&name) = known.get(looked_at) {
-        looked_at += 1;
-        // Whoever returns errors need not know what they speak of.
-        let further = if name == "error" { &[] } else { direct(name) };
-        for name in further {
-            if !known.contains(name) {
-                known.push(name);
-            }
-        }
-    }
-    known
-}
-
-/// What follows `crate::`, one name deep: `crate::a::B` and `crate::{a::B, c}` give `a` and `a`, `c`.
-fn names_from_the_root(code: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for (at, found) in code.match_indices("crate::") {
-        let rest = &code[at + found.len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let items = group.split(|c| {
-                match c {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    _ => {}
-                }
-                depth < 0 || depth == 0 && c == ','
-            });
-            names.extend(items.map_while(first_name));
-        } else {
-            names.extend(first_name(rest));
-        }
-    }
-    names
-}
-
-fn first_name(path: &str) -> Option<String> {
-    let path = path.trim_start();
-    let end = path
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(path.len());
-    (end > 0).then(|| path[..end].to_owned())
-}
-
-/// `crate::EvBuffer` is of `buffer`, since `lib.rs` has it from there.
-fn homes_of_reexports() -> BTreeMap<String, String> {
-    let code = code_of(&src().join("lib.rs"));
-    let mut homes = BTreeMap::new();
-    for statement in code.split("pub use ").skip(1) {
-        let (statement, _) = statement.split_once(';').unwrap();
-        let (module, names) = statement.split_once("::").unwrap();
-        for name in names.trim_matches(['{', '}', '\n', ' ']).split(',') {
-            homes.insert(name.trim().to_owned(), module.to_owned());
-        }
-    }
-    homes
+/// The parser behind these checks sees each form of import, and no re-export, comment, string or test.
+#[test]
+fn imports_are_found_in_all_their_forms() {
+    let text = "
+        use crate::{a::{B, C as D}, e};
+        pub(crate) use super::f::G;
+        use std::fmt;
+        // use crate::comment;
+        const TEXT: &str = \"use crate::string;\";
+        fn x() -> crate::h::I { match '\"' { _ => super::j::k() } }
+        #[cfg(test)]
+        mod tests { use crate::test; }
+        use self::l::*;
+    ";
+    let parsed = file("x.rs".into(), vec!["x".into()], text);
+    let paths: Vec<String> = parsed.paths().map(|path| path.join("::")).collect();
+    assert_eq!(
+        paths,
+        [
+            "crate::a::B",
+            "crate::a::C",
+            "crate::e",
+            "std::fmt",
+            "crate::h::I",
+            "super::j::k",
+            "self::l::*"
+        ]
+    );
+    assert!(parsed.reexported_names().eq(["G"]));
 }
