@@ -1,8 +1,9 @@
-//! Builds the C side of the libevent candidates where libevent's headers are installed, and sets `cfg(libevent)`.
+//! Builds the candidates in C if libevent's headers are installed, and sets `cfg(libevent)`.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/libevent.c");
-    // With what its locks are made of.
+    println!("cargo:rerun-if-changed=src/splice.c");
+    // Includes the library of its locks.
     let Ok(libevent) = pkg_config::Config::new()
         .atleast_version("2.1")
         .cargo_metadata(false)
@@ -13,6 +14,7 @@ fn main() {
     // The shim comes before the library that it needs.
     cc::Build::new()
         .file("src/libevent.c")
+        .file("src/splice.c")
         .includes(&libevent.include_paths)
         .opt_level(2)
         .compile("peers_libevent");

@@ -46,6 +46,10 @@ pub enum Command {
     All,
     /// CPU time and throughput of proxies: bulk, and small messages.
     Proxy,
+    /// CPU time of proxies whose bulk is slower than the machine.
+    Paced,
+    /// CPU time between two turns of the I/O driver, and message latency beside bulk.
+    Fairness,
     /// CPU time of line servers.
     Server,
     /// Nanoseconds of buffer operations.
@@ -54,6 +58,8 @@ pub enum Command {
     Shared,
     /// Memory of idle pairs of connections.
     Idle,
+    /// Memory of pairs whose client does not read.
+    Stalled,
     /// CPU time and memory by the number of connections.
     Scale,
     /// Writes the tables and plots of earlier figures again.

@@ -1,4 +1,4 @@
-//! libevent from the system: its evbuffer, and what `libevent.c` builds of its bufferevents.
+//! Bindings to C: libevent's evbuffer, and the candidates of `libevent.c` and `splice.c`.
 //!
 //! The only file of this program, one call of the allocator's aside, that steps over the border to C.
 #![allow(unsafe_code)]
@@ -153,6 +153,7 @@ unsafe extern "C" {
 
     fn peers_libevent_proxy(listen_fd: c_int, upstream_ip: u32, upstream_port: u16) -> c_int;
     fn peers_libevent_lines(listen_fd: c_int) -> c_int;
+    fn peers_splice_proxy(listen_fd: c_int, upstream_ip: u32, upstream_port: u16) -> c_int;
 }
 
 // SAFETY of every block below: `self.0` is a live evbuffer that this value alone owns, and no callback that it may have
@@ -542,20 +543,31 @@ impl Drop for Line {
     }
 }
 
-/// Serves as the bufferevent proxy; does not return while that works.
+/// Serves as the bufferevent proxy; returns only after an error.
 pub fn run_proxy(upstream: SocketAddr) -> Result<()> {
-    let SocketAddr::V4(upstream) = upstream else {
-        bail!("the libevent proxy speaks IPv4 only");
-    };
-    let (ip, port) = (u32::from(*upstream.ip()), upstream.port());
-    // SAFETY: the descriptor is a listening socket that is given away; the rest are numbers.
-    let code = unsafe { peers_libevent_proxy(listen()?, ip, port) };
-    bail!("libevent's loop ended with {code}")
+    run(peers_libevent_proxy, upstream)
 }
 
-/// Serves as the bufferevent line server; does not return while that works.
+/// Serves as the bare splice loop; returns only after an error.
+pub fn run_splice(upstream: SocketAddr) -> Result<()> {
+    run(peers_splice_proxy, upstream)
+}
+
+type Proxy = unsafe extern "C" fn(listen_fd: c_int, upstream_ip: u32, upstream_port: u16) -> c_int;
+
+fn run(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
+    let SocketAddr::V4(upstream) = upstream else {
+        bail!("the proxies in C support only IPv4");
+    };
+    let (ip, port) = (u32::from(*upstream.ip()), upstream.port());
+    // SAFETY: the proxy takes ownership of the listening socket; the other arguments are numbers.
+    let code = unsafe { proxy(listen()?, ip, port) };
+    bail!("the event loop ended with {code}")
+}
+
+/// Serves as the bufferevent line server; returns only after an error.
 pub fn run_lines() -> Result<()> {
-    // SAFETY: the descriptor is a listening socket that is given away.
+    // SAFETY: the server takes ownership of the listening socket.
     let code = unsafe { peers_libevent_lines(listen()?) };
     bail!("libevent's loop ended with {code}")
 }

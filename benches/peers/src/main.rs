@@ -10,7 +10,7 @@ use clap::Parser;
 use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
-    measure::{Effort, Plan, buffer, idle, proxy, scale, server},
+    measure::{Effort, Plan, buffer, fairness, idle, paced, proxy, scale, server, stalled},
     report, sys,
     table::{Figures, Table},
 };
@@ -58,6 +58,15 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     }
     if is(Command::Server) {
         keep(cli, wait(server::on_one_cpu(plan, &mut failures))?)?;
+    }
+    if is(Command::Paced) {
+        keep(cli, wait(paced::run(plan, &mut failures))?)?;
+    }
+    if is(Command::Fairness) {
+        keep(cli, wait(fairness::run(plan, &mut failures))?)?;
+    }
+    if is(Command::Stalled) {
+        keep(cli, wait(stalled::run(plan, &mut failures))?)?;
     }
     if is(Command::Idle) {
         keep(cli, wait(idle::run(plan, &mut failures))?)?;

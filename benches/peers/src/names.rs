@@ -4,6 +4,8 @@
 pub const RELAY: &str = "tokio-evbuffer relay";
 pub const RELAY_CURRENT_THREAD: &str = "tokio-evbuffer relay, current-thread";
 pub const RELAY_NO_SPLICE: &str = "tokio-evbuffer relay, splice off";
+pub const RELAY_NO_SPLICE_CURRENT_THREAD: &str = "tokio-evbuffer relay, splice off, current-thread";
+pub const COPY_8_CURRENT_THREAD: &str = "tokio copy 8 KiB, current-thread";
 pub const COPY_8: &str = "tokio copy 8 KiB";
 pub const COPY_256: &str = "tokio copy 256 KiB";
 pub const LIBEVENT: &str = "libevent bufferevent";
@@ -11,6 +13,7 @@ pub const NGINX: &str = "nginx stream";
 pub const HAPROXY: &str = "haproxy";
 pub const HAPROXY_SPLICE: &str = "haproxy, splice forced";
 pub const SPLICE_LOOP: &str = "bare splice loop";
+pub const SPLICE_EPOLL: &str = "bare splice loop, epoll in C";
 
 /// Rows of line servers.
 pub const BATCH: &str = "BufferEvent, one guard a batch";
@@ -33,6 +36,10 @@ pub const INSTRUCTIONS: &str = "instructions/message";
 /// Columns of idle pairs.
 pub const FRESH: &str = "B/pair, nothing sent yet";
 pub const USED: &str = "B/pair, after 256 KiB each way";
+
+/// Columns of fairness.
+pub const LONGEST_TURN: &str = "ms CPU between two turns of the driver";
+pub const P99_BESIDE_BULK: &str = "p99 µs of 64 B beside bulk";
 
 /// Columns of line servers.
 pub const DEEP: &str = "CPU µs/request, 32 at a time";

@@ -4,6 +4,10 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use crate::sys;
 
@@ -114,14 +119,22 @@ impl Running {
 
     /// Returns the live bytes of the heap of one of our own candidates.
     pub fn heap_bytes(&mut self) -> Result<Option<u64>> {
+        self.ask("heap")
+    }
+
+    /// Returns the longest CPU time between two turns of the I/O driver since the last call. The first call starts the
+    /// measurement.
+    pub fn longest_between_turns(&mut self) -> Result<Duration> {
+        let nanos = self.ask("turns")?.context("has no runtime")?;
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Asks one of our own candidates for a number.
+    fn ask(&mut self, question: &str) -> Result<Option<u64>> {
         let Some(answers) = &mut self.answers else {
             return Ok(None);
         };
-        self.child
-            .stdin
-            .as_mut()
-            .expect("piped")
-            .write_all(b"heap\n")?;
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{question}")?;
         let mut line = String::new();
         answers.read_line(&mut line)?;
         Ok(Some(line.trim().parse()?))
@@ -170,14 +183,37 @@ pub fn listen() -> Result<TcpListener> {
 /// which also happens if the parent is killed.
 pub fn serve_parent(addr: SocketAddr) {
     println!("{addr}");
-    thread::spawn(|| {
+    let runtime = Handle::try_current().ok();
+    thread::spawn(move || {
+        let longest = Arc::new(AtomicU64::new(0));
+        let mut watched = false;
         for line in std::io::stdin().lines() {
-            if line.is_ok_and(|line| line == "heap") {
-                println!("{}", sys::heap_bytes());
+            match line.as_deref() {
+                Ok("heap") => println!("{}", sys::heap_bytes()),
+                Ok("turns") => {
+                    println!("{}", longest.swap(0, Ordering::Relaxed));
+                    if let Some(runtime) = runtime.as_ref().filter(|_| !watched) {
+                        watched = true;
+                        runtime.spawn(watch_driver(longest.clone()));
+                    }
+                }
+                _ => {}
             }
         }
         std::process::exit(0);
     });
+}
+
+/// Records the longest CPU time between two turns of the I/O driver: a task that yields runs once after each of them.
+async fn watch_driver(longest: Arc<AtomicU64>) {
+    let mut before = sys::thread_cpu_time();
+    loop {
+        tokio::task::yield_now().await;
+        let now = sys::thread_cpu_time();
+        let nanos = (now - before).as_nanos().try_into().unwrap_or(u64::MAX);
+        longest.fetch_max(nanos, Ordering::Relaxed);
+        before = now;
+    }
 }
 
 fn quietly<'a>(command: &'a mut Command, dir: &TempDir) -> Result<&'a mut Command> {

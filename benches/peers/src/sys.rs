@@ -1,6 +1,6 @@
 //! Figures of a process from the kernel and the allocator, and limits.
 
-use std::{fs, time::Duration};
+use std::{collections::HashSet, fs, os::unix::fs::OpenOptionsExt, time::Duration};
 
 use anyhow::{Context, Result};
 use nix::{
@@ -80,6 +80,42 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
         .context("no Rss")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
+}
+
+/// Returns the CPU time of this thread.
+pub fn thread_cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// Returns the kernel memory of all TCP sockets of this machine, in bytes.
+pub fn tcp_bytes() -> Result<u64> {
+    const PAGE: u64 = 4096;
+    let text = fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find(|line| line.starts_with("TCP:"));
+    let pages = line.and_then(|line| line.split_whitespace().last());
+    Ok(pages.context("no TCP memory")?.parse::<u64>()? * PAGE)
+}
+
+/// Returns the bytes in all pipes of a process.
+pub fn pipe_bytes(pid: u32) -> Result<u64> {
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    for file in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let Ok(target) = fs::read_link(file.path()) else {
+            continue;
+        };
+        if !target.to_string_lossy().starts_with("pipe:") || !seen.insert(target) {
+            continue;
+        }
+        let pipe = fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(file.path());
+        // The process may have closed it meanwhile.
+        bytes += pipe.map_or(Ok(0), rustix::io::ioctl_fionread)?;
+    }
+    Ok(bytes)
 }
 
 /// Returns the bytes of glibc's heap in use by this process. Bytes in thread caches count as used.

@@ -37,7 +37,10 @@ pub struct Table {
 pub enum Id {
     Proxy,
     ProxyAllCpus,
+    Paced,
+    Fairness,
     Idle,
+    Stalled,
     Server,
     ServerAllCpus,
     Buffer,
@@ -45,6 +48,7 @@ pub enum Id {
     ScaleBulk,
     ScaleMessages,
     ScaleMemory,
+    ScaleStalled,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

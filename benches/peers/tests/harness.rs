@@ -37,6 +37,7 @@ fn proxies() -> Vec<Candidate> {
         Proxy::Copy256,
         Proxy::BytesMut,
         Proxy::Splice,
+        Proxy::SpliceEpoll,
         Proxy::Libevent,
     ];
     let others = [

@@ -96,13 +96,19 @@ impl Starter {
     }
 }
 
+/// The packages of the candidates in C, if they are missing.
+const C_PACKAGES: Option<&str> = if cfg!(libevent) {
+    None
+} else {
+    Some("libevent-dev pkg-config")
+};
+
 impl Candidate {
     /// Returns the Debian packages of a candidate that is not installed.
     pub fn missing(&self) -> Option<&'static str> {
         match self.program {
-            Program::Proxy(Proxy::Libevent, _) | Program::Server(Server::Libevent, _) => {
-                (!cfg!(libevent)).then_some("libevent-dev pkg-config")
-            }
+            Program::Proxy(proxy, _) if proxy.is_c() => C_PACKAGES,
+            Program::Server(Server::Libevent, _) => C_PACKAGES,
             Program::Proxy(..) | Program::Server(..) => None,
             Program::Nginx => {
                 (!external::has_nginx_stream()).then_some("nginx libnginx-mod-stream")

@@ -34,6 +34,8 @@ pub enum Proxy {
     BytesMut,
     /// Splice through 1 MiB pipes and nothing else: a limit, not a usable proxy.
     Splice,
+    /// The same in C on epoll, which also reads while a write waits.
+    SpliceEpoll,
     /// bufferevents in C.
     Libevent,
     /// Changes bytes, to test that the load notices it.
@@ -41,6 +43,11 @@ pub enum Proxy {
 }
 
 impl Proxy {
+    /// Whether it is written in C, and built only together with libevent.
+    pub(super) fn is_c(self) -> bool {
+        matches!(self, Self::Libevent | Self::SpliceEpoll)
+    }
+
     pub(super) fn is_ours(self) -> bool {
         matches!(
             self,
@@ -52,9 +59,12 @@ impl Proxy {
 const KIB: usize = 1024;
 
 pub(super) fn run(proxy: Proxy, flavour: Flavour, upstream: SocketAddr) -> Result<()> {
-    if proxy == Proxy::Libevent {
+    if proxy.is_c() {
         #[cfg(libevent)]
-        return crate::libevent::run_proxy(upstream);
+        return match proxy {
+            Proxy::SpliceEpoll => crate::libevent::run_splice(upstream),
+            _ => crate::libevent::run_proxy(upstream),
+        };
         #[cfg(not(libevent))]
         anyhow::bail!("built without libevent");
     }
@@ -78,7 +88,7 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
             Proxy::BytesMut => spawn(client, upstream, bytes_mut),
             Proxy::Splice => spawn(client, upstream, splice::relay),
             Proxy::Corrupt => spawn(client, upstream, corrupt),
-            Proxy::Libevent => unreachable!("does not run on Tokio"),
+            Proxy::Libevent | Proxy::SpliceEpoll => unreachable!("does not run on Tokio"),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The load of the candidates. It checks every byte that comes back; a wrong one fails the measurement.
 
+pub mod background;
 pub mod bulk;
 pub mod digest;
 pub mod idle;
 pub mod lines;
+pub mod paced;
 pub mod ping_pong;
+pub mod stalled;
 pub mod upstream;
 
 use std::{net::SocketAddr, time::Duration};

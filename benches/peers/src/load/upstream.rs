@@ -5,7 +5,7 @@ use std::{cell::RefCell, io, net::SocketAddr};
 use anyhow::{Context, Result};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
     time::timeout,
@@ -34,11 +34,15 @@ pub enum Answer {
     Digest,
     /// Sends back what it reads.
     Echo,
+    /// Sends back short reads, and discards longer ones.
+    EchoShort,
+    /// Sends without end, and reads nothing.
+    Flood,
 }
 
 impl Upstream {
     pub async fn start(answer: Answer) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = listen(answer)?;
         let addr = listener.local_addr()?;
         let (count, totals) = watch::channel(Totals::default());
         let task = tokio::spawn(async move {
@@ -51,6 +55,8 @@ impl Upstream {
                     match answer {
                         Answer::Digest => digest(stream, &count).await,
                         Answer::Echo => echo(stream).await,
+                        Answer::EchoShort => echo_short(stream).await,
+                        Answer::Flood => flood(stream, &count).await,
                     }
                 });
             }
@@ -62,7 +68,7 @@ impl Upstream {
         self.addr
     }
 
-    /// Returns the totals. Only a sink counts bytes.
+    /// Returns the totals. Bytes are those that a sink read, or that a flood wrote.
     pub fn totals(&self) -> Totals {
         *self.totals.borrow()
     }
@@ -80,6 +86,17 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn listen(answer: Answer) -> io::Result<TcpListener> {
+    const QUEUE: u32 = 1024;
+    let socket = TcpSocket::new_v4()?;
+    if answer == Answer::Flood {
+        // The kernel's buffers of the upstream are not the subject.
+        socket.set_send_buffer_size(64 * 1024)?;
+    }
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    socket.listen(QUEUE)
 }
 
 async fn digest(mut stream: TcpStream, count: &watch::Sender<Totals>) -> io::Result<()> {
@@ -101,6 +118,26 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
         bytes = Vec::new();
     }
     Ok(())
+}
+
+async fn echo_short(mut stream: TcpStream) -> io::Result<()> {
+    const SHORT: usize = 64;
+    let mut bytes = Vec::new();
+    while read(&stream, |new| bytes.extend_from_slice(new)).await? > 0 {
+        if bytes.len() <= SHORT {
+            stream.write_all(&bytes).await?;
+        }
+        bytes.clear();
+    }
+    Ok(())
+}
+
+async fn flood(mut stream: TcpStream, count: &watch::Sender<Totals>) -> io::Result<()> {
+    static BLOCK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    loop {
+        let n = stream.write(&BLOCK).await?;
+        count.send_modify(|totals| totals.bytes += n as u64);
+    }
 }
 
 /// Reads at most 256 KiB and calls `see` with them. The memory belongs to the thread, not to the connection.

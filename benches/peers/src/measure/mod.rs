@@ -1,10 +1,13 @@
 //! Measurements: each one runs all candidates in turn, in rounds, and returns tables of medians.
 
 pub mod buffer;
+pub mod fairness;
 pub mod idle;
+pub mod paced;
 pub mod proxy;
 pub mod scale;
 pub mod server;
+pub mod stalled;
 mod trace;
 
 use std::time::{Duration, Instant};
@@ -62,6 +65,20 @@ impl Plan {
 
     fn on_one_cpu(&self) -> Result<()> {
         sys::run_on(&[self.cpu])
+    }
+
+    /// The CPUs that the measured process does not use, if there are others.
+    fn on_other_cpus(&self) -> Result<()> {
+        let others: Vec<_> = self
+            .all_cpus
+            .iter()
+            .copied()
+            .filter(|&cpu| cpu != self.cpu)
+            .collect();
+        match others[..] {
+            [] => self.on_one_cpu(),
+            _ => sys::run_on(&others),
+        }
     }
 
     fn on_all_cpus(&self) -> Result<()> {

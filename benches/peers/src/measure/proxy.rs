@@ -11,9 +11,9 @@ use crate::{
         upstream::{Answer, Upstream},
     },
     names::{
-        COPY_8, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, HAPROXY, HAPROXY_SPLICE,
-        INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY, RELAY_CURRENT_THREAD, RELAY_NO_SPLICE,
-        SPLICE_LOOP, SYSTEM_CALLS, THROUGHPUT_1, THROUGHPUT_16,
+        COPY_8, COPY_8_CURRENT_THREAD, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, HAPROXY,
+        HAPROXY_SPLICE, INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY, RELAY_CURRENT_THREAD,
+        RELAY_NO_SPLICE, SPLICE_EPOLL, SPLICE_LOOP, SYSTEM_CALLS, THROUGHPUT_1, THROUGHPUT_16,
     },
     table::{Column, Id, Table},
 };
@@ -32,7 +32,7 @@ pub const CANDIDATES: &[Candidate] = &[
     ),
     proxy(COPY_8, Proxy::Copy8),
     Candidate {
-        name: "tokio copy 8 KiB, current-thread",
+        name: COPY_8_CURRENT_THREAD,
         program: Program::Proxy(Proxy::Copy8, Flavour::CurrentThread),
     },
     proxy("tokio copy 64 KiB", Proxy::Copy64),
@@ -57,6 +57,7 @@ pub const CANDIDATES: &[Candidate] = &[
         program: Program::Socat,
     },
     proxy(SPLICE_LOOP, Proxy::Splice),
+    proxy(SPLICE_EPOLL, Proxy::SpliceEpoll),
 ];
 
 /// Bulk: connections, column of CPU time, column of throughput.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Plan, Samples, idle::possible_pairs, in_turn, note_failure, proxy, show_progress};
 use crate::{
-    candidates::{Candidate, Program, Proxy, Starter},
+    candidates::{Candidate, Starter},
     load::{
         idle::Idle,
         upstream::{Answer, Upstream},
@@ -121,8 +121,7 @@ async fn memory(
     failures: &mut Vec<String>,
 ) -> Result<Table> {
     // The bare loop keeps two pipes for each pair and runs out of files long before the others.
-    let is_frugal =
-        |candidate: &&Candidate| !matches!(candidate.program, Program::Proxy(Proxy::Splice, _));
+    let is_frugal = |candidate: &&Candidate| candidate.name != SPLICE_LOOP;
     let candidates: Vec<_> = candidates.iter().filter(is_frugal).copied().collect();
     let steps = plan.amount(&PAIRS[..], &PAIRS[..], &PAIRS[..2]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;

@@ -40,7 +40,7 @@ enum Plot {
     Lines(&'static str),
 }
 
-const PLOTS: [(Id, &str, Plot); 8] = [
+const PLOTS: [(Id, &str, Plot); 9] = [
     (
         Id::Proxy,
         "cpu-per-gib.svg",
@@ -72,6 +72,7 @@ const PLOTS: [(Id, &str, Plot); 8] = [
         Plot::Lines("CPU µs/message"),
     ),
     (Id::ScaleMemory, "scale-memory.svg", Plot::Lines("MiB")),
+    (Id::ScaleStalled, "scale-stalled.svg", Plot::Lines("MiB")),
 ];
 
 /// The files of the plots of a table.
@@ -241,7 +242,7 @@ fn lines(table: &Table, what: &str, file: &Path) -> Result<()> {
         .copied()
         .fold(f64::MIN_POSITIVE, f64::max);
     let area = canvas(file, 420)?;
-    if table.id == Id::ScaleMemory {
+    if matches!(table.id, Id::ScaleMemory | Id::ScaleStalled) {
         // Only a linear axis shows whether memory grows in a straight line.
         draw_lines(&area, table, what, &xs, 0.0..last, 0.0..most * 1.05)?;
     } else {

@@ -1,0 +1,80 @@
+//! Bulk that is slower than the machine.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Plan, Samples, cost_of, in_turn, note_failure, proxy, show_progress};
+use crate::{
+    candidates::{Candidate, Program},
+    load::{
+        paced::Paced,
+        upstream::{Answer, Upstream},
+    },
+    names::SPLICE_LOOP,
+    table::{Column, Id, Table},
+};
+
+struct Pace {
+    column: &'static str,
+    piece: usize,
+    gap: Duration,
+}
+
+const PACES: [Pace; 2] = [
+    Pace {
+        column: "CPU s/GiB, 16 KiB each 25 µs",
+        piece: 16 * 1024,
+        gap: Duration::from_micros(25),
+    },
+    Pace {
+        column: "CPU s/GiB, 64 KiB each 400 µs",
+        piece: 64 * 1024,
+        gap: Duration::from_micros(400),
+    },
+];
+
+/// One table.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_one_cpu()?;
+    let mut candidates = plan.choose(proxy::CANDIDATES);
+    candidates.retain(|candidate| candidate.program != Program::Socat);
+    let columns = PACES.iter().map(|pace| Column::new(pace.column, 3));
+    let mut samples = Samples::of(&candidates, columns.collect());
+    for round in 0..plan.rounds {
+        for row in in_turn(round, candidates.len()) {
+            let candidate = &candidates[row];
+            show_progress("paced bulk", round, plan.rounds, candidate.name);
+            for pace in &PACES {
+                match once(plan, candidate, pace).await {
+                    Ok(cost) => samples.add(row, pace.column, cost),
+                    Err(error) => note_failure(failures, "paced bulk", candidate.name, &error),
+                }
+            }
+        }
+    }
+    let note = plan.note_for_one_cpu(
+        "One connection that gets a piece at each tick of a clock, as from a network that is slower than the machine.",
+    );
+    let title = "Paced bulk";
+    Ok(vec![samples.into_table(
+        Id::Paced,
+        title,
+        "Proxy",
+        SPLICE_LOOP,
+        note,
+    )])
+}
+
+/// CPU seconds for each GiB.
+async fn once(plan: &Plan, candidate: &Candidate, pace: &Pace) -> Result<f64> {
+    let upstream = Upstream::start(Answer::Digest).await?;
+    let running = plan.starter.start(candidate, upstream.addr())?;
+    let load = Paced::start(running.addr(), &upstream).await?;
+    let bytes = plan.amount(256 << 20, 128 << 20, 16 << 20);
+    let count = bytes / pace.piece;
+    let load = load.send(count / 16, pace.piece, pace.gap).await?;
+    let (cost, load) = cost_of(&running, load.send(count, pace.piece, pace.gap)).await?;
+    load.finish().await?;
+    Ok(cost.cpu.as_secs_f64() * proxy::GIB as f64 / (count * pace.piece) as f64)
+}
