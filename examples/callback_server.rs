@@ -1,6 +1,6 @@
-//! The same echo server with callbacks only, as one would write it with libevent.
+//! A line server with callbacks only, as in libevent: it answers each line with the same line backwards.
 //!
-//! Compare `bufferevent_setcb`, `bufferevent_setwatermark` and `bufferevent_enable`: no task of ours waits for anything.
+//! Compare `bufferevent_setcb`, `bufferevent_setwatermark` and `bufferevent_enable`. No task of the server waits.
 //!
 //! ```sh
 //! cargo run --release --example callback_server                               # a demonstration that ends by itself
@@ -33,10 +33,10 @@ async fn main() -> Result<()> {
     support::listen(addr, accept).await
 }
 
-/// The longest line.
+/// The longest line that is answered; a longer one ends the connection.
 const LINE_MAX: usize = 8 * 1024;
 
-/// Times that a slow client made us stop reading from it.
+/// How often reading was paused because a client did not read its answers.
 static PAUSES: AtomicUsize = AtomicUsize::new(0);
 
 async fn accept(listener: TcpListener) {
@@ -44,13 +44,13 @@ async fn accept(listener: TcpListener) {
 }
 
 fn serve(stream: TcpStream) {
-    let marks = Watermarks::new(16 * 1024, 64 * 1024).expect("low is below high");
+    let watermarks = Watermarks::new(16 * 1024, 64 * 1024).expect("low is below high");
     BufferEvent::builder()
-        .write_watermarks(marks)
+        .write_watermarks(watermarks)
         .idle_timeout(Duration::from_secs(60))
         .on_read(answer)
         .on_watermark(|connection, side, crossing| match (side, crossing) {
-            // Runs inline, in whoever crossed the mark: the answers pile up, so no more questions for now.
+            // Answers pile up: stop reading questions. This callback runs inline, in the code that added the bytes.
             (Side::Output, Crossing::High { .. }) => {
                 PAUSES.fetch_add(1, Relaxed);
                 connection.disable(Direction::Read);
@@ -67,37 +67,37 @@ fn serve(stream: TcpStream) {
             }
         })
         .spawn(stream)
-        // Nobody holds a handle: it lives until the connection has ended.
+        // Without a handle, it lives until the connection has ended.
         .detach();
 }
 
-/// One run for all that has arrived since the last one.
+/// Answers all lines that have arrived since the last call.
 fn answer(connection: &BufferEvent) {
     let mut input = connection.input().lock();
     let mut output = connection.output().lock();
     while let Ok(Some(line)) = input.readln(EolStyle::Crlf) {
         let backwards: Vec<u8> = line.iter().rev().chain(b"\n").copied().collect();
         if output.add(&backwards).is_err() {
-            // The other direction has ended; there is nobody to answer.
+            // The connection is closing and takes no more output.
             return;
         }
     }
     if input.len() >= LINE_MAX {
-        // Of a line that never ends no more would be read, and nothing would ever happen again.
+        // An input that is full is not read from, so a longer line would never be complete.
         connection.abort();
     }
 }
 
-/// Sends what is left, then FIN. A callback does not wait; a task may.
+/// Sends the remaining answers, then FIN. That takes time, so a task does it: callbacks must not wait.
 fn shut_down(connection: BufferEvent) {
     tokio::spawn(async move {
         if let Err(error) = connection.close().await {
-            eprintln!("cannot close in order: {error}");
+            eprintln!("cannot send all answers: {error}");
         }
     });
 }
 
-/// A client that asks a great deal before it reads its first answer.
+/// Runs a client that sends many questions before it reads its first answer.
 async fn demonstrate() -> Result<()> {
     const LINES: usize = 100_000;
 
@@ -125,7 +125,7 @@ async fn demonstrate() -> Result<()> {
         "an answer is wrong or missing"
     );
     println!(
-        "{LINES} lines answered rightly; reading was paused {} times",
+        "{LINES} lines answered correctly; reading was paused {} times",
         PAUSES.load(Relaxed)
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! A small HTTP file server. The kernel sends the files: their bytes never come into this process.
+//! A small HTTP file server. The kernel sends the files (`sendfile`): their bytes never enter this process.
 //!
 //! ```sh
 //! cargo run --release --example file_server     # a demonstration that ends by itself
@@ -24,7 +24,7 @@ use tokio_evbuffer::{BufferEvent, EolStyle, Event, buffer::FileSegment, shared::
 /// The longest line of a request.
 const LINE_MAX: usize = 8 * 1024;
 
-/// A connection on which nothing has moved for so long is closed.
+/// A connection on which nothing moved for this long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 #[tokio::main]
@@ -57,21 +57,21 @@ async fn accept(listener: TcpListener, root: PathBuf) {
     support::accept_all(listener, serve).await
 }
 
-/// Serves one client until it has no more requests, or has stood still for too long.
+/// Serves one client until it has no more requests or is idle for too long.
 async fn serve(stream: TcpStream, root: &Path) -> Result<()> {
     let connection = BufferEvent::builder().idle_timeout(IDLE_MAX).spawn(stream);
     tokio::select! {
         answered = answer_all(&connection, root) => answered?,
         () = idle(&connection) => {
             connection.abort();
-            bail!("nothing has moved for {IDLE_MAX:?}");
+            bail!("idle for {IDLE_MAX:?}");
         }
     }
     connection.close().await?;
     Ok(())
 }
 
-/// Waits until nothing has moved for too long. What becomes of the connection then is for its users to say.
+/// Waits until the connection is idle for too long. The timeout is only reported; the caller closes the connection.
 async fn idle(connection: &BufferEvent) {
     while let Some(event) = connection.next_event().await {
         if matches!(event, Event::IdleTimeout) {
@@ -81,7 +81,7 @@ async fn idle(connection: &BufferEvent) {
     std::future::pending().await
 }
 
-/// Answers one request after the other until the client has no more.
+/// Answers requests until the client ends its side.
 async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
     while let Some(request) = next_line(connection).await? {
         while next_line(connection)
@@ -89,23 +89,23 @@ async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
             .is_some_and(|header| !header.is_empty())
         {}
         answer(connection, root, &request)?;
-        // A client that does not read its answers gets no more of them.
+        // A client that does not read this answer does not get another one.
         connection.flush().await?;
     }
     Ok(())
 }
 
-/// The next line, or nothing if the client has ended its side before one.
+/// Returns the next line, or `None` if the client has ended its side.
 async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
     let input = connection.input();
     loop {
         let seen = {
             let mut input = input.lock();
             if let Some(line) = input.readln(EolStyle::Crlf)? {
-                let line = String::from_utf8(line.into()).context("a request that is not text")?;
+                let line = String::from_utf8(line.into()).context("the request is not text")?;
                 return Ok(Some(line));
             }
-            // Under the same guard: what arrives after it has not been looked at.
+            // Read under the same guard, so that this is the length that was searched for a line.
             input.len()
         };
         ensure!(
@@ -129,7 +129,7 @@ fn answer(connection: &BufferEvent, root: &Path, request: &str) -> Result<()> {
     };
     match find(root, target) {
         Ok(file) => {
-            // Under one guard, so that the head and the file go out with one another.
+            // Added under one guard, so that the head and the file leave together.
             let mut output = connection.output().lock();
             output.add(
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).as_bytes(),
@@ -146,7 +146,7 @@ fn refuse(connection: &BufferEvent, status: &str) -> Result<()> {
     Ok(connection.output().add(head.as_bytes())?)
 }
 
-/// Opens what `target` names, if that lies below `root` once all links and dots are followed.
+/// Opens the file that `target` names. After all links and `..` are resolved, it must be below `root`.
 fn find(root: &Path, target: &str) -> std::io::Result<FileSegment> {
     let path = root.join(target.trim_start_matches('/')).canonicalize()?;
     if !path.starts_with(root) || !path.is_file() {
@@ -155,7 +155,7 @@ fn find(root: &Path, target: &str) -> std::io::Result<FileSegment> {
     FileSegment::open(path)
 }
 
-/// One client that asks for a large file, for one that is not there, and for one outside of the folder.
+/// Runs a client that requests a large file, a file that does not exist, and one outside of the folder.
 async fn demonstrate() -> Result<()> {
     const SIZE: usize = 64 << 20;
 
@@ -173,9 +173,9 @@ async fn demonstrate() -> Result<()> {
     let ok = get(addr, "/large").await?;
     ensure!(
         ok.0 == "HTTP/1.1 200 OK" && ok.1 == data,
-        "the file did not arrive as it is"
+        "the file arrived changed"
     );
-    println!("/large: {SIZE} bytes arrived as they are");
+    println!("/large: {SIZE} bytes arrived unchanged");
     for (target, status) in [
         ("/nothing", "404 Not Found"),
         ("/../secret", "403 Forbidden"),
@@ -190,7 +190,7 @@ async fn demonstrate() -> Result<()> {
     Ok(())
 }
 
-/// The status line and the body that a server gives for `target`.
+/// Requests `target`, and returns the status line and the body.
 async fn get(addr: SocketAddr, target: &str) -> Result<(String, Vec<u8>)> {
     let mut stream = TcpStream::connect(addr).await?;
     stream

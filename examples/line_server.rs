@@ -1,6 +1,6 @@
-//! An echo server for lines, written the way one would think of first: read a line, add the answer, no flush.
+//! A line server in the obvious way: read a line, add the answer, no flush.
 //!
-//! The task of the [`BufferEvent`] writes all that has gathered with few system calls, so this is also the fast way.
+//! The task of the [`BufferEvent`] writes many answers with one system call, so the obvious way is also fast.
 //!
 //! ```sh
 //! cargo run --release --example line_server                               # a demonstration that ends by itself
@@ -26,7 +26,7 @@ use tokio_evbuffer::{
 /// The longest line that is answered; a longer one ends the connection.
 const LINE_MAX: usize = 64 * 1024;
 
-/// A connection on which nothing has moved for so long is closed.
+/// A connection on which nothing moved for this long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::main]
@@ -55,7 +55,7 @@ async fn serve(stream: TcpStream) -> Result<()> {
         answered = answer_all(&connection) => answered?,
         () = idle(&connection) => {
             connection.abort();
-            bail!("nothing has moved for {IDLE_MAX:?}");
+            bail!("idle for {IDLE_MAX:?}");
         }
     }
     let summary = connection.close().await?;
@@ -66,7 +66,7 @@ async fn serve(stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Waits until nothing has moved for too long. What becomes of the connection then is for its users to say.
+/// Waits until the connection is idle for too long. The timeout is only reported; the caller closes the connection.
 async fn idle(connection: &BufferEvent) {
     while let Some(event) = connection.next_event().await {
         if matches!(event, Event::IdleTimeout) {
@@ -76,7 +76,7 @@ async fn idle(connection: &BufferEvent) {
     std::future::pending().await
 }
 
-/// Answers line after line until the client has no more.
+/// Answers each line with the same line in capitals, until the client ends its side.
 async fn answer_all(connection: &BufferEvent) -> Result<()> {
     loop {
         let seen = {
@@ -86,7 +86,7 @@ async fn answer_all(connection: &BufferEvent) -> Result<()> {
                 answer.push(b'\n');
                 connection.output().add(&answer)?;
             }
-            // Under the same guard: what arrives after it has not been looked at.
+            // Read under the same guard, so that this is the length that was searched for a line.
             input.len()
         };
         ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
@@ -94,7 +94,7 @@ async fn answer_all(connection: &BufferEvent) -> Result<()> {
             .paused(Direction::Write)
             .contains(PauseReason::HighWatermark)
         {
-            // A client that does not read its answers gets no more of them.
+            // The client does not read its answers: wait until it does.
             connection.flush().await?;
         }
         match connection.input().readable(seen + 1).await {
@@ -105,7 +105,7 @@ async fn answer_all(connection: &BufferEvent) -> Result<()> {
     }
 }
 
-/// A few clients, each of which sends many lines at once and checks every answer.
+/// Runs a few clients that send many lines and check every answer.
 async fn demonstrate() -> Result<()> {
     const CLIENTS: usize = 4;
     const LINES: usize = 1000;
@@ -133,10 +133,7 @@ async fn demonstrate() -> Result<()> {
                     "wrong answer: {answer}"
                 );
             }
-            ensure!(
-                answers.next_line().await?.is_none(),
-                "there is an answer too many"
-            );
+            ensure!(answers.next_line().await?.is_none(), "one answer too many");
             sender.await??;
             Ok(())
         });
@@ -145,6 +142,6 @@ async fn demonstrate() -> Result<()> {
         client??;
     }
     server.abort();
-    println!("{CLIENTS} clients had {LINES} lines each answered rightly");
+    println!("{CLIENTS} clients got correct answers to {LINES} lines each");
     Ok(())
 }

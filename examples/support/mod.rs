@@ -1,4 +1,4 @@
-//! What the examples that are servers have in common: where they listen, and for how long.
+//! What the servers among the examples share: arguments, listening, and accepting until ctrl-c.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -29,7 +29,7 @@ pub(crate) fn arguments(
     Ok(listen)
 }
 
-/// Listens on `addr` and says so, then lets `run` go on until ctrl-c.
+/// Listens on `addr`, prints the address, and runs `run` until ctrl-c.
 pub(crate) async fn listen<F: Future<Output = ()>>(
     addr: SocketAddr,
     run: impl FnOnce(TcpListener) -> F,
@@ -44,7 +44,7 @@ pub(crate) async fn listen<F: Future<Output = ()>>(
     }
 }
 
-/// Has each connection served, for ever.
+/// Passes each connection to `serve`; never returns.
 pub(crate) async fn accept_all(
     listener: TcpListener,
     mut serve: impl FnMut(TcpStream, SocketAddr),
@@ -53,7 +53,7 @@ pub(crate) async fn accept_all(
         match listener.accept().await {
             Ok((stream, peer)) => serve(stream, peer),
             Err(error) => {
-                // Out of descriptors, as a rule: connections that end will free some.
+                // Usually out of descriptors. Connections that end free some.
                 eprintln!("cannot accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -1,11 +1,12 @@
 //! A TLS front for HTTP servers: looks at the `Host` of the first request, then joins the two streams.
 //!
-//! The head of the request is read through a [`BufferEvent`] and left in its buffer; `into_inner` gives stream and bytes
-//! back, and [`Relay::initial`] sends the bytes on before all others. From then on nothing looks at the traffic.
+//! [`Prefixed::peek_until`] reads the head of the request and leaves it in front of the stream, so that [`Relay`] sends
+//! it first. After that nothing looks at the traffic.
 //!
 //! ```sh
 //! cargo run --release -p evbuffer-protocols --bin http_peek_proxy     # a demonstration that ends by itself
-//! cargo run --release -p evbuffer-protocols --bin http_peek_proxy -- --listen 127.0.0.1:8443 --route localhost=127.0.0.1:8080
+//! cargo run --release -p evbuffer-protocols --bin http_peek_proxy -- \
+//!     --listen 127.0.0.1:8443 --route localhost=127.0.0.1:8080
 //! ```
 //!
 //! The certificate, for `localhost`, is made at the start.
@@ -15,21 +16,21 @@ mod support;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use evbuffer_protocols::certificate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_evbuffer::{BufferEvent, EvBuffer, Relay, relay::RelaySummary, shared::WaitError};
+use tokio_evbuffer::{EvBuffer, Prefixed, Relay, relay::RelaySummary};
 use tokio_rustls::{TlsAcceptor, rustls::pki_types::ServerName, server::TlsStream};
 
-/// The longest head of a request that is looked for a `Host`.
+/// The longest head of a request.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// For how long a client may take to say what it wants, and a server to take the connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for a client to send the head of its request, and for a server to accept the connection.
+const STEP_MAX: Duration = Duration::from_secs(10);
 
 type Routes = Arc<HashMap<String, SocketAddr>>;
 
@@ -73,57 +74,32 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Result<RelaySummary> {
     stream.set_nodelay(true)?;
-    let (client, host) = timeout(PATIENCE, greet(stream, acceptor))
+    let (client, host) = timeout(STEP_MAX, receive_head(stream, acceptor))
         .await
         .context("no request in time")??;
     let addr = routes
         .get(&host)
         .with_context(|| format!("no route to {host}"))?;
-    let upstream = timeout(PATIENCE, TcpStream::connect(addr))
+    let upstream = timeout(STEP_MAX, TcpStream::connect(addr))
         .await
         .with_context(|| format!("no answer from {addr}"))?
-        .with_context(|| format!("cannot reach {addr}"))?;
-
-    let parts = client
-        .into_inner::<TlsStream<TcpStream>>()
-        .await
-        .map_err(|error| anyhow::anyhow!("the client has gone: {error:?}"))?;
-    Ok(Relay::new(parts.stream, upstream)
-        .initial(parts.input, EvBuffer::new())
-        .run()
-        .await?)
+        .with_context(|| format!("cannot connect to {addr}"))?;
+    Ok(Relay::new(client, upstream).run().await?)
 }
 
-/// Makes the TLS connection, and finds out which host the client wants.
-async fn greet(stream: TcpStream, acceptor: TlsAcceptor) -> Result<(BufferEvent, String)> {
+/// Accepts the TLS connection, and returns it with the host of its first request, which is still to be read.
+async fn receive_head(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+) -> Result<(Prefixed<TlsStream<TcpStream>>, String)> {
     let stream = acceptor.accept(stream).await.context("no TLS handshake")?;
-    let client = BufferEvent::new(stream);
-    let host = peek_host(&client).await?;
+    let mut client = Prefixed::new(stream, EvBuffer::new());
+    let head_len = client
+        .peek_until(b"\r\n\r\n", HEAD_MAX)
+        .await?
+        .context("the client left before its request was complete")?;
+    let host = host_of(client.peek(head_len).await?)?;
     Ok((client, host))
-}
-
-/// Waits for the head of the first request and returns its `Host`. Nothing is taken from the input.
-async fn peek_host(client: &BufferEvent) -> Result<String> {
-    let input = client.input();
-    loop {
-        let seen = {
-            let mut input = input.lock();
-            if let Some(end) = input.search(b"\r\n\r\n", ..) {
-                let head = input.pullup(end + 2).context("no memory for the head")?;
-                return host_of(head);
-            }
-            input.len()
-        };
-        ensure!(
-            seen < HEAD_MAX,
-            "the head of the request is longer than {HEAD_MAX} bytes"
-        );
-        match input.readable(seen + 1).await {
-            Ok(()) => {}
-            Err(WaitError::Closed) => bail!("the client left before its request was complete"),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn host_of(head: &[u8]) -> Result<String> {
@@ -133,11 +109,11 @@ fn host_of(head: &[u8]) -> Result<String> {
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("host"))
         .map(|(_, value)| value.trim())
-        .context("the request names no host")?;
+        .context("the request has no Host")?;
     Ok(without_port(host).to_owned())
 }
 
-/// Clients name the port, too, where it is not the usual one.
+/// Removes the port, which clients send unless it is the default one.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
@@ -145,7 +121,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Two servers, and a client of each, through one front.
+/// Runs two servers, and a client of each through the front.
 async fn demonstrate() -> Result<()> {
     const HOSTS: [&str; 2] = ["one.example", "two.example"];
 
@@ -179,12 +155,12 @@ async fn demonstrate() -> Result<()> {
             body == format!("this is {host}\n{request}"),
             "wrong response: {response}"
         );
-        println!("{host} answered, and had received the request as it was sent");
+        println!("{host} received the request unchanged, and answered");
     }
     Ok(())
 }
 
-/// A server that answers with its name and the request.
+/// Answers each request with the name of the server and the request.
 async fn respond(listener: TcpListener, name: &str) -> Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
