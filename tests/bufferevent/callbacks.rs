@@ -115,8 +115,12 @@ async fn defect_d20_an_input_left_at_its_high_watermark_is_reported_once() {
     far.write_all(b"123456789").await.unwrap();
     log.reaches(1).await;
     settle().await;
-    let told = log.take();
-    assert_eq!(told.last().map(String::as_str), Some("read 4"), "{told:?}");
+    let reported = log.take();
+    assert_eq!(
+        reported.last().map(String::as_str),
+        Some("read 4"),
+        "{reported:?}"
+    );
     settle().await;
     assert_eq!(log.len(), 0);
     bev.input().drain(4).unwrap();
@@ -356,8 +360,8 @@ async fn the_end_is_reported_after_the_last_bytes_also_if_both_arrive_during_a_r
 async fn a_callback_that_causes_the_next_event_does_not_starve_the_queue() {
     const ENDLESS: usize = 10_000;
     let (near, _far) = duplex(64);
-    let told = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&told);
+    let reported = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reported);
     let bev = BufferEvent::builder()
         .on_event(move |bev, event| {
             if count.fetch_add(1, Relaxed) < ENDLESS {
@@ -368,8 +372,8 @@ async fn a_callback_that_causes_the_next_event_does_not_starve_the_queue() {
     bev.trigger_event(Event::Stalled);
     tokio::task::yield_now().await;
     DeferredQueue::current().drained().await;
-    let told = told.load(Relaxed);
-    assert!((1..ENDLESS).contains(&told), "{told}");
+    let reported = reported.load(Relaxed);
+    assert!((1..ENDLESS).contains(&reported), "{reported}");
 }
 
 /// Tries each kind of subscription with a callback that owns a handle to its own connection.

@@ -309,17 +309,17 @@ async fn many_small_adds_are_few_writes() {
 #[tokio::test]
 async fn an_emptied_side_holds_no_memory_with_any_subscriber() {
     let (near, far) = BufferEvent::pair();
-    for is_told in [false, true] {
-        let told = is_told.then(|| near.input().on_change_inline(|_, _| {}));
+    for is_subscribed in [false, true] {
+        let reported = is_subscribed.then(|| near.input().on_change_inline(|_, _| {}));
         far.output().add(&pattern(3000)).unwrap();
         near.input().readable(3000).await.unwrap();
         near.input().drain(2000).unwrap();
         near.input().drain(1000).unwrap();
         yield_many().await;
         for side in [near.input(), far.output()] {
-            assert_eq!(side.lock().capacity(), 0, "{is_told}");
+            assert_eq!(side.lock().capacity(), 0, "{is_subscribed}");
         }
-        drop(told);
+        drop(reported);
     }
 }
 

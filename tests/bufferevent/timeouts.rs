@@ -20,7 +20,7 @@ async fn next(bev: &BufferEvent, start: Instant) -> (String, u64) {
     (format!("{event:?}"), start.elapsed().as_secs())
 }
 
-fn told(event: &str, at: u64) -> (String, u64) {
+fn expected(event: &str, at: u64) -> (String, u64) {
     (event.to_owned(), at)
 }
 
@@ -35,7 +35,7 @@ async fn a_silent_peer_is_one_read_timeout() {
     let start = Instant::now();
     sleep(3 * SECOND).await;
     far.write_all(b"1").await.unwrap();
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 8));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 8));
     assert!(!bev.is_enabled(Direction::Read) && bev.is_enabled(Direction::Write));
     assert!(bev.paused(Direction::Read).contains(PauseReason::User));
     nothing_comes(&bev).await;
@@ -46,10 +46,10 @@ async fn a_direction_that_timed_out_can_be_enabled_again() {
     let (near, mut far) = duplex(64);
     let bev = BufferEvent::builder().read_timeout(5 * SECOND).spawn(near);
     let start = Instant::now();
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 5));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 5));
     sleep(5 * SECOND).await;
     bev.enable(Direction::Read);
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 15));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 15));
     bev.enable(Direction::Read);
     far.write_all(b"late").await.unwrap();
     timeout(SECOND, bev.input().readable(4))
@@ -70,7 +70,11 @@ async fn bytes_read_in_a_poll_that_yields_restart_the_timeout() {
         let start = Instant::now();
         sleep(3 * SECOND).await;
         far.write_all(&vec![1; n]).await.unwrap();
-        assert_eq!(next(&bev, start).await, told("ReadTimeout", 8), "{n} bytes");
+        assert_eq!(
+            next(&bev, start).await,
+            expected("ReadTimeout", 8),
+            "{n} bytes"
+        );
     }
 }
 
@@ -88,7 +92,7 @@ async fn bytes_written_in_a_poll_that_yields_restart_the_timeout() {
         far.read_exact(&mut vec![0; n]).await.unwrap();
         assert_eq!(
             next(&bev, start).await,
-            told("WriteTimeout", 8),
+            expected("WriteTimeout", 8),
             "{n} bytes"
         );
     }
@@ -121,7 +125,7 @@ async fn time_in_which_reading_is_paused_does_not_count() {
             bev.input().readable(4).await.unwrap();
             bev.input().drain(4).unwrap();
         }
-        assert_eq!(next(&bev, start).await, told("ReadTimeout", 105));
+        assert_eq!(next(&bev, start).await, expected("ReadTimeout", 105));
     }
 }
 
@@ -132,7 +136,7 @@ async fn defect_d33_an_idle_output_has_no_write_timeout() {
     nothing_comes(&bev).await;
     bev.output().add(b"1234567").unwrap();
     let start = Instant::now();
-    assert_eq!(next(&bev, start).await, told("WriteTimeout", 5));
+    assert_eq!(next(&bev, start).await, expected("WriteTimeout", 5));
     assert!(bev.is_enabled(Direction::Read) && !bev.is_enabled(Direction::Write));
     assert_eq!(bev.output().len(), 3);
     far.write_all(b"1").await.unwrap();
@@ -148,7 +152,7 @@ async fn idle_means_no_byte_in_either_direction() {
     far.write_all(b"1").await.unwrap();
     sleep(4 * SECOND).await;
     bev.output().add(b"1").unwrap();
-    assert_eq!(next(&bev, start).await, told("IdleTimeout", 13));
+    assert_eq!(next(&bev, start).await, expected("IdleTimeout", 13));
     nothing_comes(&bev).await;
 }
 
@@ -169,7 +173,7 @@ async fn a_slow_reader_is_a_stall() {
         }
         far
     });
-    assert_eq!(next(&bev, start).await, told("Stalled", 6));
+    assert_eq!(next(&bev, start).await, expected("Stalled", 6));
     drop(slow.await.unwrap());
 }
 
@@ -188,7 +192,7 @@ async fn an_output_that_falls_to_its_low_watermark_in_time_does_not_stall() {
     nothing_comes(&bev).await;
     let start = Instant::now();
     bev.output().add(&[1; 9]).unwrap();
-    assert_eq!(next(&bev, start).await, told("Stalled", 6));
+    assert_eq!(next(&bev, start).await, expected("Stalled", 6));
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +203,7 @@ async fn timeouts_can_be_set_and_removed_at_any_time() {
     let start = Instant::now();
     bev.set_timeouts(Some(5 * SECOND), Some(6 * SECOND));
     bev.output().add(b"1234567").unwrap();
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 5));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 5));
     bev.set_timeouts(None, None);
     bev.enable(Direction::Read);
     nothing_comes(&bev).await;
@@ -212,7 +216,7 @@ async fn zero_expires_at_once_and_duration_max_never() {
         .read_timeout(Duration::ZERO)
         .spawn(near);
     let start = Instant::now();
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 0));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 0));
 
     let (near, _far) = duplex(4);
     let bev = BufferEvent::builder()
@@ -300,5 +304,5 @@ async fn a_timeout_that_is_set_again_counts_bytes_in_between() {
     bev.input().readable(1).await.unwrap();
     bev.set_timeouts(Some(5 * SECOND), None);
     let start = Instant::now();
-    assert_eq!(next(&bev, start).await, told("ReadTimeout", 5));
+    assert_eq!(next(&bev, start).await, expected("ReadTimeout", 5));
 }

@@ -221,10 +221,10 @@ fn each_runtime_has_its_own_queue() {
 fn callbacks_queued_by_other_threads_run_on_the_queues_runtime() {
     let runtime = multi_thread();
     let queue = DeferredQueue::of(runtime.handle());
-    let (told, heard) = mpsc::channel();
+    let (reported, heard) = mpsc::channel();
     std::thread::spawn(move || {
         queue
-            .defer(move || told.send(Handle::try_current().unwrap().id()).unwrap())
+            .defer(move || reported.send(Handle::try_current().unwrap().id()).unwrap())
             .unwrap();
     });
     assert_eq!(heard.recv().unwrap(), runtime.handle().id());

@@ -219,7 +219,7 @@ mod sockets {
     use crate::support::net::tcp_pair;
 
     #[tokio::test]
-    async fn a_relay_sends_the_prefix_first_whichever_side_has_it() {
+    async fn a_relay_sends_the_prefix_first_on_both_sides() {
         for swapped in [false, true] {
             let ((mut left, a), (mut right, b)) = (tcp_pair().await, tcp_pair().await);
             left.write_all(b" world").await.unwrap();

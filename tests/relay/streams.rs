@@ -26,14 +26,14 @@ struct Case {
 }
 
 /// The result of a run, for left and right, independent of which of them was `a`.
-struct Told {
+struct RunResult {
     outcome: Outcome,
     left: Observed,
     right: Observed,
     swapped: bool,
 }
 
-impl Told {
+impl RunResult {
     fn left_to_right(&self, summary: &RelaySummary) -> u64 {
         if self.swapped {
             summary.b_to_a
@@ -64,7 +64,7 @@ impl Told {
 fn both_ways(
     case: &Case,
     set: impl Fn(Relay<FaultyStream, FaultyStream>) -> Relay<FaultyStream, FaultyStream>,
-    check: impl Fn(Told),
+    check: impl Fn(RunResult),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -83,7 +83,7 @@ fn both_ways(
             (left, right)
         };
         let outcome = sim.run(set(Relay::new(a, b)).run());
-        check(Told {
+        check(RunResult {
             outcome,
             left: see_left(),
             right: see_right(),
@@ -115,12 +115,12 @@ fn every_byte_arrives_once_and_in_order_over_faulty_streams() {
         both_ways(
             &case,
             |relay| relay.buffer(high),
-            |told| {
-                let summary = told.outcome.as_ref().unwrap();
+            |result| {
+                let summary = result.outcome.as_ref().unwrap();
                 assert_eq!(summary.reason, RelayEnd::Eof, "seed {seed}");
-                assert_eq!(told.left_to_right(summary), long as u64);
-                assert_eq!(told.right_to_left(summary), (long / 3) as u64);
-                for (seen, sent) in [(&told.right, &case.left.0), (&told.left, &case.right.0)] {
+                assert_eq!(result.left_to_right(summary), long as u64);
+                assert_eq!(result.right_to_left(summary), (long / 3) as u64);
+                for (seen, sent) in [(&result.right, &case.left.0), (&result.left, &case.right.0)] {
                     assert!(seen.written == *sent, "seed {seed}: other bytes arrived");
                     assert!(
                         seen.shut_down && seen.flushed == sent.len(),
@@ -147,9 +147,9 @@ fn the_end_of_one_direction_does_not_end_the_other() {
     both_ways(
         &case,
         |relay| relay,
-        |told| {
-            assert_eq!(told.outcome.as_ref().unwrap().reason, RelayEnd::Eof);
-            assert!(told.left.written == case.right.0);
+        |result| {
+            assert_eq!(result.outcome.as_ref().unwrap().reason, RelayEnd::Eof);
+            assert!(result.left.written == case.right.0);
         },
     );
 }
@@ -173,11 +173,11 @@ fn with_close_the_first_end_ends_both_directions_after_held_bytes_are_written() 
     both_ways(
         &case,
         |relay| relay.half_close(HalfClose::Close),
-        |told| {
-            assert_eq!(told.outcome.as_ref().unwrap().reason, RelayEnd::FirstEof);
-            assert!(told.right.written == case.left.0);
-            assert!(told.left.shut_down && told.right.shut_down);
-            assert_eq!(told.right.read, 0);
+        |result| {
+            assert_eq!(result.outcome.as_ref().unwrap().reason, RelayEnd::FirstEof);
+            assert!(result.right.written == case.left.0);
+            assert!(result.left.shut_down && result.right.shut_down);
+            assert_eq!(result.right.read, 0);
         },
     );
 }
@@ -207,15 +207,15 @@ fn a_read_error_at_any_byte_is_returned_after_all_bytes_read_are_delivered() {
                 Some(how) => relay.on_error(how),
                 None => relay,
             };
-            both_ways(&case, set, |told| {
-                let (error, at_left) = told.failure();
+            both_ways(&case, set, |result| {
+                let (error, at_left) = result.failure();
                 assert_eq!((at_left, error.step), (true, Step::Read));
                 assert_eq!(error.error.kind(), io::ErrorKind::ConnectionAborted);
-                assert_eq!(told.left_to_right(&error.summary), k);
-                assert!(told.right.written == case.left.0 && told.right.flushed == k as usize);
+                assert_eq!(result.left_to_right(&error.summary), k);
+                assert!(result.right.written == case.left.0 && result.right.flushed == k as usize);
                 // Only a TCP socket can be reset; other streams stay open until their owner drops them.
-                assert_eq!(told.right.shut_down, how != Some(OnError::Reset));
-                assert!(!told.left.shut_down);
+                assert_eq!(result.right.shut_down, how != Some(OnError::Reset));
+                assert!(!result.left.shut_down);
             });
         }
     }
@@ -242,14 +242,14 @@ fn a_write_error_or_zero_write_at_any_byte_is_returned_with_the_counts() {
             both_ways(
                 &case,
                 |relay| relay,
-                |told| {
-                    let (error, at_left) = told.failure();
+                |result| {
+                    let (error, at_left) = result.failure();
                     assert_eq!(
                         (at_left, error.step, error.error.kind()),
                         (false, Step::Write, kind)
                     );
-                    assert_eq!(told.left_to_right(&error.summary), k as u64);
-                    assert_eq!(told.right.written, case.left.0[..k]);
+                    assert_eq!(result.left_to_right(&error.summary), k as u64);
+                    assert_eq!(result.right.written, case.left.0[..k]);
                 },
             );
         }
@@ -276,15 +276,15 @@ fn bytes_read_from_a_side_whose_writes_fail_reach_the_healthy_side() {
     both_ways(
         &case,
         |relay| relay,
-        |told| {
-            let (error, at_left) = told.failure();
+        |result| {
+            let (error, at_left) = result.failure();
             assert_eq!((at_left, error.step), (false, Step::Write));
             assert!(
-                told.left.written == case.right.0,
+                result.left.written == case.right.0,
                 "{} of 2000 bytes",
-                told.left.written.len()
+                result.left.written.len()
             );
-            assert!(told.left.shut_down);
+            assert!(result.left.shut_down);
         },
     );
 }
@@ -316,13 +316,13 @@ fn errors_of_flush_and_shutdown_name_their_step() {
         both_ways(
             &case,
             |relay| relay,
-            |told| {
-                let (error, at_left) = told.failure();
+            |result| {
+                let (error, at_left) = result.failure();
                 assert_eq!(
                     (at_left, error.step, error.error.kind()),
                     (false, step, io::ErrorKind::TimedOut)
                 );
-                assert_eq!(told.left_to_right(&error.summary), 50);
+                assert_eq!(result.left_to_right(&error.summary), 50);
             },
         );
     }
@@ -348,10 +348,10 @@ fn if_both_sides_fail_the_first_error_is_returned() {
     both_ways(
         &case,
         |relay| relay,
-        |told| {
-            let (error, at_left) = told.failure();
+        |result| {
+            let (error, at_left) = result.failure();
             assert_eq!((at_left, error.step), (true, Step::Read));
-            assert_eq!(told.left_to_right(&error.summary), 3);
+            assert_eq!(result.left_to_right(&error.summary), 3);
         },
     );
 }
@@ -425,8 +425,8 @@ fn progress_only_grows_and_ends_with_the_final_counts() {
                 .push((progress.a_to_b, progress.b_to_a))
         })
     };
-    both_ways(&case, set, |told| {
-        let summary = told.outcome.as_ref().unwrap();
+    both_ways(&case, set, |result| {
+        let summary = result.outcome.as_ref().unwrap();
         let calls = calls.lock().unwrap();
         assert!(calls.len() > 1 && calls.is_sorted_by(|x, y| x.0 <= y.0 && x.1 <= y.1 && x != y));
         assert_eq!(*calls.last().unwrap(), (summary.a_to_b, summary.b_to_a));

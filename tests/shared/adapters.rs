@@ -177,12 +177,12 @@ fn each_consume_notifies_subscribers_that_came_in_between() {
     shows(&mut reader, b"123456789");
     reader.consume(1);
     reader.consume(1);
-    let (sender, told) = std::sync::mpsc::channel();
+    let (sender, reported) = std::sync::mpsc::channel();
     let callback = buffer.on_change_inline(move |_, change| sender.send(change).unwrap());
     reader.consume(1);
     reader.consume(2);
-    let told: Vec<_> = told.try_iter().map(|c| (c.before, c.removed)).collect();
-    assert_eq!(told, [(7, 1), (6, 2)]);
+    let reported: Vec<_> = reported.try_iter().map(|c| (c.before, c.removed)).collect();
+    assert_eq!(reported, [(7, 1), (6, 2)]);
     drop(callback);
 
     reader.consume(1);

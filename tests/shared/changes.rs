@@ -37,9 +37,9 @@ fn change(before: usize, added: u64, removed: u64, after: usize) -> Change {
 /// Records every change by an inline callback.
 fn inline(buffer: &SharedEvBuffer) -> Log<Change> {
     let log = log();
-    let told = Arc::clone(&log);
+    let reported = Arc::clone(&log);
     buffer
-        .on_change_inline(move |_, change| told.lock().unwrap().push(change))
+        .on_change_inline(move |_, change| reported.lock().unwrap().push(change))
         .detach();
     log
 }
@@ -47,9 +47,9 @@ fn inline(buffer: &SharedEvBuffer) -> Log<Change> {
 /// Records every watermark crossing.
 fn crossings(buffer: &SharedEvBuffer) -> Log<Crossing> {
     let log = log();
-    let told = Arc::clone(&log);
+    let reported = Arc::clone(&log);
     buffer
-        .on_watermark(move |_, crossing| told.lock().unwrap().push(crossing))
+        .on_watermark(move |_, crossing| reported.lock().unwrap().push(crossing))
         .detach();
     log
 }
@@ -57,21 +57,21 @@ fn crossings(buffer: &SharedEvBuffer) -> Log<Crossing> {
 #[test]
 fn one_guard_is_one_change() {
     let buffer = SharedEvBuffer::new();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     {
         let mut guard = buffer.lock();
         guard.add(b"12345").unwrap();
         guard.prepend(b"0").unwrap();
         guard.drain(2).unwrap();
-        assert_eq!(told.lock().unwrap().len(), 0);
+        assert_eq!(reported.lock().unwrap().len(), 0);
     }
-    assert_eq!(taken(&told), [change(0, 6, 2, 4)]);
+    assert_eq!(taken(&reported), [change(0, 6, 2, 4)]);
 }
 
 #[test]
 fn a_guard_without_a_change_notifies_no_subscriber() {
     let buffer = SharedEvBuffer::from(EvBuffer::from(&b"data"[..]));
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     let mut changed = tokio_test::task::spawn(buffer.changed());
     assert!(changed.poll().is_pending());
     {
@@ -81,26 +81,26 @@ fn a_guard_without_a_change_notifies_no_subscriber() {
         guard.pullup(4);
     }
     buffer.lock().freeze(End::Front);
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     assert!(!changed.is_woken());
 }
 
 #[test]
 fn bytes_added_and_removed_again_are_a_change() {
     let buffer = SharedEvBuffer::new();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     {
         let mut guard = buffer.lock();
         guard.add(b"gone").unwrap();
         guard.clear().unwrap();
     }
-    assert_eq!(taken(&told), [change(0, 4, 4, 0)]);
+    assert_eq!(taken(&reported), [change(0, 4, 4, 0)]);
 }
 
 #[test]
 fn every_operation_keeps_the_sums() {
     let buffer = SharedEvBuffer::new();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     let mut other = EvBuffer::from(&[7; 2000][..]);
     buffer.add(b"abc\r\ndef").unwrap();
     buffer.prepend(b"x").unwrap();
@@ -122,10 +122,10 @@ fn every_operation_keeps_the_sums() {
         .lock()
         .add_buffer_reference(&mut EvBuffer::from(&b"multi"[..]))
         .unwrap();
-    let told = taken(&told);
-    assert_eq!(told.len(), 11);
+    let reported = taken(&reported);
+    assert_eq!(reported.len(), 11);
     let mut len = 0;
-    for change in told {
+    for change in reported {
         assert_eq!(change.before, len);
         assert_eq!(
             change.before as u64 + change.added - change.removed,
@@ -140,7 +140,7 @@ fn every_operation_keeps_the_sums() {
 fn replacing_the_buffer_is_a_change() {
     for how in 0..4 {
         let buffer = SharedEvBuffer::from(EvBuffer::from(&b"four"[..]));
-        let told = inline(&buffer);
+        let reported = inline(&buffer);
         let mark = buffer.mark();
         let mut guard = buffer.lock();
         match how {
@@ -158,12 +158,12 @@ fn replacing_the_buffer_is_a_change() {
             }
         }
         drop(guard);
-        assert_eq!(taken(&told), [change(4, 8, 4, 8)], "way {how}");
+        assert_eq!(taken(&reported), [change(4, 8, 4, 8)], "way {how}");
         tokio_test::assert_ok!(tokio_test::assert_ready!(
             tokio_test::task::spawn(buffer.drained_to(mark)).poll()
         ));
         buffer.add(b"!").unwrap();
-        assert_eq!(taken(&told), [change(8, 1, 0, 9)], "way {how}");
+        assert_eq!(taken(&reported), [change(8, 1, 0, 9)], "way {how}");
     }
 }
 
@@ -266,8 +266,8 @@ fn inline_callbacks_run_in_the_order_of_registration() {
 #[test]
 fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
-    let first = Arc::clone(&told);
+    let reported = log();
+    let first = Arc::clone(&reported);
     buffer
         .on_change_inline(move |buffer, change| {
             if change.after == 3 {
@@ -276,13 +276,13 @@ fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
             first.lock().unwrap().push((1, change));
         })
         .detach();
-    let second = Arc::clone(&told);
+    let second = Arc::clone(&reported);
     buffer
         .on_change_inline(move |_, change| second.lock().unwrap().push((2, change)))
         .detach();
     buffer.add(b"abc").unwrap();
     assert_eq!(
-        taken(&told),
+        taken(&reported),
         [
             (1, change(0, 3, 0, 3)),
             (2, change(0, 4, 0, 4)),
@@ -295,15 +295,15 @@ fn defect_d2_an_edit_within_a_callback_is_reported_after_it_and_sums_match() {
 #[test]
 fn the_only_callback_may_add_a_second_callback() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
-    let (first, second) = (Arc::clone(&told), Arc::clone(&told));
+    let reported = log();
+    let (first, second) = (Arc::clone(&reported), Arc::clone(&reported));
     let mut second = Some(second);
     buffer
         .on_change_inline(move |buffer, change| {
             first.lock().unwrap().push((1, change));
-            if let Some(told) = second.take() {
+            if let Some(reported) = second.take() {
                 buffer
-                    .on_change_inline(move |_, change| told.lock().unwrap().push((2, change)))
+                    .on_change_inline(move |_, change| reported.lock().unwrap().push((2, change)))
                     .detach();
                 buffer.add(b"within").unwrap();
             }
@@ -311,7 +311,7 @@ fn the_only_callback_may_add_a_second_callback() {
         .detach();
     buffer.add(b"x").unwrap();
     assert_eq!(
-        taken(&told),
+        taken(&reported),
         [
             (1, change(0, 1, 0, 1)),
             (2, change(1, 6, 0, 7)),
@@ -320,7 +320,7 @@ fn the_only_callback_may_add_a_second_callback() {
     );
     buffer.drain(7).unwrap();
     assert_eq!(
-        taken(&told),
+        taken(&reported),
         [(1, change(7, 0, 7, 0)), (2, change(7, 0, 7, 0))]
     );
 }
@@ -328,26 +328,26 @@ fn the_only_callback_may_add_a_second_callback() {
 #[test]
 fn the_only_callback_may_replace_itself() {
     let buffer = SharedEvBuffer::new();
-    let (handle, told) = (Arc::new(Mutex::new(None)), log());
-    let (mine, log) = (Arc::clone(&handle), Arc::clone(&told));
+    let (handle, reported) = (Arc::new(Mutex::new(None)), log());
+    let (mine, log) = (Arc::clone(&handle), Arc::clone(&reported));
     *handle.lock().unwrap() = Some(buffer.on_change_inline(move |buffer, _| {
-        let told = Arc::clone(&log);
-        let other = buffer.on_change_inline(move |_, change| told.lock().unwrap().push(change));
+        let reported = Arc::clone(&log);
+        let other = buffer.on_change_inline(move |_, change| reported.lock().unwrap().push(change));
         let own = mine.lock().unwrap().replace(other);
         drop(own);
         buffer.add(b"y").unwrap();
     }));
     buffer.add(b"x").unwrap();
-    assert_eq!(taken(&told), [change(1, 1, 0, 2)]);
+    assert_eq!(taken(&reported), [change(1, 1, 0, 2)]);
     buffer.add(b"z").unwrap();
-    assert_eq!(taken(&told), [change(2, 1, 0, 3)]);
+    assert_eq!(taken(&reported), [change(2, 1, 0, 3)]);
 }
 
 #[test]
 fn an_edit_by_the_only_callback_is_reported_after_it_returns() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
-    let (log, marks) = (Arc::clone(&told), crossings(&buffer));
+    let reported = log();
+    let (log, marks) = (Arc::clone(&reported), crossings(&buffer));
     buffer.set_watermarks(Watermarks::new(1, 4).unwrap());
     let running = AtomicBool::new(false);
     buffer
@@ -361,7 +361,7 @@ fn an_edit_by_the_only_callback_is_reported_after_it_returns() {
         })
         .detach();
     buffer.add(b"x").unwrap();
-    assert_eq!(taken(&told), [change(0, 1, 0, 1), change(1, 4, 0, 5)]);
+    assert_eq!(taken(&reported), [change(0, 1, 0, 1), change(1, 4, 0, 5)]);
     assert_eq!(taken(&marks), [Crossing::High { len: 5 }]);
 }
 
@@ -393,8 +393,8 @@ fn defect_d3_both_lengths_of_a_move_are_final_when_it_is_reported() {
     let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
     a.add(&[1; 4000]).unwrap();
     let seen = log();
-    let (told, source) = (Arc::clone(&seen), a.clone());
-    b.on_change_inline(move |b, _| told.lock().unwrap().push(source.len() + b.len()))
+    let (reported, source) = (Arc::clone(&seen), a.clone());
+    b.on_change_inline(move |b, _| reported.lock().unwrap().push(source.len() + b.len()))
         .detach();
     a.move_to(&b, 1500).unwrap();
     assert_eq!(taken(&seen), [4000]);
@@ -447,25 +447,25 @@ fn a_dropped_handle_ends_callbacks_and_a_detached_one_does_not() {
 #[test]
 fn changes_while_a_callback_is_disabled_are_not_reported_later() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
-    let log = Arc::clone(&told);
+    let reported = log();
+    let log = Arc::clone(&reported);
     let handle = buffer.on_change_inline(move |_, change| log.lock().unwrap().push(change));
     handle.set_enabled(false);
     buffer.add(b"unheard").unwrap();
     handle.set_enabled(true);
     handle.set_enabled(true);
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     buffer.add(b"heard").unwrap();
-    assert_eq!(taken(&told), [change(7, 5, 0, 12)]);
+    assert_eq!(taken(&reported), [change(7, 5, 0, 12)]);
 }
 
 #[test]
 fn a_callback_gets_changes_since_its_registration() {
     let buffer = SharedEvBuffer::new();
     buffer.add(b"before").unwrap();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     buffer.add(b"x").unwrap();
-    assert_eq!(taken(&told), [change(6, 1, 0, 7)]);
+    assert_eq!(taken(&reported), [change(6, 1, 0, 7)]);
 }
 
 #[test]
@@ -474,17 +474,17 @@ fn a_panicking_inline_callback_does_not_stop_the_others() {
     buffer
         .on_change_inline(|_, _| panic!("as planned"))
         .detach();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     buffer.add(b"x").unwrap();
     buffer.add(b"y").unwrap();
-    assert_eq!(taken(&told).len(), 2);
+    assert_eq!(taken(&reported).len(), 2);
     assert_eq!(buffer.len(), 2);
 }
 
 #[test]
 fn a_panic_with_a_guard_leaves_a_usable_buffer_and_is_reported() {
     let buffer = SharedEvBuffer::new();
-    let told = inline(&buffer);
+    let reported = inline(&buffer);
     buffer
         .on_change_inline(|_, _| panic!("within the unwinding"))
         .detach();
@@ -494,7 +494,7 @@ fn a_panic_with_a_guard_leaves_a_usable_buffer_and_is_reported() {
         panic!("as planned");
     }));
     assert!(panicked.is_err());
-    assert_eq!(taken(&told), [change(0, 4, 0, 4)]);
+    assert_eq!(taken(&reported), [change(0, 4, 0, 4)]);
     buffer.add(b" done").unwrap();
     assert_eq!(buffer.len(), 9);
 }
@@ -503,30 +503,30 @@ fn a_panic_with_a_guard_leaves_a_usable_buffer_and_is_reported() {
 fn crossings_are_reported_before_the_call_returns() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(2, 6).unwrap().and_overflow(9).unwrap());
-    let told = crossings(&buffer);
+    let reported = crossings(&buffer);
     buffer.add(b"12345").unwrap();
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     buffer.add(b"6789").unwrap();
     assert_eq!(
-        taken(&told),
+        taken(&reported),
         [Crossing::High { len: 9 }, Crossing::Overflow { len: 9 }]
     );
     buffer.drain(6).unwrap();
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     buffer.drain(1).unwrap();
-    assert_eq!(taken(&told), [Crossing::Low { len: 2 }]);
+    assert_eq!(taken(&reported), [Crossing::Low { len: 2 }]);
     buffer.set_watermarks(Watermarks::with_high(2).unwrap());
-    assert_eq!(taken(&told), [Crossing::High { len: 2 }]);
+    assert_eq!(taken(&reported), [Crossing::High { len: 2 }]);
     buffer.set_watermarks(Watermarks::NONE);
-    assert_eq!(taken(&told), [Crossing::Low { len: 2 }]);
+    assert_eq!(taken(&reported), [Crossing::Low { len: 2 }]);
 }
 
 #[test]
 fn a_crossing_caused_by_a_crossing_callback_is_reported_after_it_in_order() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(0, 4).unwrap());
-    let told = log();
-    let first = Arc::clone(&told);
+    let reported = log();
+    let first = Arc::clone(&reported);
     buffer
         .on_watermark(move |buffer, crossing| {
             if matches!(crossing, Crossing::High { .. }) {
@@ -535,13 +535,13 @@ fn a_crossing_caused_by_a_crossing_callback_is_reported_after_it_in_order() {
             first.lock().unwrap().push((1, crossing));
         })
         .detach();
-    let second = Arc::clone(&told);
+    let second = Arc::clone(&reported);
     buffer
         .on_watermark(move |_, crossing| second.lock().unwrap().push((2, crossing)))
         .detach();
     buffer.add(b"1234").unwrap();
     assert_eq!(
-        taken(&told),
+        taken(&reported),
         [
             (1, Crossing::High { len: 4 }),
             (2, Crossing::High { len: 4 }),
@@ -556,11 +556,11 @@ fn crossings_before_a_subscription_are_not_reported() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::new(1, 4).unwrap());
     buffer.add(b"1234").unwrap();
-    let told = crossings(&buffer);
+    let reported = crossings(&buffer);
     buffer.add(b"5").unwrap();
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     buffer.drain(5).unwrap();
-    assert_eq!(taken(&told), [Crossing::Low { len: 0 }]);
+    assert_eq!(taken(&reported), [Crossing::Low { len: 0 }]);
 }
 
 #[test]
@@ -612,17 +612,17 @@ fn a_refused_reference_is_released_after_the_lock() {
 #[tokio::test]
 async fn a_deferred_callback_runs_later_and_merges_changes() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
-    let log = Arc::clone(&told);
+    let reported = log();
+    let log = Arc::clone(&reported);
     let _handle = buffer.on_change(move |_, change| log.lock().unwrap().push(change));
     buffer.add(b"12345").unwrap();
     buffer.drain(2).unwrap();
     buffer.add(b"6").unwrap();
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
     let queue = DeferredQueue::current();
     assert_eq!((queue.metrics().depth, queue.metrics().merged), (1, 2));
     queue.drained().await;
-    assert_eq!(taken(&told), [change(0, 6, 2, 4)]);
+    assert_eq!(taken(&reported), [change(0, 6, 2, 4)]);
 }
 
 /// libevent skips inline callbacks while a run is queued, or reports the same counts repeatedly.
@@ -654,9 +654,9 @@ async fn defect_d4_no_run_begins_after_the_handle_was_dropped() {
 #[tokio::test]
 async fn a_deferred_callback_may_edit_close_and_drop_its_own_handle() {
     let buffer = SharedEvBuffer::new();
-    let told = log();
+    let reported = log();
     let own = Arc::new(Mutex::new(None));
-    let (log, mine) = (Arc::clone(&told), Arc::clone(&own));
+    let (log, mine) = (Arc::clone(&reported), Arc::clone(&own));
     let handle = buffer.on_change(move |buffer, change| {
         log.lock().unwrap().push(change.after);
         match change.after {
@@ -673,25 +673,25 @@ async fn a_deferred_callback_may_edit_close_and_drop_its_own_handle() {
     for _ in 0..4 {
         DeferredQueue::current().drained().await;
     }
-    assert_eq!(taken(&told), [1, 2, 1]);
+    assert_eq!(taken(&reported), [1, 2, 1]);
     buffer.drain(1).unwrap();
     DeferredQueue::current().drained().await;
-    assert_eq!(taken(&told), []);
+    assert_eq!(taken(&reported), []);
 }
 
 #[tokio::test]
 async fn a_panicking_deferred_callback_is_counted_and_stays_registered() {
     let buffer = SharedEvBuffer::new();
     let _first = buffer.on_change(|_, _| panic!("as planned"));
-    let told = log();
-    let log = Arc::clone(&told);
+    let reported = log();
+    let log = Arc::clone(&reported);
     let _second = buffer.on_change(move |_, change| log.lock().unwrap().push(change.after));
     for n in 1..=2 {
         buffer.add(b"x").unwrap();
         DeferredQueue::current().drained().await;
         assert_eq!(DeferredQueue::current().metrics().panicked, n);
     }
-    assert_eq!(taken(&told), [1, 2]);
+    assert_eq!(taken(&reported), [1, 2]);
     buffer.on_change_inline(|_, _| panic!("inline")).detach();
     buffer.add(b"x").unwrap();
     DeferredQueue::current().drained().await;
@@ -716,14 +716,14 @@ fn a_buffer_bound_to_a_queue_accepts_callbacks_outside_a_runtime() {
     let queue = DeferredQueue::of(runtime.handle());
     let buffer = SharedEvBuffer::new();
     buffer.defer_to(queue.clone());
-    let told = log();
-    let log = Arc::clone(&told);
+    let reported = log();
+    let log = Arc::clone(&reported);
     buffer
         .on_change(move |_, change| log.lock().unwrap().push(change.after))
         .detach();
     buffer.add(b"abc").unwrap();
     runtime.block_on(queue.drained());
-    assert_eq!(taken(&told), [3]);
+    assert_eq!(taken(&reported), [3]);
 
     // Notifications for a runtime that has ended are dropped silently; another queue takes over.
     drop(runtime);
@@ -735,7 +735,7 @@ fn a_buffer_bound_to_a_queue_accepts_callbacks_outside_a_runtime() {
     buffer.defer_to(queue.clone());
     buffer.add(b"e").unwrap();
     runtime.block_on(queue.drained());
-    assert_eq!(taken(&told), [5]);
+    assert_eq!(taken(&reported), [5]);
 }
 
 #[test]
@@ -749,8 +749,8 @@ fn a_pending_run_moves_to_the_new_queue_when_its_runtime_ends() {
     let queue = DeferredQueue::of(second.handle());
     let buffer = SharedEvBuffer::new();
     buffer.defer_to(DeferredQueue::of(first.handle()));
-    let told = log();
-    let log = Arc::clone(&told);
+    let reported = log();
+    let log = Arc::clone(&reported);
     buffer
         .on_change(move |_, change| log.lock().unwrap().push(change.after))
         .detach();
@@ -759,7 +759,7 @@ fn a_pending_run_moves_to_the_new_queue_when_its_runtime_ends() {
     buffer.add(b"d").unwrap();
     drop(first);
     second.block_on(queue.drained());
-    assert_eq!(taken(&told), [4]);
+    assert_eq!(taken(&reported), [4]);
 }
 
 #[test]
