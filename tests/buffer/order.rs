@@ -177,7 +177,7 @@ fn defect_d13_a_write_takes_at_most_its_maximum() {
 }
 
 #[test]
-fn defect_d17_no_match_is_none() {
+fn defect_d17_zero_bytes_are_not_the_end() {
     let mut buffer = EvBuffer::new();
     buffer.add(&pattern(16 * 1024)).unwrap();
     assert_eq!(buffer.read_from(&mut &b"abc"[..], 0).unwrap(), 0);
