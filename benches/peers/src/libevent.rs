@@ -222,7 +222,7 @@ impl Evbuffer {
         done(unsafe { evbuffer_prepend_buffer(self.0.as_ptr(), src.0.as_ptr()) })
     }
 
-    /// Shares what `src` holds. libevent keeps `src` alive by a count of its own.
+    /// Shares what `src` holds. libevent keeps `src` alive with a separate count.
     pub fn add_buffer_reference(&mut self, src: &mut Self) -> Result<(), Refused> {
         // SAFETY: see above, for both.
         done(unsafe { evbuffer_add_buffer_reference(self.0.as_ptr(), src.0.as_ptr()) })
@@ -447,7 +447,7 @@ impl Observed {
             static ONCE: Once = Once::new();
             // SAFETY: takes nothing, and is called once, before the first lock.
             ONCE.call_once(|| assert_eq!(unsafe { evthread_use_pthreads() }, 0));
-            // SAFETY: the buffer lives, and null asks for a lock of its own.
+            // SAFETY: the buffer lives, and null requests a separate lock.
             let code = unsafe { evbuffer_enable_locking(buffer.0.as_ptr(), ptr::null_mut()) };
             assert_eq!(code, 0, "out of memory");
         }

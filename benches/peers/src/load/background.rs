@@ -1,4 +1,4 @@
-//! Bulk in the background, on a thread of its own.
+//! Bulk in the background, on a separate thread.
 
 use std::{
     net::SocketAddr,
