@@ -10,7 +10,12 @@ use tokio_rustls::{
 
 /// Makes a certificate for `localhost`, and returns the server's side of it and that of a client that trusts it.
 pub fn certificate() -> Result<(TlsAcceptor, TlsConnector)> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    certificate_for("localhost")
+}
+
+/// Makes a certificate for `host`, as [`certificate`] does.
+pub fn certificate_for(host: &str) -> Result<(TlsAcceptor, TlsConnector)> {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
     let key = made
         .signing_key
         .serialize_der()
