@@ -9,3 +9,4 @@ mod limits;
 mod logging;
 mod stop;
 mod support;
+mod third_party;
