@@ -124,14 +124,14 @@ impl Watermarks {
             }
             floor = Some(high);
         }
-        if let Some(limit) = overflow
-            && !above(limit, floor)
-        {
-            return Err(InvalidWatermarks {
-                low,
-                high,
-                overflow,
-            });
+        if let Some(limit) = overflow {
+            if !above(limit, floor) {
+                return Err(InvalidWatermarks {
+                    low,
+                    high,
+                    overflow,
+                });
+            }
         }
         Ok(self)
     }
