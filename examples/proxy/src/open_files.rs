@@ -9,7 +9,7 @@ const RESERVED: u64 = 32;
 /// Descriptors for the pipes that all spliced connections share: 32 pipes of two ends.
 const PIPES: u64 = 64;
 
-/// Raises the limit of open files as far as the system allows, and returns how many connections may run at the same
+/// Raises the limit of open files to what the system allows, and returns how many connections may run at the same
 /// time: what `config` asks for, or what fits. The text says what was changed, if anything was.
 pub(crate) fn prepare(config: &ProxyConfig) -> (usize, Option<String>) {
     let asked = config.max_connections;

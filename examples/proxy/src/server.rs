@@ -281,7 +281,7 @@ enum Failure {
     Header(io::Error),
     Upstream {
         error: io::Error,
-        /// The client is a health check, which comes again and again.
+        /// The client is a health check, which is repeated every few seconds.
         silent: bool,
     },
     Relay,

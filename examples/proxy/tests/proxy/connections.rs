@@ -143,7 +143,7 @@ async fn a_client_that_ends_its_side_at_once_gets_its_answer() {
 }
 
 /// Clients that leave, in order or by a reset, while the upstream does not answer must not hold their slots until the
-/// connect timeout: a slow upstream and impatient clients would shut everyone out.
+/// connect timeout: a slow upstream and impatient clients would keep all others out.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_client_that_leaves_while_its_upstream_is_connected_frees_its_slot() {
