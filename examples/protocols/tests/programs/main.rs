@@ -1,0 +1,7 @@
+//! The programs of this package, as their users run them.
+#![cfg(unix)]
+
+mod demonstrations;
+mod http_peek_proxy;
+mod sni_router;
+mod support;
