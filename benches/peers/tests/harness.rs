@@ -126,6 +126,7 @@ async fn every_server_sends_each_line_back() {
         Server::FramedSend,
         Server::FramedForward,
         Server::BytesMut,
+        Server::BytesMutOver,
         Server::Libevent,
     ];
     for candidate in present(&kinds.map(|kind| server("server", kind))) {

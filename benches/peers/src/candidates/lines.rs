@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use clap::ValueEnum;
 use futures::{SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer};
@@ -34,6 +34,8 @@ pub enum Server {
     FramedForward,
     /// One `BytesMut` in, one out, written when the input has no complete line: tuned by hand.
     BytesMut,
+    /// The same over a `BufferEvent` instead of the socket, as a library with its own buffers would use one.
+    BytesMutOver,
     /// bufferevents in C.
     Libevent,
 }
@@ -42,7 +44,7 @@ impl Server {
     pub(super) fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Batch | Self::Callback | Self::Plain | Self::Stream
+            Self::Batch | Self::Callback | Self::Plain | Self::Stream | Self::BytesMutOver
         )
     }
 }
@@ -72,6 +74,7 @@ async fn serve(server: Server) -> Result<()> {
             Server::FramedSend => drop(tokio::spawn(framed_send(client))),
             Server::FramedForward => drop(tokio::spawn(framed_forward(client))),
             Server::BytesMut => drop(tokio::spawn(bytes_mut(client))),
+            Server::BytesMutOver => drop(tokio::spawn(bytes_mut(BufferEvent::new(client)))),
             Server::Libevent => unreachable!("does not run on Tokio"),
         }
     }
@@ -156,7 +159,7 @@ async fn framed_forward(client: TcpStream) -> Result<(), tokio_util::codec::Line
     stream.forward(sink).await
 }
 
-async fn bytes_mut(mut client: TcpStream) -> io::Result<()> {
+async fn bytes_mut(mut client: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut input = BytesMut::with_capacity(16 * 1024);
     let mut output = BytesMut::with_capacity(16 * 1024);
     while client.read_buf(&mut input).await? > 0 {

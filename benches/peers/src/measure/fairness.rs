@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::{Plan, Samples, in_turn, note_failure, show_progress};
+use super::{Plan, Sample, in_rounds};
 use crate::{
     candidates::{Candidate, Flavour, Program, Proxy},
     load::{background::Background, ping_pong::PingPong},
@@ -40,20 +40,8 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
         Column::new(LONGEST_TURN, 2),
         Column::new(P99_BESIDE_BULK, 0),
     ];
-    let mut samples = Samples::of(&candidates, columns);
-    for round in 0..plan.rounds {
-        for row in in_turn(round, candidates.len()) {
-            let candidate = &candidates[row];
-            show_progress("fairness", round, plan.rounds, candidate.name);
-            match once(plan, candidate).await {
-                Ok((longest, p99)) => {
-                    samples.add(row, LONGEST_TURN, longest.as_secs_f64() * 1e3);
-                    samples.add(row, P99_BESIDE_BULK, p99.as_secs_f64() * 1e6);
-                }
-                Err(error) => note_failure(failures, "fairness", candidate.name, &error),
-            }
-        }
-    }
+    let once = async |candidate: &Candidate| once(plan, candidate).await;
+    let samples = in_rounds(plan, "fairness", &candidates, columns, failures, once).await;
     plan.on_all_cpus()?;
     let note = format!(
         "{BULK} connections with bulk on a current-thread runtime that has a CPU to itself. The longest CPU time between two turns \
@@ -72,7 +60,7 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
 }
 
 /// The longest CPU time between two turns of the driver, and the 99th percentile of the messages.
-async fn once(plan: &Plan, candidate: &Candidate) -> Result<(Duration, Duration)> {
+async fn once(plan: &Plan, candidate: &Candidate) -> Result<Vec<Sample>> {
     plan.on_other_cpus()?;
     let mut bulk = Background::new()?;
     plan.on_one_cpu()?;
@@ -87,5 +75,8 @@ async fn once(plan: &Plan, candidate: &Candidate) -> Result<(Duration, Duration)
     running.longest_between_turns()?;
     sleep(Duration::from_millis(plan.amount(1_000, 500, 100))).await;
     let longest = running.longest_between_turns()?;
-    Ok((longest, p99))
+    Ok(vec![
+        (LONGEST_TURN.into(), longest.as_secs_f64() * 1e3),
+        (P99_BESIDE_BULK.into(), p99.as_secs_f64() * 1e6),
+    ])
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Plan, Samples, in_turn, note_failure, proxy, show_progress};
+use super::{Plan, Sample, in_rounds, proxy};
 use crate::{
     candidates::{Candidate, Program, Starter},
     load::{
@@ -32,24 +32,15 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
     let columns = [FRESH, USED, HEAP_FRESH, HEAP_USED]
         .map(|name| Column::new(name, 0))
         .to_vec();
-    let mut samples = Samples::of(&candidates, columns);
     // Memory varies less than time.
-    let rounds = plan.rounds.min(plan.amount(3, 1, 1));
-    for round in 0..rounds {
-        for row in in_turn(round, candidates.len()) {
-            show_progress("idle", round, rounds, candidates[row].name);
-            match once(plan, &candidates[row], pairs).await {
-                Ok(cells) => cells
-                    .into_iter()
-                    .for_each(|(column, bytes)| samples.add(row, column, bytes)),
-                Err(error) => note_failure(failures, "idle", candidates[row].name, &error),
-            }
-        }
-    }
+    let plan = &plan.with_rounds(plan.amount(3, 1, 1));
+    let once = async |candidate: &Candidate| once(plan, candidate, pairs).await;
+    let samples = in_rounds(plan, "idle", &candidates, columns, failures, once).await;
     let note = format!(
         "Resident memory of the proxy's process for each of {pairs} idle pairs of connections, above that of one pair: \
          before anything was sent, and after every pair carried 256 KiB each way, one pair after the other. Medians of \
-         {rounds} rounds. socat runs a process for each pair and is left out. nginx allocates its connection structs at its start.",
+         {} rounds. socat runs a process for each pair and is left out. nginx allocates its connection structs at its start.",
+        plan.rounds,
     );
     Ok(vec![samples.into_table(
         Id::Idle,
@@ -75,11 +66,7 @@ pub(super) fn possible_pairs(wanted: usize) -> Result<usize> {
 }
 
 /// Returns the bytes for each pair, by column.
-async fn once(
-    plan: &Plan,
-    candidate: &Candidate,
-    pairs: usize,
-) -> Result<Vec<(&'static str, f64)>> {
+async fn once(plan: &Plan, candidate: &Candidate, pairs: usize) -> Result<Vec<Sample>> {
     let upstream = Upstream::start(Answer::Echo).await?;
     let starter = Starter {
         pairs,
@@ -98,11 +85,14 @@ async fn once(
 
     let each = |more: u64, less: u64| (more as f64 - less as f64) / pairs as f64;
     let mut cells = vec![
-        (FRESH, each(fresh.resident, one.resident)),
-        (USED, each(used.resident, one.resident)),
+        (FRESH.into(), each(fresh.resident, one.resident)),
+        (USED.into(), each(used.resident, one.resident)),
     ];
     if let (Some(one), Some(fresh), Some(used)) = (one.heap, fresh.heap, used.heap) {
-        cells.extend([(HEAP_FRESH, each(fresh, one)), (HEAP_USED, each(used, one))]);
+        cells.extend([
+            (HEAP_FRESH.into(), each(fresh, one)),
+            (HEAP_USED.into(), each(used, one)),
+        ]);
     }
     Ok(cells)
 }

@@ -55,6 +55,14 @@ impl Plan {
         }
     }
 
+    /// The same plan with at most `most` rounds.
+    fn with_rounds(&self, most: usize) -> Self {
+        Self {
+            rounds: self.rounds.min(most),
+            ..self.clone()
+        }
+    }
+
     fn choose(&self, candidates: &[Candidate]) -> Vec<Candidate> {
         let mut chosen = present(candidates);
         if let Some(part) = &self.only {
@@ -194,6 +202,34 @@ async fn cost_of<T>(
         },
         result,
     ))
+}
+
+/// A sample and the column that it belongs to.
+type Sample = (String, f64);
+
+/// Runs `once` for each candidate in turn, in rounds, and collects the samples that it returns.
+async fn in_rounds(
+    plan: &Plan,
+    what: &str,
+    candidates: &[Candidate],
+    columns: Vec<Column>,
+    failures: &mut Vec<String>,
+    once: impl AsyncFn(&Candidate) -> Result<Vec<Sample>>,
+) -> Samples {
+    let mut samples = Samples::of(candidates, columns);
+    for round in 0..plan.rounds {
+        for row in in_turn(round, candidates.len()) {
+            let candidate = &candidates[row];
+            show_progress(what, round, plan.rounds, candidate.name);
+            match once(candidate).await {
+                Ok(cells) => cells
+                    .iter()
+                    .for_each(|(column, sample)| samples.add(row, column, *sample)),
+                Err(error) => note_failure(failures, what, candidate.name, &error),
+            }
+        }
+    }
+    samples
 }
 
 /// The order of the candidates in a round. Every round starts with another one, so that none is always first.

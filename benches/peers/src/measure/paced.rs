@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_turn, note_failure, proxy, show_progress};
+use super::{Plan, cost_of, in_rounds, proxy};
 use crate::{
     candidates::{Candidate, Program},
     load::{
@@ -40,19 +40,22 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
     let mut candidates = plan.choose(proxy::CANDIDATES);
     candidates.retain(|candidate| candidate.program != Program::Socat);
     let columns = PACES.iter().map(|pace| Column::new(pace.column, 3));
-    let mut samples = Samples::of(&candidates, columns.collect());
-    for round in 0..plan.rounds {
-        for row in in_turn(round, candidates.len()) {
-            let candidate = &candidates[row];
-            show_progress("paced bulk", round, plan.rounds, candidate.name);
-            for pace in &PACES {
-                match once(plan, candidate, pace).await {
-                    Ok(cost) => samples.add(row, pace.column, cost),
-                    Err(error) => note_failure(failures, "paced bulk", candidate.name, &error),
-                }
-            }
+    let once = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        for pace in &PACES {
+            samples.push((pace.column.into(), once(plan, candidate, pace).await?));
         }
-    }
+        Ok(samples)
+    };
+    let samples = in_rounds(
+        plan,
+        "paced bulk",
+        &candidates,
+        columns.collect(),
+        failures,
+        once,
+    )
+    .await;
     let note = plan.note_for_one_cpu(
         "One connection that gets a piece at each tick of a clock, as from a network that is slower than the machine.",
     );

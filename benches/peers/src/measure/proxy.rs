@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_turn, note_failure, show_progress, trace};
+use super::{Plan, Samples, cost_of, in_rounds, note_failure, show_progress, trace};
 use crate::{
     candidates::{Candidate, Flavour, Program, Proxy, has_tool, proxy},
     load::{
@@ -75,8 +75,7 @@ const WHAT: &str = "One way bulk, and messages of 64 B there and back over 16 co
 pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
     let candidates = plan.choose(CANDIDATES);
-    let mut samples = Samples::of(&candidates, columns());
-    rounds(plan, &candidates, &mut samples, "proxy", failures).await?;
+    let mut samples = rounds(plan, &candidates, columns(), "proxy", failures).await;
     traces(plan, &candidates, &mut samples, failures).await;
     let note = plan.note_for_one_cpu(WHAT);
     Ok(vec![samples.into_table(
@@ -94,8 +93,7 @@ pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<
     let candidates = plan.choose(CANDIDATES);
     let mut columns = columns();
     columns.retain(|column| ![SYSTEM_CALLS, INSTRUCTIONS].contains(&column.name.as_str()));
-    let mut samples = Samples::of(&candidates, columns);
-    rounds(plan, &candidates, &mut samples, "proxy, all CPUs", failures).await?;
+    let samples = rounds(plan, &candidates, columns, "proxy, all CPUs", failures).await;
     let (title, note) = ("Proxy, over all CPUs", plan.note_for_all_cpus(WHAT));
     Ok(vec![samples.into_table(
         Id::ProxyAllCpus,
@@ -122,34 +120,25 @@ fn columns() -> Vec<Column> {
 async fn rounds(
     plan: &Plan,
     candidates: &[Candidate],
-    samples: &mut Samples,
+    columns: Vec<Column>,
     what: &str,
     failures: &mut Vec<String>,
-) -> Result<()> {
-    for round in 0..plan.rounds {
-        for row in in_turn(round, candidates.len()) {
-            let candidate = &candidates[row];
-            show_progress(what, round, plan.rounds, candidate.name);
-            if let Err(error) = once(plan, candidate, row, samples).await {
-                note_failure(failures, what, candidate.name, &error);
-            }
+) -> Samples {
+    let once = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        for (connections, cpu, throughput) in BULK {
+            let bytes = plan.amount(GIB / 2, GIB / 4, GIB / 16);
+            let bulk = bulk_cost(plan, candidate, connections, bytes).await?;
+            samples.push((cpu.into(), bulk.cpu_per_gib));
+            samples.push((throughput.into(), bulk.gib_per_second));
         }
-    }
-    Ok(())
-}
-
-async fn once(plan: &Plan, candidate: &Candidate, row: usize, samples: &mut Samples) -> Result<()> {
-    for (connections, cpu, throughput) in BULK {
-        let bytes = plan.amount(GIB / 2, GIB / 4, GIB / 16);
-        let bulk = bulk_cost(plan, candidate, connections, bytes).await?;
-        samples.add(row, cpu, bulk.cpu_per_gib);
-        samples.add(row, throughput, bulk.gib_per_second);
-    }
-    let messages = plan.amount(64_000, 24_000, 3_200);
-    let message = message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
-    samples.add(row, CPU_MESSAGE, message.cpu_micros);
-    samples.add(row, P99, message.p99_micros);
-    Ok(())
+        let messages = plan.amount(64_000, 24_000, 3_200);
+        let message = message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
+        samples.push((CPU_MESSAGE.into(), message.cpu_micros));
+        samples.push((P99.into(), message.p99_micros));
+        Ok(samples)
+    };
+    in_rounds(plan, what, candidates, columns, failures, once).await
 }
 
 pub(super) struct BulkCost {

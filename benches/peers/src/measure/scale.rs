@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, idle::possible_pairs, in_turn, note_failure, proxy, show_progress};
+use super::{Plan, Sample, idle::possible_pairs, in_rounds, proxy};
 use crate::{
     candidates::{Candidate, Starter},
     load::{
@@ -16,6 +16,7 @@ use crate::{
 /// The peers whose lines are drawn.
 const CANDIDATES: [&str; 6] = [COPY_8, COPY_256, LIBEVENT, NGINX, HAPROXY, SPLICE_LOOP];
 
+const MIB: u64 = 1 << 20;
 const CONNECTIONS: [usize; 4] = [1, 16, 256, 2_000];
 const PAIRS: [usize; 6] = [10, 100, 1_000, 5_000, 10_000, 20_000];
 
@@ -54,39 +55,48 @@ async fn cpu(
             .map(|n| Column::new(n.to_string(), digits))
             .collect()
     };
-    let (mut bulk, mut messages) = (
-        Samples::of(candidates, columns(3)),
-        Samples::of(candidates, columns(2)),
-    );
-    let rounds = plan.amount(plan.rounds, 1, 1);
-    for round in 0..rounds {
-        for row in in_turn(round, candidates.len()) {
-            let candidate = &candidates[row];
-            show_progress("scale", round, rounds, candidate.name);
-            for &connections in counts {
-                let column = connections.to_string();
-                let bytes = plan.amount(
-                    bytes_for(connections),
-                    bytes_for(connections) / 2,
-                    proxy::GIB / 64,
-                );
-                match proxy::bulk_cost(&plan, candidate, connections, bytes).await {
-                    Ok(cost) => bulk.add(row, &column, cost.cpu_per_gib),
-                    Err(error) => note_failure(failures, "scale of bulk", candidate.name, &error),
-                }
-                let count = plan.amount(32_000, 16_000, 4_096);
-                match proxy::message_cost(&plan, candidate, connections, count).await {
-                    Ok(cost) => messages.add(row, &column, cost.cpu_micros),
-                    Err(error) => {
-                        note_failure(failures, "scale of messages", candidate.name, &error)
-                    }
-                }
-            }
+    let plan = &plan.with_rounds(plan.amount(plan.rounds, 1, 1));
+    let bulk = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        for &connections in counts {
+            let full = (connections as u64 * MIB).max(proxy::GIB / 2);
+            let bytes = plan.amount(full, full / 2, proxy::GIB / 64);
+            let cost = proxy::bulk_cost(plan, candidate, connections, bytes).await?;
+            samples.push((connections.to_string(), cost.cpu_per_gib));
         }
-    }
+        Ok(samples)
+    };
+    let messages = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        for &connections in counts {
+            let count = plan.amount(32_000, 16_000, 4_096);
+            let cost = proxy::message_cost(plan, candidate, connections, count).await?;
+            samples.push((connections.to_string(), cost.cpu_micros));
+        }
+        Ok(samples)
+    };
+    let bulk = in_rounds(
+        plan,
+        "scale of bulk",
+        candidates,
+        columns(3),
+        failures,
+        bulk,
+    )
+    .await;
+    let messages = in_rounds(
+        plan,
+        "scale of messages",
+        candidates,
+        columns(2),
+        failures,
+        messages,
+    )
+    .await;
     let note = |what| {
         format!(
-            "By the number of connections: {what}. Everything on one CPU; medians of {rounds} rounds."
+            "By the number of connections: {what}. Everything on one CPU; medians of {} rounds.",
+            plan.rounds
         )
     };
     Ok([
@@ -109,12 +119,6 @@ async fn cpu(
     ])
 }
 
-/// Returns enough for each connection to carry a part.
-fn bytes_for(connections: usize) -> u64 {
-    const EACH: u64 = 1 << 20;
-    (connections as u64 * EACH).max(proxy::GIB / 2)
-}
-
 async fn memory(
     plan: &Plan,
     candidates: &[Candidate],
@@ -131,17 +135,17 @@ async fn memory(
         .iter()
         .map(|n| Column::new(n.to_string(), 2))
         .collect();
-    let mut samples = Samples::of(&candidates, columns);
-    for (row, candidate) in candidates.iter().enumerate() {
-        show_progress("scale of memory", 0, 1, candidate.name);
-        match growth(plan, candidate, &steps).await {
-            Ok(cells) => steps
-                .iter()
-                .zip(cells)
-                .for_each(|(pairs, mib)| samples.add(row, &pairs.to_string(), mib)),
-            Err(error) => note_failure(failures, "scale of memory", candidate.name, &error),
-        }
-    }
+    let plan = &plan.with_rounds(1);
+    let once = async |candidate: &Candidate| growth(plan, candidate, &steps).await;
+    let samples = in_rounds(
+        plan,
+        "scale of memory",
+        &candidates,
+        columns,
+        failures,
+        once,
+    )
+    .await;
     let note = "By the number of idle pairs of connections: resident memory of the proxy's process in MiB.".into();
     Ok(samples.into_table(
         Id::ScaleMemory,
@@ -153,8 +157,7 @@ async fn memory(
 }
 
 /// Resident MiB at each of `steps` pairs.
-async fn growth(plan: &Plan, candidate: &Candidate, steps: &[usize]) -> Result<Vec<f64>> {
-    const MIB: f64 = (1 << 20) as f64;
+async fn growth(plan: &Plan, candidate: &Candidate, steps: &[usize]) -> Result<Vec<Sample>> {
     let upstream = Upstream::start(Answer::Echo).await?;
     let pairs = *steps.last().expect("there are some");
     let running = Starter {
@@ -166,7 +169,10 @@ async fn growth(plan: &Plan, candidate: &Candidate, steps: &[usize]) -> Result<V
     let mut resident = Vec::with_capacity(steps.len());
     for &pairs in steps {
         idle.open(running.addr(), &upstream, pairs).await?;
-        resident.push(running.resident_bytes()? as f64 / MIB);
+        resident.push((
+            pairs.to_string(),
+            running.resident_bytes()? as f64 / MIB as f64,
+        ));
     }
     Ok(resident)
 }

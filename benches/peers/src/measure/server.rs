@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_turn, note_failure, show_progress};
+use super::{Plan, Samples, cost_of, in_rounds};
 use crate::{
     candidates::{Candidate, Flavour, Program, Server, server},
     load::lines,
     names::{
-        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, PLAIN, SINGLE, STREAM,
+        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, OVER, PLAIN, SINGLE, STREAM,
     },
     table::{Column, Id, Table},
 };
@@ -22,6 +22,7 @@ pub const CANDIDATES: &[Candidate] = &[
     server(CALLBACK, Server::Callback),
     server(PLAIN, Server::Plain),
     server(STREAM, Server::Stream),
+    server(OVER, Server::BytesMutOver),
     server("BufStream, a flush per line", Server::BufStream),
     server("Framed, send", Server::FramedSend),
     server("Framed, forward", Server::FramedForward),
@@ -39,7 +40,7 @@ const DEPTHS: [(usize, &str); 2] = [(32, DEEP), (1, SINGLE)];
 /// One table: everything on one CPU.
 pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
-    let samples = rounds(plan, "server", failures).await?;
+    let samples = rounds(plan, "server", failures).await;
     let note = plan.note_for_one_cpu(&what());
     Ok(vec![samples.into_table(
         Id::Server,
@@ -53,7 +54,7 @@ pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<T
 /// One table: over all CPUs.
 pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_all_cpus()?;
-    let samples = rounds(plan, "server, all CPUs", failures).await?;
+    let samples = rounds(plan, "server, all CPUs", failures).await;
     let (title, note) = (
         "Line server, over all CPUs",
         plan.note_for_all_cpus(&what()),
@@ -74,25 +75,17 @@ fn what() -> String {
     )
 }
 
-async fn rounds(plan: &Plan, what: &str, failures: &mut Vec<String>) -> Result<Samples> {
-    let candidates = plan.choose(CANDIDATES);
-    let mut samples = Samples::of(
-        &candidates,
-        vec![Column::new(DEEP, 3), Column::new(SINGLE, 2)],
-    );
-    for round in 0..plan.rounds {
-        for row in in_turn(round, candidates.len()) {
-            let candidate = &candidates[row];
-            show_progress(what, round, plan.rounds, candidate.name);
-            for (depth, column) in DEPTHS {
-                match once(plan, candidate, depth).await {
-                    Ok(cost) => samples.add(row, column, cost),
-                    Err(error) => note_failure(failures, what, candidate.name, &error),
-                }
-            }
+async fn rounds(plan: &Plan, what: &str, failures: &mut Vec<String>) -> Samples {
+    let columns = vec![Column::new(DEEP, 3), Column::new(SINGLE, 2)];
+    let once = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        for (depth, column) in DEPTHS {
+            samples.push((column.into(), once(plan, candidate, depth).await?));
         }
-    }
-    Ok(samples)
+        Ok(samples)
+    };
+    let candidates = plan.choose(CANDIDATES);
+    in_rounds(plan, what, &candidates, columns, failures, once).await
 }
 
 /// CPU microseconds for each request.
