@@ -1,41 +1,48 @@
-//! How a BufferEvent is made: settings, their units, their defaults.
+//! Settings of a `BufferEvent`: their units and defaults.
 
 use std::{any::TypeId, sync::Arc, time::Duration};
 
 use tracing::Span;
 
 #[cfg(feature = "net")]
-use super::connect;
+use super::connect::{self, AddressFamily};
 use super::{
     BufferEvent, Callbacks, Event, Side, Transport,
-    endpoint::{Stream, Wire},
+    control::ConnectionState,
+    endpoint::{Endpoint, Stream},
     inner::Inner,
-    task::{Ends, Settings, Task},
+    settings::Settings,
+    task::{FinishOnDrop, Task},
 };
 use crate::{
     DeferredQueue, SharedEvBuffer, Watermarks, shared::Crossing, sync::next_token,
     transport::Finder,
 };
 
-/// The high mark of the input unless set otherwise, in bytes.
+/// The default high watermark of the input, in bytes.
 const READ_HIGH: usize = 256 * 1024;
 
-/// The high mark of the output unless set otherwise, in bytes.
+/// The default high watermark of the output, in bytes.
 const WRITE_HIGH: usize = 64 * 1024;
 
-/// Makes a [`BufferEvent`] with other settings than the defaults, had from [`BufferEvent::builder`].
+/// Configures a [`BufferEvent`]; created by [`BufferEvent::builder`].
 ///
 /// | setting | default | zero means |
 /// |---|---|---|
-/// | [`read_watermarks`](Self::read_watermarks) | stop at 256 KiB, go on at 128 KiB | cannot be made |
-/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, go on at 32 KiB | cannot be made |
-/// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | over as soon as there is anything to wait for |
-/// | [`connect_timeout`](Self::connect_timeout) | that of the operating system | fails unless it is there at once |
-/// | [`linger`](Self::linger) | 30 s | what cannot be written at once is not written |
-/// | [`max_single_read`](Self::max_single_read), [`max_single_write`](Self::max_single_write) | 256 KiB | is taken for 1 |
+/// | [`read_watermarks`](Self::read_watermarks) | stop at 256 KiB, resume at 128 KiB | [`Watermarks`] refuse it |
+/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB | [`Watermarks`] refuse it |
+/// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | expires as soon as there is anything to wait for |
+/// | [`connect_timeout`](Self::connect_timeout) | that of the operating system | fails unless the connection is there at once |
+/// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |
+/// | [`close_wait`](Self::close_wait) | 2 s | does not wait for the end of the peer |
+/// | [`max_single_read`](Self::max_single_read), [`max_single_write`](Self::max_single_write) | 256 KiB | counts as 1 |
+/// | [`nodelay`](Self::nodelay) | on | |
+/// | [`allow_truncation`](Self::allow_truncation) | off | |
 /// | [`name`](Self::name) | none | |
-/// | [`defer_to`](Self::defer_to) | the queue of the runtime around | |
+/// | [`defer_to`](Self::defer_to) | the queue of the current runtime | |
 /// | callbacks | none | |
+///
+/// A clone has the same settings, but no callbacks: a callback belongs to one connection.
 ///
 /// # Examples
 ///
@@ -54,7 +61,7 @@ const WRITE_HIGH: usize = 64 * 1024;
 ///         bev.output().add_reference(line).unwrap();
 ///     })
 ///     .on_event(|bev, event| {
-///         if matches!(event, Event::IdleTimeout) {
+///         if event == Event::IdleTimeout {
 ///             bev.abort();
 ///         }
 ///     })
@@ -72,137 +79,226 @@ const WRITE_HIGH: usize = 64 * 1024;
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
-    pub(super) read_marks: Watermarks,
-    pub(super) write_marks: Watermarks,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) settings: Settings,
-    pub(super) name: Option<String>,
-    pub(super) queue: Option<DeferredQueue>,
-    pub(super) callbacks: Callbacks,
+    read_watermarks: Watermarks,
+    write_watermarks: Watermarks,
+    #[cfg(feature = "net")]
+    connect: connect::ConnectSettings,
+    settings: Settings,
+    nodelay: bool,
+    name: Option<String>,
+    queue: Option<DeferredQueue>,
+    callbacks: Callbacks,
+}
+
+/// Copies the settings. The clone has no callbacks.
+impl Clone for Builder {
+    fn clone(&self) -> Self {
+        Self {
+            read_watermarks: self.read_watermarks,
+            write_watermarks: self.write_watermarks,
+            #[cfg(feature = "net")]
+            connect: self.connect,
+            settings: self.settings,
+            nodelay: self.nodelay,
+            name: self.name.clone(),
+            queue: self.queue.clone(),
+            callbacks: Callbacks::new(),
+        }
+    }
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
-            read_marks: high(READ_HIGH),
-            write_marks: high(WRITE_HIGH),
-            connect_timeout: None,
+            read_watermarks: with_high(READ_HIGH),
+            write_watermarks: with_high(WRITE_HIGH),
+            #[cfg(feature = "net")]
+            connect: connect::ConnectSettings::default(),
             settings: Settings::DEFAULT,
+            nodelay: true,
             name: None,
             queue: None,
             callbacks: Callbacks::new(),
         }
     }
 
-    /// Sets the marks of the input. Reading stops exactly at the high one and goes on at the low one, from which on the
-    /// read callback is called, too. A callback that leaves a frame there until it is whole needs a low mark that no
-    /// frame is longer than; by default that is 128 KiB.
-    pub fn read_watermarks(mut self, marks: Watermarks) -> Self {
-        self.read_marks = marks;
-        self
-    }
-
-    /// Sets the marks of the output. Writers wait at the high one; at the low one they go on, and the write callback is
-    /// called.
-    pub fn write_watermarks(mut self, marks: Watermarks) -> Self {
-        self.write_marks = marks;
-        self
-    }
-
-    /// Tells [`Event::ReadTimeout`] when nothing came for so long while reading was on, and switches reading off.
+    /// Sets the watermarks of the input.
     ///
-    /// Who reads through [`AsyncRead`](tokio::io::AsyncRead) then gets what is in the input, and after it the error
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until reading is [enabled](BufferEvent::enable) again. Time in which we
-    /// ourselves had paused reading does not count.
+    /// Reading stops exactly at the high watermark and resumes at the low one. The read callback is called while the input
+    /// holds at least the low watermark. A callback that leaves an incomplete frame in the input needs a low watermark that is
+    /// at least as long as the longest frame; by default that is 128 KiB.
+    pub fn read_watermarks(mut self, marks: Watermarks) -> Self {
+        self.read_watermarks = marks;
+        self
+    }
+
+    /// Sets the watermarks of the output.
+    ///
+    /// Writers wait at the high watermark. At the low one they continue, and the write callback is called.
+    pub fn write_watermarks(mut self, marks: Watermarks) -> Self {
+        self.write_watermarks = marks;
+        self
+    }
+
+    /// Reports [`Event::ReadTimeout`] if nothing arrives for this time while reading is on, and switches reading off.
+    ///
+    /// A reader that uses [`AsyncRead`](tokio::io::AsyncRead) then gets the contents of the input, and after them the error
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until reading is [enabled](BufferEvent::enable) again. The time in which
+    /// reading is paused by a watermark does not count. By default there is no timeout; zero expires at once.
     pub fn read_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.read = Some(d);
         self
     }
 
-    /// Tells [`Event::WriteTimeout`] when nothing could be written for so long while output waited, and switches writing
-    /// off.
+    /// Reports [`Event::WriteTimeout`] if nothing can be written for this time while output is pending, and switches
+    /// writing off. A pending flush or shutdown of the stream counts as output.
     ///
-    /// Who waits to write, to flush or to shut down then gets the error
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until writing is [enabled](BufferEvent::enable) again.
+    /// A task that waits to write, to flush or to shut down then gets the error
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut), until writing is [enabled](BufferEvent::enable) again. By default
+    /// there is no timeout; zero expires at once.
     pub fn write_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.write = Some(d);
         self
     }
 
-    /// Tells [`Event::IdleTimeout`] when no byte moved either way for so long. Time in which we ourselves had paused
-    /// reading, with nothing to write, does not count. It ends nothing by itself: whoever is told may
-    /// [`abort`](BufferEvent::abort).
+    /// Reports [`Event::IdleTimeout`] if no byte moves in either direction for this time. It ends nothing: you may
+    /// [`abort`](BufferEvent::abort) when you see it.
+    ///
+    /// The time in which reading is paused and nothing is to be written does not count; see
+    /// [`stall_timeout`](Self::stall_timeout). By default there is no timeout; zero expires at once.
     pub fn idle_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.idle = Some(d);
         self
     }
 
-    /// Tells [`Event::Stalled`] when the output stood above its high mark for so long, though it may be moving. It ends
-    /// nothing by itself, either.
+    /// Reports [`Event::Stalled`] if a buffer stays above its high watermark for this time: an output that the peer
+    /// does not accept, though bytes may be moving, or an input that you do not empty. It ends nothing.
+    ///
+    /// By default there is no timeout; zero expires at once.
     pub fn stall_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.stall = Some(d);
         self
     }
 
-    /// Sets for how long a connection that is being closed may stand still. Each byte written starts the time anew.
+    /// Sets how long closing may make no progress. Each written byte, and on TCP each acknowledged one, starts the time
+    /// again. By default 30 s; with zero, output that cannot be written at once is discarded.
     #[doc(alias = "BEV_OPT_CLOSE_ON_FREE")]
     pub fn linger(mut self, d: Duration) -> Self {
         self.settings.limits.linger = d;
         self
     }
 
-    /// Sets for how long [`connect`](Self::connect) tries, all addresses together.
-    pub fn connect_timeout(mut self, d: Duration) -> Self {
-        self.connect_timeout = Some(d);
+    /// Sets how long closing waits for the end of a peer that has received everything. By default 2 s; with zero it does
+    /// not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let _client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let bev = BufferEvent::builder()
+    ///     .close_wait(Duration::from_millis(10))
+    ///     .spawn(listener.accept().await?.0);
+    /// bev.output().add(b"bye")?;
+    ///
+    /// let start = Instant::now();
+    /// let summary = bev.close().await?; // though the client stays
+    /// assert_eq!(summary.unsent, 0);
+    /// assert!(start.elapsed() < Duration::from_secs(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close_wait(mut self, d: Duration) -> Self {
+        self.settings.limits.close_wait = d;
         self
     }
 
-    /// Sets the most bytes that one read asks for. Reads start with 2 KiB and grow while they are filled.
+    /// Sets how long [`connect`](Self::connect) tries, all addresses together. By default until the operating system gives
+    /// up.
+    #[cfg(feature = "net")]
+    pub fn connect_timeout(mut self, d: Duration) -> Self {
+        self.connect.timeout = Some(d);
+        self
+    }
+
+    /// Selects the addresses that [`connect`](Self::connect) tries. By default both families.
+    #[cfg(feature = "net")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
+    #[doc(alias = "AF_INET")]
+    #[doc(alias = "AF_INET6")]
+    pub fn address_family(mut self, family: AddressFamily) -> Self {
+        self.connect.family = family;
+        self
+    }
+
+    /// Sets the most bytes of one read. By default 256 KiB; zero counts as 1. Reads start with 2 KiB and grow while they are
+    /// filled.
     #[doc(alias = "bufferevent_set_max_single_read")]
     pub fn max_single_read(mut self, n: usize) -> Self {
         self.settings.max_single_read = n.max(1);
         self
     }
 
-    /// Sets the most bytes that one write is offered.
+    /// Sets the most bytes of one write. By default 256 KiB; zero counts as 1.
     #[doc(alias = "bufferevent_set_max_single_write")]
     pub fn max_single_write(mut self, n: usize) -> Self {
         self.settings.max_single_write = n.max(1);
         self
     }
 
-    /// Names the connection in traces.
+    /// Sets whether a TCP socket sends small writes at once, without Nagle's algorithm. On by default, because the task
+    /// already gathers what is added into few writes. Has no effect on other streams.
+    #[doc(alias = "TCP_NODELAY")]
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.nodelay = on;
+        self
+    }
+
+    /// Sets whether a read error [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) counts as the end of the stream. A TLS
+    /// stream reports it if the peer closes without close_notify, so the data may be cut short. Off by default.
+    pub fn allow_truncation(mut self, on: bool) -> Self {
+        self.settings.allow_truncation = on;
+        self
+    }
+
+    /// Sets the name of the connection in traces. By default it has none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Chooses the queue on which the ordinary callbacks run.
+    /// Sets the queue on which the deferred callbacks run. By default that of the current runtime.
     #[doc(alias = "BEV_OPT_DEFER_CALLBACKS")]
     pub fn defer_to(mut self, queue: DeferredQueue) -> Self {
         self.queue = Some(queue);
         self
     }
 
-    /// See [`Callbacks::on_read`].
+    /// Sets the read callback. See [`Callbacks::on_read`].
     pub fn on_read(mut self, f: impl FnMut(&BufferEvent) + Send + 'static) -> Self {
         self.callbacks = self.callbacks.on_read(f);
         self
     }
 
-    /// See [`Callbacks::on_write`].
+    /// Sets the write callback. See [`Callbacks::on_write`].
     pub fn on_write(mut self, f: impl FnMut(&BufferEvent) + Send + 'static) -> Self {
         self.callbacks = self.callbacks.on_write(f);
         self
     }
 
-    /// See [`Callbacks::on_event`].
+    /// Sets the event callback. See [`Callbacks::on_event`].
     pub fn on_event(mut self, f: impl FnMut(&BufferEvent, Event) + Send + 'static) -> Self {
         self.callbacks = self.callbacks.on_event(f);
         self
     }
 
-    /// See [`Callbacks::on_watermark`].
+    /// Sets the watermark callback. See [`Callbacks::on_watermark`].
     pub fn on_watermark(
         mut self,
         f: impl FnMut(&BufferEvent, Side, Crossing) + Send + 'static,
@@ -211,23 +307,63 @@ impl Builder {
         self
     }
 
-    /// Spawns the task that owns `stream`. There is no [`Event::Connected`].
+    /// Spawns a task that owns `stream`. There is no [`Event::Connected`].
     ///
     /// # Panics
     ///
     /// Outside a runtime, as [`tokio::spawn`] does.
     #[doc(alias = "bufferevent_socket_new")]
     #[track_caller]
+    #[must_use = "dropping the last handle closes the connection and removes its callbacks; `spawn_detached` keeps it"]
     pub fn spawn(self, stream: impl Transport) -> BufferEvent {
         let span = self.span(&stream);
+        if self.nodelay {
+            Finder::by_type().set_nodelay(&stream);
+        }
         self.run(Stream::new(stream), span)
+    }
+
+    /// Spawns a task that owns `stream`, and keeps the connection until it has ended. The callbacks get a handle to it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (stream, mut peer) = tokio::io::duplex(64);
+    /// BufferEvent::builder()
+    ///     .on_read(|bev| {
+    ///         let _ = bev.input().move_to(bev.output(), usize::MAX);
+    ///     })
+    ///     .spawn_detached(stream);
+    ///
+    /// peer.write_all(b"echo").await?;
+    /// let mut answer = [0; 4];
+    /// peer.read_exact(&mut answer).await?;
+    /// assert_eq!(&answer, b"echo");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_detached(self, stream: impl Transport) {
+        self.spawn(stream).detach();
     }
 
     /// Spawns a task that connects to `addr`, and then owns the connection.
     ///
-    /// Host names are resolved by Tokio, and all addresses are tried. What is added to the output meanwhile is written as
-    /// soon as it is there. [`Event::Connected`] tells that it is; [`Event::ConnectError`] and then
-    /// [`Event::Closed`] that it will not be.
+    /// Host names are resolved by Tokio; [`connect_resolved`](Self::connect_resolved) takes another resolver. The addresses
+    /// are tried as RFC 8305 says: the families take turns, and the next attempt starts when one fails or has not succeeded in
+    /// 250 ms. The first connection wins. The output is written as soon as the connection is established.
+    ///
+    /// [`connected`](BufferEvent::connected) waits for it. [`Event::Connected`] reports it; [`Event::ConnectError`] and
+    /// then [`Event::Closed`] report a failure.
     ///
     /// # Panics
     ///
@@ -237,26 +373,69 @@ impl Builder {
     #[doc(alias = "bufferevent_socket_connect")]
     #[doc(alias = "bufferevent_socket_connect_hostname")]
     #[track_caller]
+    #[must_use = "dropping the last handle closes the connection and removes its callbacks; `detach` keeps it"]
     pub fn connect(self, addr: impl tokio::net::ToSocketAddrs + Send + 'static) -> BufferEvent {
-        let (settings, timeout) = (self.settings, self.connect_timeout);
+        self.connect_resolved(async move {
+            let found = tokio::net::lookup_host(addr).await?;
+            Ok(found.collect::<Vec<_>>())
+        })
+    }
+
+    /// Spawns a task that connects to the first address that answers, of those that `resolve` returns. Otherwise as
+    /// [`connect`](Self::connect).
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::net::TcpListener;
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let address = listener.local_addr()?;
+    /// // In place of your resolver.
+    /// let resolve = async move { Ok(vec![address]) };
+    /// let bev = BufferEvent::builder().connect_resolved(resolve);
+    /// bev.connected().await?;
+    /// assert_eq!(bev.peer_addr(), Some(address));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "net")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
+    #[doc(alias = "evdns_base_new")]
+    #[track_caller]
+    #[must_use = "dropping the last handle closes the connection and removes its callbacks; `detach` keeps it"]
+    pub fn connect_resolved(
+        self,
+        resolve: impl Future<Output = std::io::Result<Vec<std::net::SocketAddr>>> + Send + 'static,
+    ) -> BufferEvent {
+        let connect = self.connect;
+        let nodelay = self.nodelay;
         let span = tracing::debug_span!(
             "bufferevent",
             id = next_token(),
             name = self.name.as_deref(),
             peer = tracing::field::Empty
         );
-        let bev = self.handle(TypeId::of::<tokio::net::TcpStream>());
-        let ends = Ends::new(&bev.inner);
-        tokio::spawn(connect::connect(addr, timeout, ends, settings, span));
+        let bev = self.handle(TypeId::of::<tokio::net::TcpStream>(), false);
+        let finish = FinishOnDrop::new(&bev.inner);
+        tokio::spawn(async move {
+            connect::connect(resolve, connect, nodelay, finish, span).await;
+        });
         bev
     }
 
-    /// Spawns the task for whatever moves the bytes.
+    /// Spawns the task for an endpoint.
     #[track_caller]
-    pub(super) fn run<W: Wire>(self, wire: W, span: Span) -> BufferEvent {
-        let settings = self.settings;
-        let bev = self.handle(wire.stream_type());
-        tokio::spawn(Task::new(wire, Ends::new(&bev.inner), settings, span));
+    pub(super) fn run<E: Endpoint>(self, endpoint: E, span: Span) -> BufferEvent {
+        let bev = self.handle(endpoint.stream_type(), true);
+        tokio::spawn(Task::new(endpoint, FinishOnDrop::new(&bev.inner), span));
         bev
     }
 
@@ -270,25 +449,30 @@ impl Builder {
     }
 
     #[track_caller]
-    fn handle(self, stream_type: TypeId) -> BufferEvent {
+    fn handle(self, stream_type: TypeId, established: bool) -> BufferEvent {
         let queue = match self.queue {
             Some(queue) => queue,
             None => DeferredQueue::current(),
         };
         let (input, output) = (SharedEvBuffer::new(), SharedEvBuffer::new());
-        input.set_watermarks(self.read_marks);
-        output.set_watermarks(self.write_marks);
-        let timeouts = self.settings.limits.timeouts();
-        let inner = Arc::new(Inner::new((input, output), queue, timeouts, stream_type));
+        input.set_watermarks(self.read_watermarks);
+        output.set_watermarks(self.write_watermarks);
+        let inner = Arc::new(Inner::new(
+            (input, output),
+            queue,
+            ConnectionState::new(established),
+            self.settings,
+            stream_type,
+        ));
         let bev = BufferEvent::first(inner);
         bev.inner.set_callbacks(self.callbacks);
         bev
     }
 }
 
-fn high(mark: usize) -> Watermarks {
-    match Watermarks::with_high(mark) {
+fn with_high(high: usize) -> Watermarks {
+    match Watermarks::with_high(high) {
         Ok(marks) => marks,
-        Err(_) => unreachable!("the default marks are in order"),
+        Err(_) => unreachable!("the default watermarks are in order"),
     }
 }

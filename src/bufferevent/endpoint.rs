@@ -1,9 +1,10 @@
-//! What a task moves bytes over: a stream, or the other side of a pair.
+//! What a task moves bytes to and from: a stream, or the other side of a pair. And access to it for the handles.
 
 use std::{
     any::{Any, TypeId},
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,21 +15,22 @@ use super::Transport;
 use crate::{
     EvBuffer,
     segment::FilePiece,
-    transport::{self, Finder},
+    sync::Lock,
+    transport::{self, Finder, HangUp},
 };
 
-/// Where bytes come from and go to, without a policy.
-pub(super) trait Wire: Send + Unpin + 'static {
-    /// Reads at most `max` bytes to the back of `chain`; none is the end.
-    fn poll_fill(
+/// A source and sink of bytes, without a policy.
+pub(super) trait Endpoint: Send + Unpin + 'static {
+    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.
+    fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>>;
 
-    /// Writes at most `max` bytes from the front of `chain`, which is not empty, and drains them.
-    fn poll_drain(
+    /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes them.
+    fn poll_write_from(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
@@ -39,21 +41,42 @@ pub(super) trait Wire: Send + Unpin + 'static {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether what was written may linger in the stream until it is flushed.
+    /// Whether written bytes may stay in the stream until it is flushed.
     fn needs_flush(&self) -> bool;
 
-    /// What whoever wants the stream back has to know it as.
+    /// Waits until the peer has ended its stream, or reset it, which is an error. Reads nothing. A stream that cannot tell
+    /// is always `Pending`.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The number of bytes that the peer has not acknowledged, if that is known.
+    fn unacknowledged(&self) -> Option<usize>;
+
+    /// Makes the end of the stream visible as an error to the peer, where the stream has a way to do so.
+    fn reset_on_drop(&mut self);
+
+    /// The type that the user knows the stream by.
     fn stream_type(&self) -> TypeId;
 
-    /// The stream, for whom knows what it is.
+    fn peer_addr(&self) -> Option<SocketAddr>;
+
+    fn local_addr(&self) -> Option<SocketAddr>;
+
+    /// The stream itself.
     fn into_any(self) -> Box<dyn Any + Send>;
 }
 
 /// Any stream.
 pub(super) struct Stream<S> {
     stream: S,
-    /// A file range that the stream cannot send by itself, and who reads it where that holds up nobody.
+    /// A file range that the stream cannot send by itself, and the blocking task that loads it.
     loading: Option<Box<(FilePiece, JoinHandle<io::Result<()>>)>>,
+    hang_up: HangUp,
+}
+
+impl<S> Stream<S> {
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: Transport> Stream<S> {
@@ -63,6 +86,7 @@ impl<S: Transport> Stream<S> {
         Self {
             stream,
             loading: None,
+            hang_up: HangUp::default(),
         }
     }
 
@@ -83,7 +107,7 @@ impl<S: Transport> Stream<S> {
             };
             let (piece, task) = &mut **loading;
             let loaded = ready!(Pin::new(task).poll(cx));
-            // What was put in the place of the output meanwhile has nothing to do with it.
+            // The user may have replaced the output meanwhile. Then the result of this load is of no use.
             let is_wanted = front.is_some_and(|front| front.is_part_of_same(piece));
             self.loading = None;
             if is_wanted {
@@ -97,19 +121,25 @@ fn load(piece: FilePiece) -> JoinHandle<io::Result<()>> {
     task::spawn_blocking(move || piece.load().map(drop).map_err(Into::into))
 }
 
-impl<S: Transport> Wire for Stream<S> {
+impl<S: Transport> Endpoint for Stream<S> {
     #[inline]
-    fn poll_fill(
+    fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
+        let held = Self::FINDER
+            .socket(&self.stream)
+            .and_then(|socket| self.hang_up.read_held(socket, chain, max));
+        if let Some(read) = held {
+            return Poll::Ready(read);
+        }
         transport::poll_fill(cx, &mut self.stream, Self::FINDER, chain, max)
     }
 
     #[inline]
-    fn poll_drain(
+    fn poll_write_from(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
@@ -134,11 +164,79 @@ impl<S: Transport> Wire for Stream<S> {
         !self.is_socket()
     }
 
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Self::FINDER.socket(&self.stream) {
+            Some(socket) => socket.poll_hang_up(cx, &mut self.hang_up),
+            None => Poll::Pending,
+        }
+    }
+
+    fn unacknowledged(&self) -> Option<usize> {
+        Self::FINDER.socket(&self.stream)?.unacknowledged()
+    }
+
+    fn reset_on_drop(&mut self) {
+        Self::FINDER.reset_on_close(&self.stream);
+    }
+
     fn stream_type(&self) -> TypeId {
         TypeId::of::<S>()
     }
 
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        Self::FINDER.peer(&self.stream)
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Self::FINDER.local(&self.stream)
+    }
+
     fn into_any(self) -> Box<dyn Any + Send> {
         Box::new(self.stream)
+    }
+}
+
+/// The place of the stream: the task uses it for each operation, and the handles look at it in between.
+///
+/// The lock is held while the stream is polled, and while the closure of
+/// [`with_stream`](super::BufferEvent::with_stream) runs, but never together with another lock.
+pub(super) struct StreamCell<E>(Lock<Option<E>>);
+
+impl<E> StreamCell<E> {
+    pub(super) fn new(endpoint: E) -> Self {
+        Self(Lock::new(Some(endpoint)))
+    }
+
+    /// Calls `f` with the stream, if it is still here.
+    #[inline]
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut E) -> R) -> Option<R> {
+        self.0.lock().as_mut().map(f)
+    }
+
+    pub(super) fn take(&self) -> Option<E> {
+        self.0.lock().take()
+    }
+}
+
+/// A [`StreamCell`] of a type that is not known.
+pub(super) trait AnyStream: Any + Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+
+    fn peer_addr(&self) -> Option<SocketAddr>;
+
+    fn local_addr(&self) -> Option<SocketAddr>;
+}
+
+impl<E: Endpoint> AnyStream for StreamCell<E> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.with(|endpoint| endpoint.peer_addr()).flatten()
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.with(|endpoint| endpoint.local_addr()).flatten()
     }
 }

@@ -1,11 +1,12 @@
-//! What a `BufferEvent` tells: events, why it pauses, how it ended, what it has moved.
+//! What a `BufferEvent` reports: events, the reasons of a pause, the summary of its end, counters.
 
-use std::{fmt, io, sync::Arc};
+use std::{collections::VecDeque, fmt, io, sync::Arc};
 
-/// One of the two ways that bytes go.
+/// A direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "EV_READ")]
 #[doc(alias = "EV_WRITE")]
+#[expect(clippy::exhaustive_enums, reason = "there are two directions")]
 pub enum Direction {
     /// From the stream into the input buffer.
     Read,
@@ -15,17 +16,19 @@ pub enum Direction {
 
 /// One of the two buffers of a [`BufferEvent`](crate::BufferEvent).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there are two buffers")]
 pub enum Side {
-    /// What was read from the stream and not yet taken.
+    /// Bytes that were read from the stream and not yet removed.
     Input,
-    /// What was added and not yet written to the stream.
+    /// Bytes that were added and not yet written to the stream.
     Output,
 }
 
-/// Something that happened to a [`BufferEvent`](crate::BufferEvent), told once.
+/// Something that happened to a [`BufferEvent`](crate::BufferEvent), reported once.
 ///
-/// Events come in order, each by itself. An end of stream, an error or a read or write timeout switches off its
-/// direction; the other one lives on.
+/// Events come in order. An end of stream or a timeout switches off its direction, and the other one continues. A read
+/// error ends the connection. Two events are equal if they are of one kind and their errors have the same kind and
+/// the same code of the operating system.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[doc(alias = "BEV_EVENT_CONNECTED")]
@@ -33,27 +36,89 @@ pub enum Side {
 #[doc(alias = "BEV_EVENT_ERROR")]
 #[doc(alias = "BEV_EVENT_TIMEOUT")]
 pub enum Event {
-    /// The connection that [`Builder::connect`](crate::bufferevent::Builder::connect) makes is there.
+    /// The connection that [`Builder::connect`](crate::bufferevent::Builder::connect) makes is established.
     Connected,
-    /// The peer has ended its stream. What is in the input is all that there will be.
+    /// The peer has ended its stream. The input holds all bytes that remain.
     Eof,
+    /// The peer has ended its stream, while reading is paused: the last bytes are still unread. [`Eof`](Self::Eof) follows
+    /// when they are read.
+    PeerClosed,
     /// Nothing could be read for as long as the read timeout. Reading is off until it is enabled again.
     ReadTimeout,
-    /// Output waited, and nothing could be written for as long as the write timeout. Writing is off until it is
+    /// Output was pending, and nothing could be written for as long as the write timeout. Writing is off until it is
     /// enabled again.
     WriteTimeout,
-    /// No byte moved either way for as long as the idle timeout. Told again only after one has moved.
+    /// No byte moved in either direction for as long as the idle timeout. Reported again only after one has moved.
     IdleTimeout,
-    /// Output stood above its high mark for too long. Told again only after it has fallen to the low one.
+    /// A buffer stayed above its high watermark for as long as the stall timeout. Reported again for the same
+    /// buffer only after it has fallen to the low watermark.
     Stalled,
-    /// There is no connection: none of the addresses answered, or the time for it was over.
+    /// Connecting failed: no address answered, or the connect timeout expired.
     ConnectError(Arc<io::Error>),
-    /// Reading failed, and has ended.
+    /// Reading failed. The connection ends with this error.
     ReadError(Arc<io::Error>),
-    /// Writing failed, and has ended. What is left in the output stays unsent.
+    /// Writing failed, and has ended. The rest of the output stays unsent.
     WriteError(Arc<io::Error>),
-    /// The last event: the stream is gone.
+    /// The last event: the stream was dropped.
     Closed,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ConnectError(a), Self::ConnectError(b))
+            | (Self::ReadError(a), Self::ReadError(b))
+            | (Self::WriteError(a), Self::WriteError(b)) => is_same_error(a, b),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+impl Eq for Event {}
+
+fn is_same_error(a: &io::Error, b: &io::Error) -> bool {
+    a.kind() == b.kind() && a.raw_os_error() == b.raw_os_error()
+}
+
+/// Undelivered events are kept up to this number for each consumer. Then the oldest is discarded.
+const EVENTS_MAX: usize = 64;
+
+/// The events of a connection that its two consumers have not seen.
+#[derive(Debug, Default)]
+pub(super) struct EventQueue {
+    for_next_event: VecDeque<Event>,
+    for_callback: VecDeque<Event>,
+}
+
+impl EventQueue {
+    pub(super) fn push(&mut self, event: Event) {
+        for queue in [&mut self.for_next_event, &mut self.for_callback] {
+            if queue.len() == EVENTS_MAX {
+                queue.pop_front();
+            }
+            queue.push_back(event.clone());
+        }
+    }
+
+    /// Removes the oldest event that no call of `next_event` has returned.
+    pub(super) fn pop_for_next_event(&mut self) -> Option<Event> {
+        self.for_next_event.pop_front()
+    }
+
+    /// Removes the oldest event that the event callback has not seen.
+    pub(super) fn pop_for_callback(&mut self) -> Option<Event> {
+        self.for_callback.pop_front()
+    }
+
+    /// The number of events that the event callback has not seen.
+    pub(super) fn len_for_callback(&self) -> usize {
+        self.for_callback.len()
+    }
+
+    /// Whether the callback sees [`Event::Connected`] next.
+    pub(super) fn is_connected_next(&self) -> bool {
+        self.for_callback.front() == Some(&Event::Connected)
+    }
 }
 
 /// Why a direction does not move bytes now.
@@ -62,32 +127,20 @@ pub enum Event {
 pub enum PauseReason {
     /// It was [disabled](crate::BufferEvent::disable), by the user or by a timeout.
     User,
-    /// The buffer has reached its high mark, and not fallen to its low one since.
+    /// The buffer has reached its high watermark, and has not fallen to the low one since.
     HighWatermark,
-    /// The allowance of its own rate limit is used up.
-    RateLimit,
-    /// The allowance of its group is used up.
-    GroupRateLimit,
-    /// The memory budget is used up.
-    Budget,
-    /// The other side takes no more for now.
+    /// The stream accepts no more for now.
     Peer,
-    /// A filter waits for more.
-    Filter,
 }
 
 /// All reasons, in the order of their bits.
-const REASONS: [PauseReason; 7] = [
+const REASONS: [PauseReason; 3] = [
     PauseReason::User,
     PauseReason::HighWatermark,
-    PauseReason::RateLimit,
-    PauseReason::GroupRateLimit,
-    PauseReason::Budget,
     PauseReason::Peer,
-    PauseReason::Filter,
 ];
 
-/// The reasons for which a direction is paused: a set. It moves bytes only while the set is empty.
+/// The set of reasons for which a direction is paused. An empty set means that bytes move, or would if there were any.
 ///
 /// # Examples
 ///
@@ -107,19 +160,19 @@ const REASONS: [PauseReason; 7] = [
 pub struct PauseReasons(u8);
 
 impl PauseReasons {
-    /// Returns whether `reason` is one of them.
+    /// Returns whether `reason` is in the set.
     #[must_use]
     pub fn contains(&self, reason: PauseReason) -> bool {
         self.0 & Self::bit(reason) != 0
     }
 
-    /// Returns whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0 == 0
     }
 
-    /// Returns them one after another.
+    /// Returns the reasons in the set.
     pub fn iter(&self) -> impl Iterator<Item = PauseReason> {
         let set = *self;
         REASONS
@@ -127,7 +180,7 @@ impl PauseReasons {
             .filter(move |&reason| set.contains(reason))
     }
 
-    /// The set with `reason` in it if that `holds`.
+    /// Adds `reason` if `holds`.
     pub(super) fn with(self, reason: PauseReason, holds: bool) -> Self {
         match holds {
             true => Self(self.0 | Self::bit(reason)),
@@ -146,8 +199,8 @@ impl fmt::Debug for PauseReasons {
     }
 }
 
-/// What has become of a connection that is over.
-#[derive(Clone, Debug)]
+/// The counts and the end of a connection that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
     /// Bytes read from the stream.
@@ -156,23 +209,26 @@ pub struct Summary {
     pub bytes_out: u64,
     /// Bytes that were added to the output and never written.
     pub unsent: u64,
-    /// Why it ended.
+    /// Why the connection ended.
     pub reason: CloseReason,
 }
 
 /// Why a connection ended.
+///
+/// Two reasons are equal if they are of one kind and their errors have the same kind and the same code of the operating
+/// system.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// Both directions ended in order.
+    /// Both directions ended in order, or [`close`](crate::BufferEvent::close) delivered everything.
     Finished,
     /// [`abort`](crate::BufferEvent::abort) was called.
     Aborted,
-    /// The last handle was dropped, and what was queued has been written.
+    /// The last handle was dropped, and the output was delivered.
     Dropped,
-    /// What was left to be done stood still for as long as `linger`: the peer took nothing more, or did not close.
+    /// Closing made no progress for as long as `linger`: the peer accepted nothing more.
     LingerExpired,
-    /// [`into_inner`](crate::BufferEvent::into_inner) took the stream away.
+    /// [`into_inner`](crate::BufferEvent::into_inner) returned the stream.
     Detached,
     /// Connecting, reading or writing failed.
     Error(Arc<io::Error>),
@@ -180,7 +236,18 @@ pub enum CloseReason {
     RuntimeShutdown,
 }
 
-/// Bytes, and system calls that moved any, so far.
+impl PartialEq for CloseReason {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Error(a), Self::Error(b)) => is_same_error(a, b),
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+impl Eq for CloseReason {}
+
+/// The bytes moved so far, and the system calls that moved them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -188,9 +255,9 @@ pub struct Metrics {
     pub bytes_in: u64,
     /// Bytes written to the stream.
     pub bytes_out: u64,
-    /// Reads that brought bytes.
+    /// Reads that returned bytes.
     pub reads: u64,
-    /// Writes that took bytes.
+    /// Writes that accepted bytes.
     pub writes: u64,
 }
 
@@ -210,5 +277,39 @@ mod tests {
             );
         }
         assert_eq!(format!("{:?}", PauseReasons::default()), "{}");
+    }
+
+    #[test]
+    fn events_and_reasons_are_equal_by_kind_and_error() {
+        let error = |kind: io::ErrorKind| Arc::new(io::Error::from(kind));
+        let reset = || error(io::ErrorKind::ConnectionReset);
+        assert_eq!(Event::ReadError(reset()), Event::ReadError(reset()));
+        assert_ne!(Event::ReadError(reset()), Event::WriteError(reset()));
+        assert_ne!(
+            Event::ReadError(reset()),
+            Event::ReadError(error(io::ErrorKind::TimedOut))
+        );
+        assert_ne!(Event::Eof, Event::PeerClosed);
+        assert_eq!(CloseReason::Error(reset()), CloseReason::Error(reset()));
+        assert_ne!(CloseReason::Finished, CloseReason::Aborted);
+    }
+
+    #[test]
+    fn each_consumer_gets_each_event_and_the_oldest_are_discarded() {
+        let mut queue = EventQueue::default();
+        queue.push(Event::Connected);
+        assert!(queue.is_connected_next());
+        for _ in 0..EVENTS_MAX {
+            queue.push(Event::IdleTimeout);
+        }
+        queue.push(Event::Closed);
+        assert!(!queue.is_connected_next());
+        assert_eq!(queue.len_for_callback(), EVENTS_MAX);
+        let seen: Vec<_> = std::iter::from_fn(|| queue.pop_for_next_event()).collect();
+        assert_eq!(
+            (seen.len(), seen.last()),
+            (EVENTS_MAX, Some(&Event::Closed))
+        );
+        assert_eq!(queue.pop_for_callback(), Some(Event::IdleTimeout));
     }
 }

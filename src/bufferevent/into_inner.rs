@@ -1,34 +1,36 @@
-//! Taking the stream back.
+//! Gives the stream back to the user.
 
 use std::{any::TypeId, error::Error, fmt, future::poll_fn, io, sync::Arc};
 
 use super::{
     BufferEvent, CloseReason, Summary, Transport,
-    inner::{Inner, same},
+    inner::{Inner, Taken, clone_io_error},
     wait::Waiter,
+    waiters::Interest,
 };
 use crate::EvBuffer;
 
-/// What [`into_inner`](BufferEvent::into_inner) gives back: the stream, and what was in the buffers.
+/// The stream and the contents of the buffers, returned by [`into_inner`](BufferEvent::into_inner).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts<S> {
     /// The stream.
     pub stream: S,
-    /// What was read from it and not yet taken.
+    /// Bytes that were read from it and not removed.
     pub input: EvBuffer,
-    /// What was added and not yet written to it.
+    /// Bytes that were added and not written to it.
     pub output: EvBuffer,
 }
 
-/// Why [`into_inner`](BufferEvent::into_inner) gave no stream back.
+/// Why [`into_inner`](BufferEvent::into_inner) returned no stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum IntoInnerError {
-    /// The stream is of another type; that of a pair is of none. The handle comes back, untouched.
+    /// The stream is of another type, or the connection is one of a pair. Holds the handle, unchanged.
     /// [`io::ErrorKind::InvalidInput`].
     WrongType(BufferEvent),
-    /// The connection has ended before. [`io::ErrorKind::NotConnected`], or the kind of the error that ended it.
+    /// The connection ended before. A connection that was reset, or failed in another way, has the reason
+    /// [`CloseReason::Error`]. [`io::ErrorKind::NotConnected`], or the kind of that error.
     Closed(Summary),
 }
 
@@ -50,7 +52,7 @@ impl From<IntoInnerError> for io::Error {
                 io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
             }
             IntoInnerError::Closed(summary) => match &summary.reason {
-                CloseReason::Error(cause) => same(cause),
+                CloseReason::Error(cause) => clone_io_error(cause),
                 _ => io::Error::new(io::ErrorKind::NotConnected, error.to_string()),
             },
         }
@@ -58,20 +60,20 @@ impl From<IntoInnerError> for io::Error {
 }
 
 impl BufferEvent {
-    /// Takes the stream back, with the bytes that were read and not taken, and those that were added and not written.
+    /// Returns the stream, with the bytes that were read and not removed, and those that were added and not written.
     ///
-    /// What a stream with a buffer of its own has taken is not flushed: [`flush`](Self::flush) before. Other handles
-    /// see the connection end, as [`Detached`](CloseReason::Detached).
+    /// A stream with a buffer of its own is not flushed: call [`flush`](Self::flush) before. Other handles see the
+    /// connection end with the reason [`Detached`](CloseReason::Detached).
     ///
     /// # Errors
     ///
-    /// [`IntoInnerError::WrongType`] if the stream is no `S`, with the handle; [`IntoInnerError::Closed`] if the
-    /// connection has ended, or is being closed and then has.
+    /// [`IntoInnerError::WrongType`] if the stream is not an `S`; it holds the handle. [`IntoInnerError::Closed`] if the
+    /// connection has ended, also by an error that the task has read from the stream and the stream will not report again.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future is dropping the handle. Nothing is taken before the future is ready; a stream that had been
-    /// given up by then is closed.
+    /// Dropping the future drops the handle. If the task has already given up the stream, the stream is dropped, and the bytes
+    /// with it.
     ///
     /// # Examples
     ///
@@ -95,23 +97,12 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_getfd")]
     #[doc(alias = "bufferevent_setfd")]
     pub async fn into_inner<S: Transport>(self) -> Result<Parts<S>, IntoInnerError> {
-        if TypeId::of::<S>() != self.inner.stream_type {
+        if TypeId::of::<S>() != self.inner.control.lock().stream_type {
             return Err(IntoInnerError::WrongType(self));
         }
-        let request = Request::new(&self.inner);
-        let mut waiter = Waiter::new(&self.inner);
-        let answer = poll_fn(|cx| {
-            waiter.poll_end(cx, |control| {
-                let outcome = control.outcome.as_deref()?;
-                Some(match control.taken.take() {
-                    Some(taken) => Ok(taken),
-                    None => Err(outcome.clone()),
-                })
-            })
-        })
-        .await;
-        drop(request);
-        let taken = answer.map_err(IntoInnerError::Closed)?;
+        let taken = take_stream(&self.inner)
+            .await
+            .map_err(IntoInnerError::Closed)?;
         match taken.stream.downcast() {
             Ok(stream) => Ok(Parts {
                 stream: *stream,
@@ -123,12 +114,28 @@ impl BufferEvent {
     }
 }
 
+/// Waits until the task has handed over its stream.
+async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, Summary> {
+    let _request = Request::new(inner);
+    let mut waiter = Waiter::new(inner);
+    poll_fn(|cx| {
+        waiter.poll(cx, Interest::Closed, |control| {
+            let outcome = control.outcome.as_deref()?;
+            Some(match control.taken.take() {
+                Some(taken) => Ok(taken),
+                None => Err(outcome.clone()),
+            })
+        })
+    })
+    .await
+}
+
 /// Asks the task for its stream, until it is dropped.
 struct Request(Arc<Inner>);
 
 impl Request {
     fn new(inner: &Arc<Inner>) -> Self {
-        inner.order(|orders| orders.takers += 1);
+        inner.command(|control| control.takers += 1);
         Self(Arc::clone(inner))
     }
 }
@@ -136,13 +143,13 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let mut control = self.0.control.lock();
-        control.orders.takers -= 1;
-        let forsaken = match control.orders.takers {
+        control.takers -= 1;
+        let unclaimed = match control.takers {
             0 => control.taken.take(),
             _ => None,
         };
         drop(control);
-        drop(forsaken);
-        self.0.signal.order();
+        drop(unclaimed);
+        self.0.task.command();
     }
 }

@@ -1,119 +1,135 @@
-//! Two ends that are joined in memory: segments change hands, nothing is copied.
+//! Two ends that are joined in memory. Segments move from one to the other; nothing is copied.
 
 use std::{
     any::{Any, TypeId},
     io,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use super::endpoint::Wire;
+use super::endpoint::Endpoint;
 use crate::{EvBuffer, sync::Lock};
 
-/// The most bytes on their way from one end to the other.
-const UNDERWAY: usize = 64 * 1024;
+/// The most bytes in transit from one end to the other.
+const IN_TRANSIT_MAX: usize = 64 * 1024;
 
 /// One end of a pair.
 pub(super) struct PairEnd {
-    from: Arc<Way>,
-    to: Arc<Way>,
+    incoming: Arc<Channel>,
+    outgoing: Arc<Channel>,
 }
 
-/// What is underway in one direction.
-struct Way(Lock<State>);
+/// One direction of a pair.
+struct Channel(Lock<State>);
 
 #[derive(Default)]
 struct State {
     chain: EvBuffer,
-    /// Nothing comes after it.
-    ended: bool,
-    /// Nobody takes it.
-    forsaken: bool,
+    end: Option<WriterEnd>,
+    /// The reader was dropped.
+    canceled: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// Makes both ends.
-pub(super) fn ends() -> (PairEnd, PairEnd) {
-    let way = || Arc::new(Way(Lock::new(State::default())));
-    let (there, back) = (way(), way());
-    let near = PairEnd {
-        from: Arc::clone(&back),
-        to: Arc::clone(&there),
-    };
-    (
-        near,
-        PairEnd {
-            from: there,
-            to: back,
-        },
-    )
+/// How the writer of a channel ended it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriterEnd {
+    InOrder,
+    /// The reader gets an error after the bytes that are in transit.
+    Reset,
 }
 
-impl Way {
-    /// Nothing more is written.
-    fn end(&self) {
+/// Makes both ends.
+pub(super) fn ends() -> (PairEnd, PairEnd) {
+    let channel = || Arc::new(Channel(Lock::new(State::default())));
+    let (forth, back) = (channel(), channel());
+    let near = PairEnd {
+        incoming: Arc::clone(&back),
+        outgoing: Arc::clone(&forth),
+    };
+    let far = PairEnd {
+        incoming: forth,
+        outgoing: back,
+    };
+    (near, far)
+}
+
+impl Channel {
+    /// Ends the channel, after the bytes that are in transit. The first end counts.
+    fn end(&self, end: WriterEnd) {
         let mut state = self.0.lock();
-        state.ended = true;
+        state.end.get_or_insert(end);
         let waker = state.reader.take();
         drop(state);
         wake(waker);
     }
 
-    /// Nothing more is read.
-    fn forsake(&self) {
+    /// Drops what is in transit, and makes writing fail.
+    fn cancel(&self) {
         let mut state = self.0.lock();
-        state.forsaken = true;
-        let left = std::mem::take(&mut state.chain);
+        state.canceled = true;
+        let unread = std::mem::take(&mut state.chain);
         let waker = state.writer.take();
         drop(state);
-        drop(left);
+        drop(unread);
         wake(waker);
     }
 }
 
-impl Wire for PairEnd {
-    fn poll_fill(
+impl Endpoint for PairEnd {
+    fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut state = self.from.0.lock();
+        let waker = cx.waker().clone();
+        let mut state = self.incoming.0.lock();
         if state.chain.is_empty() {
-            if state.ended {
-                return Poll::Ready(Ok(0));
+            match state.end {
+                Some(WriterEnd::InOrder) => return Poll::Ready(Ok(0)),
+                Some(WriterEnd::Reset) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                None => {}
             }
             state.chain.shrink_to_fit();
-            state.reader = Some(cx.waker().clone());
+            let replaced = state.reader.replace(waker);
+            drop(state);
+            drop(replaced);
             return Poll::Pending;
         }
         let n = state.chain.remove_buffer(chain, max)?;
-        let waker = state.writer.take();
+        let writer = state.writer.take();
         drop(state);
-        wake(waker);
+        wake(writer);
         Poll::Ready(Ok(n))
     }
 
-    fn poll_drain(
+    fn poll_write_from(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let mut state = self.to.0.lock();
-        if state.forsaken {
+        let waker = cx.waker().clone();
+        let mut state = self.outgoing.0.lock();
+        if state.canceled {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let room = UNDERWAY.saturating_sub(state.chain.len());
+        let room = IN_TRANSIT_MAX.saturating_sub(state.chain.len());
         if room == 0 {
-            state.writer = Some(cx.waker().clone());
+            let replaced = state.writer.replace(waker);
+            drop(state);
+            drop(replaced);
             return Poll::Pending;
         }
         let n = chain.remove_buffer(&mut state.chain, room.min(max))?;
-        let waker = state.reader.take();
+        let reader = state.reader.take();
         drop(state);
-        wake(waker);
+        wake(reader);
         Poll::Ready(Ok(n))
     }
 
@@ -122,7 +138,7 @@ impl Wire for PairEnd {
     }
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to.end();
+        self.outgoing.end(WriterEnd::InOrder);
         Poll::Ready(Ok(()))
     }
 
@@ -130,8 +146,40 @@ impl Wire for PairEnd {
         false
     }
 
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waker = cx.waker().clone();
+        let mut state = self.incoming.0.lock();
+        match state.end {
+            Some(WriterEnd::InOrder) => return Poll::Ready(Ok(())),
+            Some(WriterEnd::Reset) => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            None => {}
+        }
+        let replaced = state.reader.replace(waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    fn unacknowledged(&self) -> Option<usize> {
+        None
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.outgoing.end(WriterEnd::Reset);
+    }
+
     fn stream_type(&self) -> TypeId {
         TypeId::of::<Self>()
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
     }
 
     fn into_any(self) -> Box<dyn Any + Send> {
@@ -141,8 +189,8 @@ impl Wire for PairEnd {
 
 impl Drop for PairEnd {
     fn drop(&mut self) {
-        self.to.end();
-        self.from.forsake();
+        self.outgoing.end(WriterEnd::InOrder);
+        self.incoming.cancel();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Wakes the task, and only when it waits for what has happened.
+//! Wakes the task of a connection, and only when it waits for what has happened.
 
 use std::{sync::Arc, task::Waker};
 
@@ -8,89 +8,87 @@ use crate::{
     sync::{AtomicU8, Lock, Ordering},
 };
 
-/// Reasons to wake the task. Each is wanted while its bit is set.
+/// Reasons to wake the task. The task waits for those whose bits are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted(u8);
+pub(super) struct WakeFor(u8);
 
-impl Wanted {
-    /// The output is empty. Wanted: bytes, or that there will be none.
+impl WakeFor {
+    /// The output is empty. Wake for bytes, or when it is closed.
     pub(super) const OUTPUT: Self = Self(1);
-    /// The input may take no more. Wanted: that it may.
+    /// The input has no room. Wake when it has.
     pub(super) const ROOM: Self = Self(1 << 1);
-    /// Somebody wants to know when the output gets too long.
+    /// Wake when the output rises above its high watermark.
     pub(super) const HIGH: Self = Self(1 << 2);
 }
 
-/// Set while the task does not know yet of an order, or of other marks.
-const ORDERS: u8 = 1 << 6;
-const MARKS: u8 = 1 << 7;
+/// Set until the task has seen new commands, or new watermarks.
+const COMMANDS: u8 = 1 << 6;
+const WATERMARKS: u8 = 1 << 7;
 
-/// How the buffers and the handles of a BufferEvent reach its task.
+/// Wakes the task on behalf of the two buffers and the handles.
 ///
-/// While the task runs it wants nothing, so that whatever is done to the buffers meanwhile wakes nobody. What it wants
-/// of a buffer it says with that buffer locked, when it sees that it has to wait; what it waits for is done with
-/// the buffer locked, too. So none can fall between the two.
+/// While the task runs it waits for nothing, so changes to the buffers do not wake it. When it has to wait for a change of
+/// a buffer, it sets the bit while that buffer is locked. The change itself is made under the same lock, so none
+/// is missed in between.
 #[derive(Debug)]
-pub(super) struct Signal {
+pub(super) struct TaskWaker {
     bits: AtomicU8,
     waker: Lock<Option<Waker>>,
 }
 
-impl Signal {
+impl TaskWaker {
     pub(super) fn new() -> Self {
         Self {
-            bits: AtomicU8::new(ORDERS | MARKS),
+            bits: AtomicU8::new(COMMANDS | WATERMARKS),
             waker: Lock::new(None),
         }
     }
 
-    /// Has it follow the two buffers.
-    pub(super) fn watch(self: &Arc<Self>, input: &SharedEvBuffer, output: &SharedEvBuffer) {
+    /// Subscribes to the changes of both buffers.
+    pub(super) fn follow(self: &Arc<Self>, input: &SharedEvBuffer, output: &SharedEvBuffer) {
         input.set_watch(Arc::new(Input(Arc::clone(self))));
         output.set_watch(Arc::new(Output(Arc::clone(self))));
     }
 
-    /// Remembers whom to wake.
+    /// Stores the waker of the task.
     pub(super) fn register(&self, waker: &Waker) {
-        let mut kept = self.waker.lock();
-        match &mut *kept {
-            Some(kept) if kept.will_wake(waker) => {}
-            kept => *kept = Some(waker.clone()),
-        }
+        let waker = waker.clone();
+        let replaced = self.waker.lock().replace(waker);
+        drop(replaced);
     }
 
-    /// Wakes nobody any more.
+    /// Forgets the waker of the task.
     pub(super) fn unregister(&self) {
         let waker = self.waker.lock().take();
         drop(waker);
     }
 
-    /// Says what the task waits for. The buffer in question is locked.
+    /// Adds a reason to wake the task. The buffer that it is about is locked.
     #[inline]
-    pub(super) fn want(&self, what: Wanted) {
+    pub(super) fn wait_for(&self, what: WakeFor) {
         self.bits.fetch_or(what.0, Ordering::AcqRel);
     }
 
     #[inline]
-    pub(super) fn wants(&self, what: Wanted) -> bool {
+    pub(super) fn waits_for(&self, what: WakeFor) -> bool {
         self.bits.load(Ordering::Acquire) & what.0 != 0
     }
 
-    /// Takes the news that there are orders.
+    /// Returns whether there were commands since the last call.
     #[inline]
-    pub(super) fn take_orders(&self) -> bool {
-        self.take(ORDERS)
+    pub(super) fn take_commands(&self) -> bool {
+        self.take(COMMANDS)
     }
 
-    /// Takes the news that the marks of the input may have moved.
+    /// Returns whether the watermarks of the input may have changed since the last call.
     #[inline]
-    pub(super) fn take_marks(&self) -> bool {
-        self.take(MARKS)
+    pub(super) fn take_watermarks(&self) -> bool {
+        self.take(WATERMARKS)
     }
 
-    /// Tells the task that there are orders. No lock may be held that it takes.
-    pub(super) fn order(&self) {
-        self.bits.fetch_or(ORDERS, Ordering::AcqRel);
+    /// Wakes the task for commands. The caller holds no lock that the task takes.
+    pub(super) fn command(&self) {
+        self.bits.fetch_or(COMMANDS, Ordering::AcqRel);
         let waker = self.waker.lock().clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -103,8 +101,8 @@ impl Signal {
             && self.bits.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
-    /// What happened was wanted, perhaps.
-    fn happened(&self, what: Wanted) -> Option<Waker> {
+    /// Returns the waker of the task if it waits for `what`, and removes that reason.
+    fn take_waker(&self, what: WakeFor) -> Option<Waker> {
         match self.take(what.0) {
             true => self.waker.lock().clone(),
             false => None,
@@ -112,45 +110,45 @@ impl Signal {
     }
 }
 
-struct Input(Arc<Signal>);
+struct Input(Arc<TaskWaker>);
 
 impl Watch for Input {
     fn changed(&self, edit: &Edit) -> Option<Waker> {
         let removed = match &edit.change {
             Some(change) => change.removed > 0,
             None => {
-                self.0.bits.fetch_or(MARKS, Ordering::AcqRel);
+                self.0.bits.fetch_or(WATERMARKS, Ordering::AcqRel);
                 true
             }
         };
         match removed && edit.has_room {
-            true => self.0.happened(Wanted::ROOM),
+            true => self.0.take_waker(WakeFor::ROOM),
             false => None,
         }
     }
 
     fn waits_at(&self, _: usize) -> bool {
-        self.0.wants(Wanted::ROOM)
+        self.0.waits_for(WakeFor::ROOM)
     }
 }
 
-struct Output(Arc<Signal>);
+struct Output(Arc<TaskWaker>);
 
 impl Watch for Output {
     fn changed(&self, edit: &Edit) -> Option<Waker> {
         let bytes = (edit.len > 0 || edit.closed)
-            .then(|| self.0.happened(Wanted::OUTPUT))
+            .then(|| self.0.take_waker(WakeFor::OUTPUT))
             .flatten();
         let high = edit
             .is_high
-            .then(|| self.0.happened(Wanted::HIGH))
+            .then(|| self.0.take_waker(WakeFor::HIGH))
             .flatten();
         bytes.or(high)
     }
 
     fn waits_at(&self, len: usize) -> bool {
-        // Of an empty output nothing can be written, and it is not too long.
-        len > 0 && (self.0.wants(Wanted::OUTPUT) || self.0.wants(Wanted::HIGH))
+        // An empty output has nothing to write, and is not above its high watermark.
+        len > 0 && (self.0.waits_for(WakeFor::OUTPUT) || self.0.waits_for(WakeFor::HIGH))
     }
 }
 
@@ -169,16 +167,16 @@ mod tests {
         }
     }
 
-    fn watched() -> (Arc<Signal>, SharedEvBuffer, SharedEvBuffer, Arc<Count>) {
-        let (signal, input, output) = (
-            Arc::new(Signal::new()),
+    fn followed() -> (Arc<TaskWaker>, SharedEvBuffer, SharedEvBuffer, Arc<Count>) {
+        let (task, input, output) = (
+            Arc::new(TaskWaker::new()),
             SharedEvBuffer::new(),
             SharedEvBuffer::new(),
         );
-        signal.watch(&input, &output);
+        task.follow(&input, &output);
         let count = Arc::new(Count(AtomicU64::new(0)));
-        signal.register(&Waker::from(Arc::clone(&count)));
-        (signal, input, output, count)
+        task.register(&Waker::from(Arc::clone(&count)));
+        (task, input, output, count)
     }
 
     fn woken(count: &Count) -> u64 {
@@ -186,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn output_wakes_once_and_only_while_it_is_wanted() {
-        let (signal, _input, output, count) = watched();
+    fn output_wakes_once_and_only_while_the_task_waits_for_it() {
+        let (task, _input, output, count) = followed();
         output.add(b"while the task runs").unwrap();
         assert_eq!(woken(&count), 0);
-        signal.want(Wanted::OUTPUT);
+        task.wait_for(WakeFor::OUTPUT);
         for _ in 0..3 {
             output.add(b"line by line").unwrap();
         }
@@ -198,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn room_wakes_at_the_low_mark_and_not_before() {
-        let (signal, input, _output, count) = watched();
+    fn room_wakes_at_the_low_watermark_and_not_before() {
+        let (task, input, _output, count) = followed();
         input.set_watermarks(Watermarks::new(2, 8).unwrap());
         input.add(b"12345678").unwrap();
-        signal.want(Wanted::ROOM);
+        task.wait_for(WakeFor::ROOM);
         input.drain(5).unwrap();
         assert_eq!(woken(&count), 0);
         input.drain(1).unwrap();
@@ -212,27 +210,27 @@ mod tests {
     }
 
     #[test]
-    fn marks_that_move_make_room() {
-        let (signal, input, _output, count) = watched();
+    fn new_watermarks_make_room() {
+        let (task, input, _output, count) = followed();
         input.set_watermarks(Watermarks::with_high(4).unwrap());
         input.add(b"12345678").unwrap();
-        assert!(signal.take_marks());
-        signal.want(Wanted::ROOM);
+        assert!(task.take_watermarks());
+        task.wait_for(WakeFor::ROOM);
         input.set_watermarks(Watermarks::with_high(100).unwrap());
         assert_eq!(woken(&count), 1);
-        assert!(signal.take_marks() && !signal.take_marks());
+        assert!(task.take_watermarks() && !task.take_watermarks());
     }
 
     #[test]
-    fn an_order_always_wakes() {
-        let (signal, _input, _output, count) = watched();
-        assert!(signal.take_orders());
-        signal.order();
-        signal.order();
+    fn a_command_always_wakes() {
+        let (task, _input, _output, count) = followed();
+        assert!(task.take_commands());
+        task.command();
+        task.command();
         assert_eq!(woken(&count), 2);
-        assert!(signal.take_orders() && !signal.take_orders());
-        signal.unregister();
-        signal.order();
+        assert!(task.take_commands() && !task.take_commands());
+        task.unregister();
+        task.command();
         assert_eq!(woken(&count), 0);
     }
 }

@@ -1,60 +1,100 @@
-//! When a connection has stood still for too long. Pure: the time is an argument.
+//! The time limits of a connection. The time is an argument, except for the timer itself.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::{task::coop, time::Instant};
 
-use super::inner::Timeouts;
+use crate::{timer::Timer, transport::poll::yield_to_driver};
 
-/// For how long something may stand still; `None` for ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How long a connection may make no progress; `None` is without a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) read: Option<Duration>,
     pub(super) write: Option<Duration>,
     pub(super) idle: Option<Duration>,
     pub(super) stall: Option<Duration>,
-    /// Counts only while a connection is being closed.
+    /// Counts while a connection is being closed and the peer has not acknowledged everything.
     pub(super) linger: Duration,
+    /// Counts from the acknowledgement to the end of the peer.
+    pub(super) close_wait: Duration,
 }
 
-/// What has stood still for too long.
+impl Limits {
+    pub(super) const DEFAULT: Self = Self {
+        read: None,
+        write: None,
+        idle: None,
+        stall: None,
+        linger: Duration::from_secs(30),
+        close_wait: Duration::from_secs(2),
+    };
+
+    /// Whether any limit counts for a connection in its present state. Otherwise no timer is needed.
+    pub(super) fn any(&self, closing: bool) -> bool {
+        closing
+            || self.read.is_some()
+            || self.write.is_some()
+            || self.idle.is_some()
+            || self.stall.is_some()
+    }
+}
+
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Read,
     Write,
     Idle,
-    Stall,
+    StalledInput,
+    StalledOutput,
     Linger,
+    CloseWait,
+    /// Ask again whether the peer has acknowledged everything.
+    CheckAcknowledged,
 }
 
-/// How things stand after all was moved that could be.
+/// What a connection did since the last look, and what it waits for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct Activity {
     /// Bytes were read, or written, since the last look.
     pub(super) read: bool,
     pub(super) written: bool,
-    /// Reading waits for the peer, and not for us.
+    /// Reading waits for the peer.
     pub(super) reading: bool,
-    /// Output waits, and writing is not switched off.
+    /// Output, a flush or a shutdown waits for the peer, and writing is on.
     pub(super) writing: bool,
-    /// The output stands above its high mark.
-    pub(super) high: bool,
-    /// The connection is being closed.
-    pub(super) closing: bool,
+    /// The input, or the output, is above its high watermark.
+    pub(super) input_high: bool,
+    pub(super) output_high: bool,
+    pub(super) closing: Option<Closing>,
 }
 
-/// Measures how long something lasts, with breaks.
+/// How far closing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Output is being written, flushed, or the stream is being shut down.
+    Writing,
+    /// Everything was written; the peer has not acknowledged it.
+    Unacknowledged,
+    /// The peer has everything, but has not ended its stream.
+    WaitingForPeer,
+}
+
+/// Measures for how long a condition lasts, with breaks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stopwatch {
-    /// What had passed when it was last stopped.
+    /// The time until it was last stopped.
     passed: Duration,
     since: Option<Instant>,
-    /// What it measures was told, and has not ended since.
-    told: bool,
+    /// The limit was reached and reported, and the condition has not ended since.
+    reported: bool,
 }
 
 impl Stopwatch {
-    /// Lets it run or stops it, from zero if the thing it measures has `ended`.
+    /// Starts or stops it. It starts from zero if the condition has `ended`.
     fn look(&mut self, now: Instant, running: bool, ended: bool) {
         if ended {
             *self = Self::default();
@@ -69,12 +109,35 @@ impl Stopwatch {
         }
     }
 
-    /// When it will have run for as long as `limit`, if nothing stops it.
+    /// The time at which it reaches `limit`, if nothing stops it.
     fn reaches(&self, limit: Option<Duration>) -> Option<Instant> {
-        if self.told {
+        if self.reported {
             return None;
         }
         self.since?.checked_add(limit?.saturating_sub(self.passed))
+    }
+}
+
+/// When to ask again for an acknowledgement: no readiness event reports it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Backoff {
+    at: Option<Instant>,
+    delay: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    fn look(&mut self, now: Instant, waiting: bool) {
+        match (waiting, self.at) {
+            (false, _) => *self = Self::default(),
+            (true, None) => {
+                self.delay = (self.delay * 2).clamp(Self::FIRST, Self::LONGEST);
+                self.at = Some(now + self.delay);
+            }
+            (true, Some(_)) => {}
+        }
     }
 }
 
@@ -84,63 +147,104 @@ pub(super) struct Deadlines {
     read: Stopwatch,
     write: Stopwatch,
     idle: Stopwatch,
-    stall: Stopwatch,
+    stalled_input: Stopwatch,
+    stalled_output: Stopwatch,
     linger: Stopwatch,
+    close_wait: Stopwatch,
+    acknowledged: Backoff,
 }
 
 impl Deadlines {
-    /// Takes in how things stand at `now`.
-    pub(super) fn look(&mut self, now: Instant, at: Standing) {
-        self.read.look(now, at.reading, at.read);
-        self.write.look(now, at.writing, at.written);
-        self.idle
-            .look(now, at.reading || at.writing, at.read || at.written);
-        self.stall.look(now, at.high, !at.high);
-        self.linger.look(now, at.closing, at.written);
+    /// Takes note of what happened until `now`. While a connection is being closed, only the limits of closing count.
+    pub(super) fn look(&mut self, now: Instant, at: Activity) {
+        let live = at.closing.is_none();
+        self.read.look(now, live && at.reading, at.read);
+        self.write.look(now, live && at.writing, at.written);
+        let idle = live && (at.reading || at.writing);
+        self.idle.look(now, idle, at.read || at.written);
+        self.stalled_input
+            .look(now, live && at.input_high, !at.input_high);
+        self.stalled_output
+            .look(now, live && at.output_high, !at.output_high);
+        let delivering = matches!(at.closing, Some(Closing::Writing | Closing::Unacknowledged));
+        self.linger.look(now, delivering, at.written);
+        let waiting = at.closing == Some(Closing::WaitingForPeer);
+        self.close_wait.look(now, waiting, !waiting);
+        let unacknowledged = at.closing == Some(Closing::Unacknowledged);
+        self.acknowledged.look(now, unacknowledged);
     }
 
-    /// What is due first if nothing changes, and when; `None` for never.
+    /// The limit that is reached first if nothing changes, and when; `None` for never.
     pub(super) fn next(&self, limits: &Limits) -> Option<(Instant, Due)> {
         let each = [
             (self.read.reaches(limits.read), Due::Read),
             (self.write.reaches(limits.write), Due::Write),
             (self.idle.reaches(limits.idle), Due::Idle),
-            (self.stall.reaches(limits.stall), Due::Stall),
+            (self.stalled_input.reaches(limits.stall), Due::StalledInput),
+            (
+                self.stalled_output.reaches(limits.stall),
+                Due::StalledOutput,
+            ),
             (self.linger.reaches(Some(limits.linger)), Due::Linger),
+            (
+                self.close_wait.reaches(Some(limits.close_wait)),
+                Due::CloseWait,
+            ),
+            (self.acknowledged.at, Due::CheckAcknowledged),
         ];
         let known = each.into_iter().filter_map(|(at, due)| Some((at?, due)));
         known.min_by_key(|&(at, _)| at)
     }
 
-    /// Takes note that `due` was told: it counts anew, or not again before it was over.
-    pub(super) fn told(&mut self, due: Due) {
+    /// Takes note that `due` was reported. It is not due again before its condition has ended.
+    pub(super) fn reported(&mut self, due: Due) {
         match due {
             // The direction is off now, and starts from zero when it is enabled again.
             Due::Read => self.read = Stopwatch::default(),
             Due::Write => self.write = Stopwatch::default(),
-            Due::Idle => self.idle.told = true,
-            Due::Stall => self.stall.told = true,
-            Due::Linger => self.linger.told = true,
+            Due::Idle => self.idle.reported = true,
+            Due::StalledInput => self.stalled_input.reported = true,
+            Due::StalledOutput => self.stalled_output.reported = true,
+            Due::Linger => self.linger.reported = true,
+            Due::CloseWait => self.close_wait.reported = true,
+            Due::CheckAcknowledged => self.acknowledged.at = None,
         }
     }
 }
 
-impl Limits {
-    /// The part that may be changed later.
-    pub(super) fn timeouts(&self) -> Timeouts {
-        Timeouts {
-            read: self.read,
-            write: self.write,
-        }
-    }
+/// The deadlines of a connection and the timer for them, created when the first of them counts.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionTimer {
+    deadlines: Deadlines,
+    timer: Timer,
+}
 
-    /// Whether any of them counts for a connection that is being closed or not. If not, nobody needs the time.
-    pub(super) fn any(&self, closing: bool) -> bool {
-        closing
-            || self.read.is_some()
-            || self.write.is_some()
-            || self.idle.is_some()
-            || self.stall.is_some()
+impl ConnectionTimer {
+    /// Waits for the limit that is reached first.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+        mut at: Activity,
+    ) -> Poll<Due> {
+        loop {
+            let now = Instant::now();
+            self.deadlines.look(now, at);
+            let Some((when, due)) = self.deadlines.next(limits) else {
+                return Poll::Pending;
+            };
+            if when <= now {
+                // Without budget the stream was not polled, so bytes may be there.
+                if !coop::has_budget_remaining() {
+                    yield_to_driver(cx);
+                    return Poll::Pending;
+                }
+                self.deadlines.reported(due);
+                return Poll::Ready(due);
+            }
+            (at.read, at.written) = (false, false);
+            ready!(self.timer.poll(cx, when));
+        }
     }
 }
 
@@ -155,29 +259,34 @@ mod tests {
     fn limits() -> Limits {
         Limits {
             read: Some(secs(5)),
-            ..Limits::default()
+            ..Limits::DEFAULT
         }
     }
 
-    const READING: Standing = Standing {
+    const READING: Activity = Activity {
         read: false,
         written: false,
         reading: true,
         writing: false,
-        high: false,
-        closing: false,
+        input_high: false,
+        output_high: false,
+        closing: None,
     };
-    const PAUSED: Standing = Standing {
+    const PAUSED: Activity = Activity {
         reading: false,
+        ..READING
+    };
+    const CLOSING: Activity = Activity {
+        closing: Some(Closing::Writing),
         ..READING
     };
 
     /// Looks at each second and returns what is due next at the end, in seconds from the start.
-    fn next(limits: &Limits, looks: &[(u64, Standing)]) -> Option<(u64, Due)> {
+    fn next(limits: &Limits, looks: &[(u64, Activity)]) -> Option<(u64, Due)> {
         let start = Instant::now();
         let mut deadlines = Deadlines::default();
-        for &(at, standing) in looks {
-            deadlines.look(start + secs(at), standing);
+        for &(at, activity) in looks {
+            deadlines.look(start + secs(at), activity);
         }
         let (at, due) = deadlines.next(limits)?;
         Some(((at - start).as_secs(), due))
@@ -185,7 +294,7 @@ mod tests {
 
     #[test]
     fn reading_is_due_after_its_time_without_a_byte() {
-        let read = Standing {
+        let read = Activity {
             read: true,
             ..READING
         };
@@ -201,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_pause_of_ours_does_not_count() {
+    fn time_in_which_reading_is_paused_does_not_count() {
         assert_eq!(next(&limits(), &[(0, PAUSED)]), None);
         let paused = [(0, READING), (3, PAUSED)];
         assert_eq!(next(&limits(), &paused), None);
@@ -210,12 +319,12 @@ mod tests {
     }
 
     #[test]
-    fn writing_is_due_only_while_output_waits() {
+    fn writing_is_due_only_while_output_is_pending() {
         let limits = Limits {
             write: Some(secs(5)),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
-        let writing = Standing {
+        let writing = Activity {
             writing: true,
             ..READING
         };
@@ -227,12 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn idle_counts_what_moves_either_way() {
+    fn idle_counts_bytes_in_both_directions() {
         let limits = Limits {
             idle: Some(secs(5)),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
-        let written = Standing {
+        let written = Activity {
             written: true,
             ..READING
         };
@@ -240,7 +349,7 @@ mod tests {
             next(&limits, &[(0, READING), (4, written)]),
             Some((9, Due::Idle))
         );
-        // Neither can a byte come nor is there one to go: that is our doing.
+        // No byte can come and none is pending: the user has paused the connection.
         assert_eq!(next(&limits, &[(0, PAUSED)]), None);
     }
 
@@ -248,59 +357,104 @@ mod tests {
     fn a_stall_lasts_although_bytes_move() {
         let limits = Limits {
             stall: Some(secs(5)),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
-        let high = Standing {
+        let output = Activity {
             written: true,
-            high: true,
+            output_high: true,
             ..READING
         };
-        let looks = [(0, high), (4, high)];
-        assert_eq!(next(&limits, &looks), Some((5, Due::Stall)));
-        assert_eq!(
-            next(&limits, &[(0, high), (4, READING), (6, high)]),
-            Some((11, Due::Stall))
-        );
+        let input = Activity {
+            input_high: true,
+            ..PAUSED
+        };
+        for (high, due) in [(output, Due::StalledOutput), (input, Due::StalledInput)] {
+            let looks = [(0, high), (4, high)];
+            assert_eq!(next(&limits, &looks), Some((5, due)));
+            let looks = [(0, high), (4, READING), (6, high)];
+            assert_eq!(next(&limits, &looks), Some((11, due)));
+        }
     }
 
     #[test]
-    fn linger_starts_anew_with_each_write_and_not_with_a_read() {
-        let limits = Limits {
-            linger: secs(30),
-            ..Limits::default()
-        };
-        let closing = Standing {
-            closing: true,
-            ..READING
-        };
-        let read = Standing {
+    fn linger_starts_again_with_each_write_and_not_with_a_read() {
+        let read = Activity {
             read: true,
-            ..closing
+            ..CLOSING
         };
-        let written = Standing {
+        let written = Activity {
             written: true,
-            ..closing
+            ..CLOSING
         };
-        assert_eq!(next(&limits, &[(0, READING)]), None);
-        let looks = [(10, closing), (20, read)];
-        assert_eq!(next(&limits, &looks), Some((40, Due::Linger)));
-        let looks = [(10, closing), (20, written)];
-        assert_eq!(next(&limits, &looks), Some((50, Due::Linger)));
+        assert_eq!(next(&Limits::DEFAULT, &[(0, READING)]), None);
+        let looks = [(10, CLOSING), (20, read)];
+        assert_eq!(next(&Limits::DEFAULT, &looks), Some((40, Due::Linger)));
+        let looks = [(10, CLOSING), (20, written)];
+        assert_eq!(next(&Limits::DEFAULT, &looks), Some((50, Due::Linger)));
     }
 
     #[test]
-    fn what_was_told_counts_only_after_it_was_over() {
+    fn close_wait_counts_from_the_acknowledgement_and_linger_until_then() {
+        let waiting = Activity {
+            read: true,
+            closing: Some(Closing::WaitingForPeer),
+            ..READING
+        };
+        let looks = [(0, CLOSING), (10, waiting), (11, waiting)];
+        assert_eq!(next(&Limits::DEFAULT, &looks), Some((12, Due::CloseWait)));
+    }
+
+    #[test]
+    fn an_acknowledgement_is_asked_for_with_growing_delays() {
+        let unacknowledged = Activity {
+            closing: Some(Closing::Unacknowledged),
+            ..READING
+        };
+        let start = Instant::now();
+        let (mut now, mut deadlines) = (start, Deadlines::default());
+        let mut delays = Vec::new();
+        for _ in 0..8 {
+            deadlines.look(now, unacknowledged);
+            let (at, due) = deadlines.next(&Limits::DEFAULT).unwrap();
+            assert_eq!(due, Due::CheckAcknowledged);
+            delays.push((at - now).as_millis());
+            now = at;
+            deadlines.reported(due);
+        }
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 50, 50]);
+    }
+
+    #[test]
+    fn while_closing_only_the_limits_of_closing_count() {
+        let limits = Limits {
+            read: Some(Duration::ZERO),
+            write: Some(Duration::ZERO),
+            idle: Some(Duration::ZERO),
+            stall: Some(Duration::ZERO),
+            ..Limits::DEFAULT
+        };
+        let closing = Activity {
+            writing: true,
+            input_high: true,
+            output_high: true,
+            ..CLOSING
+        };
+        assert_eq!(next(&limits, &[(0, closing)]), Some((30, Due::Linger)));
+    }
+
+    #[test]
+    fn a_limit_that_was_reported_counts_only_after_its_condition_ended() {
         let limits = Limits {
             idle: Some(secs(5)),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
         let start = Instant::now();
         let mut deadlines = Deadlines::default();
         deadlines.look(start, READING);
-        deadlines.told(Due::Idle);
+        deadlines.reported(Due::Idle);
         deadlines.look(start + secs(6), READING);
         assert_eq!(deadlines.next(&limits), None);
-        let read = Standing {
+        let read = Activity {
             read: true,
             ..READING
         };
@@ -312,12 +466,12 @@ mod tests {
     fn zero_is_due_at_once_and_the_longest_time_never() {
         let zero = Limits {
             read: Some(Duration::ZERO),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
         assert_eq!(next(&zero, &[(0, READING)]), Some((0, Due::Read)));
         let never = Limits {
             read: Some(Duration::MAX),
-            ..Limits::default()
+            ..Limits::DEFAULT
         };
         assert_eq!(next(&never, &[(0, READING)]), None);
     }

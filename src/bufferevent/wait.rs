@@ -1,4 +1,4 @@
-//! Waiting for a BufferEvent itself: look and register under one lock, so that nothing can fall between the two.
+//! Waits for a connection itself. The check and the registration happen under one lock, so no change is missed.
 
 use std::{
     io,
@@ -9,13 +9,14 @@ use std::{
 use tokio::task::coop;
 
 use super::{
-    Event, Summary,
-    inner::{Control, Inner, Writing, Written, same},
+    CloseReason, Event, Summary,
+    event::EventQueue,
+    inner::{Control, Inner, clone_io_error},
     waiters::{Interest, Key},
 };
-use crate::{shared::Mark, sync::Ordering};
+use crate::shared::Mark;
 
-/// A place among the waiters of a connection, given back when it is dropped. Not a handle: it keeps nothing open.
+/// A place among the waiters of a connection, freed on drop. It is not a handle: it does not keep the connection open.
 pub(super) struct Waiter {
     inner: Arc<Inner>,
     key: Option<Key>,
@@ -29,38 +30,33 @@ impl Waiter {
         }
     }
 
-    /// Polls `look`, which runs under the lock.
-    fn poll<T>(
+    /// Polls `check`, which runs under the lock.
+    pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         interest: Interest,
-        mut look: impl FnMut(&mut Control) -> Option<T>,
+        mut check: impl FnMut(&mut Control) -> Option<T>,
     ) -> Poll<T> {
         let budget = ready!(coop::poll_proceed(cx));
-        let looked = look(&mut self.inner.control.lock());
-        if let Some(found) = looked {
+        let checked = check(&mut self.inner.control.lock());
+        if let Some(found) = checked {
             budget.made_progress();
             return Poll::Ready(found);
         }
-        // Cloning it is foreign code, and not for under the lock.
+        // A waker is user code: it is cloned before the lock, and a replaced one is dropped after it.
         let waker = cx.waker().clone();
         let mut control = self.inner.control.lock();
-        if let Some(found) = look(&mut control) {
+        if let Some(found) = check(&mut control) {
             budget.made_progress();
             return Poll::Ready(found);
         }
         let replaced = control.waiters.register(&mut self.key, interest, waker);
-        if matches!(interest, Interest::Flushed(_)) {
-            self.inner
-                .written
-                .fetch_or(Written::AWAITED, Ordering::AcqRel);
-        }
         drop(control);
         drop(replaced);
         Poll::Pending
     }
 
-    /// Waits until all that had been added at `mark` has been handed on and flushed.
+    /// Waits until everything that had been added at `mark` was written and flushed.
     pub(super) fn poll_flushed(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,32 +67,50 @@ impl Waiter {
             return Poll::Ready(Ok(()));
         }
         let ended = self.poll(cx, Interest::Flushed(mark), |control| {
-            (control.why_not_written()).or_else(|| control.is_written().then(closed))
+            (control.write_failure()).or_else(|| control.state.write.has_ended().then(closed))
         });
-        if ended.is_pending() && inner.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0 {
-            // The task may have seen no reason to flush.
-            inner.signal.order();
+        // The write may have happened since the first check.
+        if inner.is_flushed(mark) {
+            return Poll::Ready(Ok(()));
         }
-        // Either may have come since the first look.
-        match ended {
-            _ if inner.is_flushed(mark) => Poll::Ready(Ok(())),
-            ended => ended.map(Err),
+        if ended.is_pending() && inner.control.lock().state.write.is_unflushed() {
+            // Without a waiter the task had no reason to flush.
+            inner.task.command();
         }
+        ended.map(Err)
     }
 
-    /// Waits until the stream was ended.
+    /// Waits until the stream was shut down.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll(cx, Interest::Shutdown, |control| {
-            if control.is_written() {
+            if control.state.write.has_ended() {
                 return Some(Ok(()));
             }
-            control.why_not_written().map(Err)
+            control.write_failure().map(Err)
+        })
+    }
+
+    /// Waits until the connection is established.
+    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, Interest::Connected, |control| {
+            match control.state.is_established() {
+                true => Some(Ok(())),
+                false => control.outcome_error().map(Err),
+            }
+        })
+    }
+
+    /// Waits until the peer has ended its stream, or the connection is over.
+    pub(super) fn poll_peer_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx, Interest::PeerClosed, |control| {
+            (control.state.read.is_peer_closed() || control.outcome.is_some()).then_some(())
         })
     }
 
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.poll(cx, Interest::Event, |control| {
-            match control.next_unasked() {
+            let next = (control.events.as_deref_mut()).and_then(EventQueue::pop_for_next_event);
+            match next {
                 Some(event) => Some(Some(event)),
                 None => control.outcome.is_some().then_some(None),
             }
@@ -108,21 +122,12 @@ impl Waiter {
             control.outcome.as_deref().cloned()
         })
     }
-
-    /// Waits until the connection is over, and looks with `look` first.
-    pub(super) fn poll_end<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        look: impl FnMut(&mut Control) -> Option<T>,
-    ) -> Poll<T> {
-        self.poll(cx, Interest::Closed, look)
-    }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            let waker = self.inner.control.lock().waiters.forget(key);
+            let waker = self.inner.control.lock().waiters.cancel(key);
             drop(waker);
         }
     }
@@ -131,26 +136,36 @@ impl Drop for Waiter {
 impl Inner {
     fn is_flushed(&self, mark: Mark) -> bool {
         let output = self.output.lock();
-        let sent = mark.is_reached(output.appended(), output.len());
+        let (appended, len) = (output.appended(), output.len());
         drop(output);
-        // Only then: the task notes that there is something to flush before it removes from the output what it sent.
-        let unflushed = self.written.load(Ordering::Acquire) & Written::UNFLUSHED != 0;
-        sent && (!unflushed || mark.appended <= self.flushed.load(Ordering::Acquire))
+        // In this order: the task notes what has to be flushed before it removes the bytes from the output.
+        mark.is_reached(appended, len)
+            && (self.control.lock().state.write).is_flushed_to(mark.appended)
     }
 }
 
 impl Control {
-    fn is_written(&self) -> bool {
-        matches!(self.writing, Writing::Ended)
+    /// Why nothing more will be written, unless the stream was shut down in order.
+    fn write_failure(&self) -> Option<io::Error> {
+        let write = &self.state.write;
+        if write.has_ended() {
+            return None;
+        }
+        if let Some(error) = write.error() {
+            return Some(clone_io_error(error));
+        }
+        if write.has_timed_out() && !self.state.may_write() {
+            return Some(io::ErrorKind::TimedOut.into());
+        }
+        self.outcome_error()
     }
 
-    /// Why nothing more will be written, though the stream was not ended in order.
-    fn why_not_written(&self) -> Option<io::Error> {
-        match &self.writing {
-            Writing::Failed(error) => Some(same(error)),
-            Writing::Open if self.timed_out.write => Some(io::ErrorKind::TimedOut.into()),
-            _ => self.outcome.is_some().then(closed),
-        }
+    /// The error of a connection that is over: the one that ended it, or that it is closed.
+    fn outcome_error(&self) -> Option<io::Error> {
+        Some(match &self.outcome.as_deref()?.reason {
+            CloseReason::Error(error) => clone_io_error(error),
+            _ => closed(),
+        })
     }
 }
 

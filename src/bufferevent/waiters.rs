@@ -1,4 +1,4 @@
-//! Who waits for a BufferEvent itself, rather than for one of its buffers.
+//! The tasks that wait for a connection itself, rather than for one of its buffers.
 
 use std::task::Waker;
 
@@ -6,27 +6,37 @@ use slab::Slab;
 
 use crate::shared::Mark;
 
-/// What is waited for. That the connection is over is waited for by all.
+/// What a task waits for. Every waiter is also woken by the end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
-    /// All up to the mark was handed on and flushed.
+    /// Everything up to the mark was written and flushed.
     Flushed(Mark),
-    /// Nothing is written any more.
+    /// The stream was shut down.
     Shutdown,
     /// There is an event.
     Event,
-    /// Nothing but the end, or the answer to who takes the stream away.
+    /// The connection is established.
+    Connected,
+    /// The peer has ended its stream.
+    PeerClosed,
+    /// The end of the connection, or that the task hands over its stream.
     Closed,
 }
 
-/// The place of one waiter, kept until it gives it back.
+impl Interest {
+    pub(super) fn is_about_writing(self) -> bool {
+        matches!(self, Self::Flushed(_) | Self::Shutdown)
+    }
+}
+
+/// The place of one waiter.
 #[derive(Debug)]
 pub(super) struct Key(usize);
 
 #[derive(Debug)]
 struct Slot {
     interest: Interest,
-    /// Gone once it was woken, until it is polled again.
+    /// Taken when the waiter is woken, until it is polled again.
     waker: Option<Waker>,
 }
 
@@ -34,7 +44,7 @@ struct Slot {
 pub(super) struct Waiters(Slab<Slot>);
 
 impl Waiters {
-    /// Notes that the waiter of `key` waits for `interest`. What was kept before is to be dropped after the lock.
+    /// Registers the waiter of `key` for `interest`. The caller drops the returned waker after the lock.
     #[must_use]
     pub(super) fn register(
         &mut self,
@@ -55,9 +65,9 @@ impl Waiters {
         None
     }
 
-    /// Gives the place back. The waker is to be dropped after the lock.
+    /// Removes a waiter. The caller drops the returned waker after the lock.
     #[must_use]
-    pub(super) fn forget(&mut self, key: Key) -> Option<Waker> {
+    pub(super) fn cancel(&mut self, key: Key) -> Option<Waker> {
         let waker = self.0.remove(key.0).waker;
         if self.0.is_empty() {
             self.0 = Slab::new();
@@ -65,14 +75,14 @@ impl Waiters {
         waker
     }
 
-    /// Takes the wakers of those for whom `is_due` holds.
+    /// Takes the wakers of the waiters for which `is_due` holds.
     #[must_use]
     pub(super) fn take(&mut self, is_due: impl Fn(Interest) -> bool) -> Vec<Waker> {
         let due = self.0.iter_mut().filter(|(_, slot)| is_due(slot.interest));
         due.filter_map(|(_, slot)| slot.waker.take()).collect()
     }
 
-    /// Whether anybody waits to hear of writes.
+    /// Whether a task waits for a flush.
     pub(super) fn has_flush(&self) -> bool {
         self.0
             .iter()

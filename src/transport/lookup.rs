@@ -60,6 +60,23 @@ impl<S> Finder<S> {
         }
     }
 
+    /// The address of this end of a TCP socket.
+    pub(crate) fn local(&self, stream: &S) -> Option<SocketAddr> {
+        match self.socket(stream)? {
+            Socket::Tcp(tcp) => tcp.local_addr().ok(),
+            #[cfg(unix)]
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Makes a TCP socket send small writes at once.
+    pub(crate) fn set_nodelay(&self, stream: &S) {
+        if let Some(Socket::Tcp(tcp)) = self.socket(stream) {
+            // It fails for a connection that is gone, which the first read reports.
+            let _ = tcp.set_nodelay(true);
+        }
+    }
+
     /// Makes a TCP socket reset its connection when it is closed. Of any other stream nothing is asked.
     pub(crate) fn reset_on_close(&self, stream: &S) {
         if let Some(Socket::Tcp(tcp)) = self.socket(stream) {

@@ -27,9 +27,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use linux::Pipe;
 #[cfg(all(test, feature = "net", target_os = "linux"))]
 pub(crate) use linux::one_at_a_time;
+pub(crate) use linux::{HangUp, Pipe};
 pub(crate) use lookup::{Finder, take_prefix};
 pub use prefixed::{PeekError, Prefixed};
 pub(crate) use read_size::ReadSizer;

@@ -78,6 +78,12 @@ impl<S> Finder<S> {
     }
 
     pub(crate) fn reset_on_close(&self, _: &S) {}
+
+    pub(crate) fn local(&self, _: &S) -> Option<SocketAddr> {
+        None
+    }
+
+    pub(crate) fn set_nodelay(&self, _: &S) {}
 }
 
 impl<S> Clone for Finder<S> {

@@ -44,4 +44,27 @@ impl Socket<'_> {
     ) -> Poll<io::Result<Option<usize>>> {
         Poll::Ready(Ok(None))
     }
+
+    pub(crate) fn poll_hang_up(self, _: &mut Context<'_>, _: &mut HangUp) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    pub(crate) fn unacknowledged(self) -> Option<usize> {
+        None
+    }
+}
+
+/// In place of the state of a socket that is not read for now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HangUp;
+
+impl HangUp {
+    pub(crate) fn read_held(
+        &mut self,
+        _: Socket<'_>,
+        _: &mut EvBuffer,
+        _: usize,
+    ) -> Option<io::Result<usize>> {
+        None
+    }
 }

@@ -164,7 +164,11 @@ impl Socket<'_> {
         }
     }
 
-    fn try_io(self, interest: Interest, f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn try_io(
+        self,
+        interest: Interest,
+        f: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.try_io(interest, f),
             #[cfg(unix)]
@@ -172,7 +176,7 @@ impl Socket<'_> {
         }
     }
 
-    fn sock_ref(&self) -> SockRef<'_> {
+    pub(super) fn sock_ref(&self) -> SockRef<'_> {
         match self {
             Self::Tcp(tcp) => SockRef::from(*tcp),
             #[cfg(unix)]

@@ -33,7 +33,8 @@ async fn a_read_error_is_returned_to_readers() {
         (io::ErrorKind::ConnectionReset, &b"some bytes"[..])
     );
     assert!(matches!(bev.next_event().await, Some(Event::ReadError(_))));
-    assert!(bev.is_enabled(Direction::Write));
+    assert_eq!(bev.next_event().await, Some(Event::Closed));
+    assert!(!bev.is_enabled(Direction::Write));
     assert_eq!(
         bev.close().await.unwrap_err().kind(),
         io::ErrorKind::ConnectionReset

@@ -117,10 +117,11 @@ async fn a_read_error_at_any_byte_follows_the_bytes_before_it() {
                 }
                 other => panic!("{other:?}"),
             }
-            // Writing continues.
-            bev.output().add(b"still").unwrap();
-            bev.flush().await.unwrap();
-            assert_eq!(seen().written, b"still");
+            // It ends both directions.
+            assert_eq!(bev.next_event().await, Some(Event::Closed));
+            let error = bev.flush().await.err();
+            assert!(error.is_none_or(|error| error.kind() == io::ErrorKind::ConnectionReset));
+            assert!(bev.output().add(b"late").is_err() && !seen().shut_down);
             let mut got = Vec::new();
             let error = bev.read_to_end(&mut got).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

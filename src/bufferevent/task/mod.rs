@@ -1,5 +1,6 @@
-//! The task that owns the stream: moves bytes between it and the two buffers, and does as it is told.
+//! The task that owns the stream and moves bytes between it and the two buffers.
 
+mod read;
 mod write;
 
 use std::{
@@ -8,7 +9,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::task::coop;
@@ -16,14 +16,13 @@ use tracing::Span;
 
 use super::{
     CloseReason, Direction, Event,
-    clock::Clock,
-    endpoint::Wire,
-    inner::{Counters, Hears, Inner, Orders, Wish},
-    task_waker::Wanted,
-    timeouts::{Due, Limits, Standing},
+    control::CloseMode,
+    endpoint::{Endpoint, StreamCell},
+    inner::{Control, Inner},
+    task_waker::WakeFor,
+    timeouts::{Activity, Closing, ConnectionTimer, Due},
 };
 use crate::{
-    BufferError, EvBuffer,
     panic::catch_panic,
     transport::{
         ReadSizer,
@@ -31,64 +30,26 @@ use crate::{
     },
 };
 
-/// The most bytes in one read or write, and for how long a connection may stand still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
-    pub(super) max_single_read: usize,
-    pub(super) max_single_write: usize,
-    pub(super) limits: Limits,
-}
-
-impl Settings {
-    pub(super) const DEFAULT: Self = Self {
-        max_single_read: 256 * 1024,
-        max_single_write: 256 * 1024,
-        limits: Limits {
-            read: None,
-            write: None,
-            idle: None,
-            stall: None,
-            linger: Duration::from_secs(30),
-        },
-    };
-}
-
 /// One connection at work.
-pub(super) struct Task<W> {
-    /// `None` once it was given away, or has ended.
-    wire: Option<W>,
-    inner: Ends,
-    /// `None` for the default.
-    settings: Option<Box<Settings>>,
-    orders: Orders,
+pub(super) struct Task<E: Endpoint> {
+    stream: Arc<StreamCell<E>>,
+    inner: FinishOnDrop,
     sizer: ReadSizer,
-    /// Bytes that the input takes at least.
+    /// The room of the input when it was last looked at. The user can only have made more since.
     room: usize,
-    reading: bool,
-    writing: Writing,
-    /// Nobody wants what is read.
-    discards: bool,
-    /// It is known whom to wake.
+    /// The bytes that the peer had not acknowledged when the kernel was last asked.
+    unacknowledged: usize,
+    /// The waker of the task is stored.
     registered: bool,
-    clock: Option<Box<Clock>>,
-    /// `None` if nobody listens.
+    timer: Option<Box<ConnectionTimer>>,
+    /// `None` without a subscriber.
     span: Option<Box<Span>>,
 }
 
-/// How far writing has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
-    Open,
-    /// There will be nothing more to write; the stream is to be ended.
-    Ending,
-    Ended,
-    Failed,
-}
+/// Ends the connection, whatever ends the task.
+pub(super) struct FinishOnDrop(Arc<Inner>);
 
-/// Tells the handles that it is over, whatever ends the task.
-pub(super) struct Ends(Arc<Inner>);
-
-impl Ends {
+impl FinishOnDrop {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
         Self(Arc::clone(inner))
     }
@@ -99,9 +60,9 @@ impl Ends {
     }
 }
 
-impl Drop for Ends {
+impl Drop for FinishOnDrop {
     fn drop(&mut self) {
-        // It is told of the first end only. To be dropped before is the end of the runtime.
+        // The first reason counts. A task that is dropped before its end is dropped by its runtime.
         self.0.finish(match std::thread::panicking() {
             true => CloseReason::Error(Arc::new(io::Error::other("the stream panicked"))),
             false => CloseReason::RuntimeShutdown,
@@ -109,7 +70,30 @@ impl Drop for Ends {
     }
 }
 
-impl<W: Wire> Future for Task<W> {
+/// What the task may do in one turn, as the state of the connection and the settings allow.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    may_read: bool,
+    discards: bool,
+    may_write: bool,
+    max_read: usize,
+    max_write: usize,
+}
+
+impl Plan {
+    fn new(control: &Control) -> Self {
+        let (state, settings) = (&control.state, control.settings());
+        Self {
+            may_read: state.may_read(),
+            discards: state.read.discards(),
+            may_write: state.may_write(),
+            max_read: settings.max_single_read,
+            max_write: settings.max_single_write,
+        }
+    }
+}
+
+impl<E: Endpoint> Future for Task<E> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -117,275 +101,180 @@ impl<W: Wire> Future for Task<W> {
         let span = this.span.as_deref().cloned();
         let _entered = span.map(Span::entered);
         if !mem::replace(&mut this.registered, true) {
-            // A task that is polled by the runtime itself has the same waker for ever.
-            this.inner.0.signal.register(cx.waker());
+            // The waker of a spawned task never changes.
+            this.inner.0.task.register(cx.waker());
         }
-        let reason = ready!(this.turn(cx));
+        let reason = ready!(this.poll_turn(cx));
         this.end(reason);
         Poll::Ready(())
     }
 }
 
-impl<W: Wire> Task<W> {
-    pub(super) fn new(wire: W, inner: Ends, settings: Settings, span: Span) -> Self {
-        let orders = inner.0.control.lock().orders;
+impl<E: Endpoint> Task<E> {
+    pub(super) fn new(endpoint: E, inner: FinishOnDrop, span: Span) -> Self {
+        let stream = Arc::new(StreamCell::new(endpoint));
+        inner.0.control.lock().stream = Some(Arc::clone(&stream) as _);
         Self {
-            wire: Some(wire),
+            stream,
             inner,
-            settings: (settings != Settings::DEFAULT).then(|| Box::new(settings)),
-            orders,
             sizer: ReadSizer::default(),
             room: 0,
-            reading: true,
-            writing: Writing::Open,
-            discards: false,
+            unacknowledged: 0,
             registered: false,
-            clock: None,
+            timer: None,
             span: (!span.is_disabled()).then(|| Box::new(span)),
         }
     }
 
     /// Does what can be done now. Ready when the connection is over.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.obey();
-        if self.orders.wish == Wish::Abort {
-            return Poll::Ready(CloseReason::Aborted);
-        }
-        if self.orders.takers > 0 && self.orders.wish == Wish::Live {
-            return Poll::Ready(CloseReason::Detached);
-        }
-        // Streams that are not Tokio's own may be ready for ever and know of no budget.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let mut plan = match self.apply_commands() {
+            Ok(plan) => plan,
+            Err(reason) => return Poll::Ready(reason),
+        };
+        // Streams that are not Tokio's own may always be ready, and do not use the budget.
         let budget = ready!(coop::poll_proceed(cx));
         let mut work = PollWork::default();
-        let (mut fill, mut drain, mut more) = (Moved::Again, Moved::Again, false);
-        while !(fill.is_stuck() && drain.is_stuck()) {
+        let (mut read, mut written, mut yields) = (Moved::Again, Moved::Again, false);
+        while !(read.is_stuck() && written.is_stuck()) {
             if work.must_yield() {
                 yield_to_driver(cx);
-                more = true;
+                yields = true;
                 break;
             }
-            if drain != Moved::Waits {
-                drain = self.drain(cx);
-            }
-            if fill != Moved::Waits {
-                fill = self.fill(cx);
-            }
-            work.add_round(fill, drain);
+            written = match written {
+                Moved::Waits => Moved::Waits,
+                _ => self.write_output(cx, &mut plan),
+            };
+            read = match read {
+                Moved::Waits => Moved::Waits,
+                _ => self.read_input(cx, &mut plan),
+            };
+            work.add_round(read, written);
         }
-        if more || work.any() {
+        if yields || work.any() {
             budget.made_progress();
         }
-        self.note_waiting(drain == Moved::Waits);
-        // Also while there is more to do: a peer that sends without end does not hold up the end of what is written.
-        self.end_writing(cx);
-        if let Some(reason) = self.finished() {
+        // Also if the task yields: a peer that sends without end must not delay the end of the output.
+        let blocked = written == Moved::Waits;
+        let finishing = self.finish_output(cx, blocked, work.written > 0);
+        if !yields && read == Moved::Nothing {
+            self.poll_hang_up(cx);
+        }
+        let finished = self.inner.0.control.lock().state.finished();
+        if let Some(reason) = finished {
             return Poll::Ready(reason);
         }
-        let standing = Standing {
+        let activity = Activity {
             read: work.read > 0,
             written: work.written > 0,
-            reading: !more,
-            writing: !more || drain == Moved::Waits,
-            ..Standing::default()
+            reading: !yields,
+            writing: !yields || blocked,
+            ..Activity::default()
         };
-        self.poll_clock(cx, standing)
+        self.poll_timer(cx, activity, finishing)
     }
 
-    /// Takes in what the handles have ordered.
-    fn obey(&mut self) {
+    /// Applies the commands of the handles. Fails if the task is to end at once.
+    fn apply_commands(&mut self) -> Result<Plan, CloseReason> {
         let inner = &self.inner.0;
-        if !inner.signal.take_orders() {
-            return;
-        }
+        let commanded = inner.task.take_commands();
         let control = inner.control.lock();
-        self.orders = control.orders;
-        let timeouts = control.timeouts;
+        let (mode, takers) = (control.state.close_mode(), control.takers);
+        let plan = Plan::new(&control);
         drop(control);
-        if timeouts != self.settings().limits.timeouts() {
-            let mut settings = *self.settings();
-            settings.limits.read = timeouts.read;
-            settings.limits.write = timeouts.write;
-            self.settings = Some(Box::new(settings));
-        }
-        let inner = &self.inner.0;
-        if self.orders.wish >= Wish::Close {
+        if commanded && mode.is_closing() {
             inner.output.close();
             inner.input.close();
-            self.discards = true;
-            if self.writing == Writing::Open {
-                self.writing = Writing::Ending;
-            }
+        }
+        match mode {
+            CloseMode::Abort => Err(CloseReason::Aborted),
+            CloseMode::Live if takers > 0 => Err(CloseReason::Detached),
+            _ => Ok(plan),
         }
     }
 
-    fn settings(&self) -> &Settings {
-        self.settings.as_deref().unwrap_or(&Settings::DEFAULT)
-    }
-
-    fn may_write(&self) -> bool {
-        let open = matches!(self.writing, Writing::Open | Writing::Ending);
-        open && (self.orders.write_enabled || self.orders.wish >= Wish::Close)
-    }
-
-    fn may_read(&self) -> bool {
-        self.reading && (self.orders.read_enabled || self.discards)
-    }
-
-    fn fill(&mut self, cx: &mut Context<'_>) -> Moved {
-        if !self.may_read() {
-            return Moved::Nothing;
-        }
-        let want = self.sizer.offer().min(self.settings().max_single_read);
-        if self.inner.0.signal.take_marks() || self.room < want {
-            self.look_for_room();
-        }
-        let offered = want.min(self.room);
-        if offered == 0 {
-            return Moved::Nothing;
-        }
-        let Some(wire) = &mut self.wire else {
-            return Moved::Nothing;
-        };
-        let mut chain = EvBuffer::new();
-        match wire.poll_fill(cx, &mut chain, offered) {
-            Poll::Pending => Moved::Waits,
-            Poll::Ready(Ok(0)) => self.end_reading(None),
-            Poll::Ready(Ok(n)) => {
-                self.sizer.record(offered, n);
-                let counters = &self.inner.0.counters;
-                Counters::count(&counters.bytes_in, &counters.reads, n);
-                self.link(chain);
-                Moved::Bytes(n)
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
-            Poll::Ready(Err(error)) => self.end_reading(Some(error)),
-        }
-    }
-
-    /// Asks the input how much it takes, and has it tell when it takes more than nothing.
-    fn look_for_room(&mut self) {
-        if self.discards {
-            self.room = usize::MAX;
-            return;
-        }
-        let inner = &self.inner.0;
-        let guard = inner.input.lock();
-        self.room = guard.room();
-        if self.room == 0 {
-            inner.signal.want(Wanted::ROOM);
-        }
-    }
-
-    /// Links what was read into the input.
-    fn link(&mut self, mut chain: EvBuffer) {
-        if self.discards {
-            return;
-        }
-        let inner = &self.inner.0;
-        let n = chain.len();
-        let mut guard = inner.input.lock();
-        let linked = guard.add_read(&mut chain);
-        let (len, low) = (guard.len(), guard.marks().low());
-        self.room = guard.room();
-        drop(guard);
-        match linked {
-            Ok(_) => {
-                tracing::trace!(n, len, "read");
-                if len >= low.unwrap_or(0) {
-                    inner.call(Hears::READ);
-                }
-            }
-            // The user wants no more of it.
-            Err(BufferError::Closed) => self.discards = true,
-            Err(error) => {
-                self.end_reading(Some(error.into()));
-            }
-        }
-    }
-
-    fn end_reading(&mut self, error: Option<io::Error>) -> Moved {
-        self.reading = false;
-        self.inner.0.reading_ended(error.map(Arc::new));
-        Moved::Again
-    }
-
-    /// Why it is over, if it is.
-    fn finished(&self) -> Option<CloseReason> {
-        let wish = self.orders.wish;
-        let over = match self.writing {
-            Writing::Open | Writing::Ending => false,
-            Writing::Ended => !self.reading || wish == Wish::Drop,
-            Writing::Failed => !self.reading || wish >= Wish::Close,
-        };
-        if !over {
-            return None;
-        }
-        let error = self.inner.0.control.lock().error();
-        Some(match error {
-            Some(error) => CloseReason::Error(error),
-            None if wish == Wish::Drop => CloseReason::Dropped,
-            None => CloseReason::Finished,
-        })
-    }
-
-    /// Waits for what is due next, and tells of it.
-    fn poll_clock(&mut self, cx: &mut Context<'_>, mut at: Standing) -> Poll<CloseReason> {
-        at.closing = self.orders.wish >= Wish::Close;
-        if !self.settings().limits.any(at.closing) {
-            // What has passed by now counts for no limit that is set later.
-            self.clock = None;
-            return Poll::Pending;
-        }
-        let (read_waits, write_waits) = (at.reading, at.writing);
+    /// Waits for the limit that is reached first, and applies it.
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut at: Activity,
+        finishing: bool,
+    ) -> Poll<CloseReason> {
+        let inner = Arc::clone(&self.inner.0);
+        let (reading, writing) = (at.reading, at.writing);
         loop {
-            let takes = self.room > 0 || self.discards;
-            at.reading = read_waits && self.may_read() && takes;
-            let empty = self.inner.0.signal.wants(Wanted::OUTPUT);
-            at.writing = write_waits && self.may_write() && !empty;
-            at.high = self.settings().limits.stall.is_some() && self.is_output_high();
-            let limits = self.settings().limits;
-            let clock = self.clock.get_or_insert_default();
-            let due = ready!(clock.poll(cx, &limits, at));
+            let control = inner.control.lock();
+            let state = &control.state;
+            let limits = control.settings().limits;
+            at.closing = state.close_mode().is_closing().then(|| match &state.write {
+                write if write.awaits_acknowledgement() => Closing::Unacknowledged,
+                write if write.has_ended() => Closing::WaitingForPeer,
+                _ => Closing::Writing,
+            });
+            let (discards, open) = (state.read.discards(), state.read.is_open());
+            let (may_read, may_write) = (state.may_read(), state.may_write());
+            let orderly = state.orderly_reason();
+            drop(control);
+            if !limits.any(at.closing.is_some()) {
+                // The time that has passed does not count for a limit that is set later.
+                self.timer = None;
+                return Poll::Pending;
+            }
+            let has_room = self.room > 0 || discards;
+            at.reading = reading && may_read && has_room;
+            let has_output = finishing || !inner.task.waits_for(WakeFor::OUTPUT);
+            at.writing = writing && may_write && has_output;
+            at.input_high = open && !has_room && inner.input.is_high();
+            at.output_high = limits.stall.is_some() && self.is_output_high();
+            let timer = self.timer.get_or_insert_default();
+            let due = ready!(timer.poll(cx, &limits, at));
             (at.read, at.written) = (false, false);
             match due {
-                Due::Read => self.time_out(Direction::Read),
-                Due::Write => self.time_out(Direction::Write),
-                Due::Idle => self.inner.0.tell(Event::IdleTimeout),
-                Due::Stall => self.inner.0.tell(Event::Stalled),
+                Due::Read => inner.time_out(Direction::Read),
+                Due::Write => inner.time_out(Direction::Write),
+                Due::Idle => inner.report(Event::IdleTimeout),
+                Due::StalledInput | Due::StalledOutput => inner.report(Event::Stalled),
                 Due::Linger => return Poll::Ready(CloseReason::LingerExpired),
+                Due::CloseWait => return Poll::Ready(orderly),
+                Due::CheckAcknowledged => {
+                    at.written = self.check_acknowledged();
+                    if let Some(reason) = inner.control.lock().state.finished() {
+                        return Poll::Ready(reason);
+                    }
+                }
             }
         }
     }
 
-    /// Whether the output is too long; if not, it will tell when it is.
-    fn is_output_high(&self) -> bool {
-        let inner = &self.inner.0;
-        let guard = inner.output.lock();
-        let high = guard.is_high();
-        if !high {
-            inner.signal.want(Wanted::HIGH);
-        }
-        high
-    }
-
-    /// Switches off the direction in which nothing has moved.
-    fn time_out(&mut self, direction: Direction) {
-        match direction {
-            Direction::Read => self.orders.read_enabled = false,
-            Direction::Write => self.orders.write_enabled = false,
-        }
-        self.inner.0.time_out(direction);
-    }
-
-    /// Lets go of the stream, or hands it over, and then says so.
+    /// Drops the stream or hands it over, and then reports the end.
     fn end(&mut self, reason: CloseReason) {
-        let inner = &self.inner.0;
-        let Some(wire) = self.wire.take() else { return };
-        if matches!(reason, CloseReason::Detached) {
-            inner.give(wire.into_any());
+        let inner = Arc::clone(&self.inner.0);
+        if reason == CloseReason::Detached {
+            if let Some(endpoint) = self.stream.take() {
+                inner.hand_over(endpoint.into_any());
+            }
         } else {
-            catch_panic("the drop of a stream", || drop(wire));
+            self.drop_stream();
         }
         inner.finish(reason);
+    }
+
+    /// Drops the stream. The peer must not mistake this for the end of the output, unless it is.
+    fn drop_stream(&mut self) {
+        let Some(mut endpoint) = self.stream.take() else {
+            return;
+        };
+        if !self.inner.0.control.lock().state.write.has_ended() {
+            endpoint.reset_on_drop();
+        }
+        catch_panic("the drop of a stream", || drop(endpoint));
+    }
+}
+
+/// The runtime was shut down, or the stream panicked.
+impl<E: Endpoint> Drop for Task<E> {
+    fn drop(&mut self) {
+        self.drop_stream();
     }
 }

@@ -1,146 +1,183 @@
-//! What the task does with the output: sends it, flushes it, and ends the stream after it.
+//! Writes the output to the stream, flushes the stream, and ends it after the last byte.
 
 use std::{
-    io,
+    io, mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use super::{Task, Writing};
+use super::{Plan, Task};
 use crate::{
     EvBuffer,
     bufferevent::{
-        endpoint::Wire,
-        inner::{Counters, Hears, Written},
-        task_waker::Wanted,
+        endpoint::Endpoint,
+        inner::{Calls, Counters},
+        task_waker::WakeFor,
     },
     panic::catch_panic,
-    sync::Ordering,
     transport::poll::{Moved, retry_interrupted},
 };
 
-impl<W: Wire> Task<W> {
-    pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> Moved {
-        // What is wanted is not there yet.
-        if !self.may_write() || self.inner.0.signal.wants(Wanted::OUTPUT) {
+impl<E: Endpoint> Task<E> {
+    /// Writes once, if writing is on and there is output.
+    pub(super) fn write_output(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
+        if !plan.may_write || self.inner.0.task.waits_for(WakeFor::OUTPUT) {
             return Moved::Nothing;
         }
-        let max = self.settings().max_single_write;
+        let max = plan.max_write;
         let mut flight = EvBuffer::new();
-        let Some(removed) = self.share(&mut flight, max) else {
+        let Some(removed) = self.share_output(&mut flight, max) else {
             return Moved::Again;
         };
-        let Some(wire) = &mut self.wire else {
+        let Some((polled, needs_flush)) = self.stream.with(|endpoint| {
+            let polled = endpoint.poll_write_from(cx, &mut flight, max);
+            (polled, endpoint.needs_flush())
+        }) else {
             return Moved::Nothing;
         };
-        let moved = match wire.poll_drain(cx, &mut flight, max) {
-            Poll::Pending => Moved::Waits,
-            Poll::Ready(Ok(n)) => {
-                self.sent(n, removed);
+        let moved = match Moved::from_poll(polled) {
+            Ok(Moved::Bytes(n)) => {
+                if needs_flush {
+                    // Before anyone can see that the bytes have left the output.
+                    self.inner.0.control.lock().state.write.note_unflushed();
+                }
+                self.remove_written(n, removed);
                 Moved::Bytes(n)
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => Moved::Again,
-            Poll::Ready(Err(error)) => self.fail_writing(error),
+            Ok(moved) => moved,
+            Err(error) => {
+                self.fail_writing(error);
+                *plan = Plan::new(&self.inner.0.control.lock());
+                Moved::Again
+            }
         };
         catch_panic("the owner of released memory", || drop(flight));
         moved
     }
 
-    /// Shares the front of the output, which stays there until it is sent. How much had been removed from there
-    /// before; `None` if there is nothing to send.
-    fn share(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
+    /// Shares the front of the output, which stays there until it is written. Returns how many bytes had been removed from
+    /// the output before; `None` if there is nothing to write.
+    fn share_output(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
         let inner = &self.inner.0;
         let mut guard = inner.output.lock();
         if guard.share_front(flight, max) > 0 {
             return Some(guard.removed());
         }
-        inner.signal.want(Wanted::OUTPUT);
+        inner.task.wait_for(WakeFor::OUTPUT);
         guard.shrink_to_fit();
-        if guard.is_closed() && self.writing == Writing::Open {
-            self.writing = Writing::Ending;
-        }
         None
     }
 
-    /// Removes the `n` bytes that were sent. Of the output `removed` had been removed when they were shared.
-    fn sent(&mut self, n: usize, removed: u64) {
+    /// Removes the `n` bytes that were written. `removed` bytes had been removed from the output when they were shared.
+    fn remove_written(&mut self, n: usize, removed: u64) {
         let inner = &self.inner.0;
-        if self.wire.as_ref().is_some_and(Wire::needs_flush) {
-            inner.written.fetch_or(Written::UNFLUSHED, Ordering::AcqRel);
-        }
-        // Before anyone can see that they have left.
+        // Before anyone can see that the bytes have left the output.
         Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
         let mut guard = inner.output.lock();
-        // Whoever put another buffer there meanwhile has removed some or all of them.
+        // If the user has replaced the output meanwhile, some or all of them are gone.
         let gone = guard.removed().wrapping_sub(removed);
         guard.discard((n as u64).saturating_sub(gone) as usize);
-        let (len, appended, low) = (guard.len(), guard.appended(), guard.marks().low());
+        let (len, low) = (guard.len(), guard.marks().low());
         if len == 0 {
-            inner.signal.want(Wanted::OUTPUT);
-            guard.hint_next_len(n);
-            if guard.is_closed() && self.writing == Writing::Open {
-                self.writing = Writing::Ending;
-            }
+            inner.task.wait_for(WakeFor::OUTPUT);
+            guard.expect(n);
         }
         drop(guard);
         tracing::trace!(n, len, "written");
-        if inner.written.load(Ordering::Acquire) & Written::UNFLUSHED == 0 {
-            inner.wake_flushed(|mark| mark.is_reached(appended, len));
-        }
         if len <= low.unwrap_or(0) {
-            inner.call(Hears::WRITE);
+            inner.call(Calls::WRITE);
         }
     }
 
-    fn fail_writing(&mut self, error: io::Error) -> Moved {
-        self.writing = Writing::Failed;
-        self.inner.0.writing_ended(Some(Arc::new(error)));
-        Moved::Again
+    fn fail_writing(&self, error: io::Error) {
+        self.inner.0.end_writing(Some(Arc::new(error)));
     }
 
-    /// Lets the handles see whether a write waits.
-    pub(super) fn note_waiting(&self, waits: bool) {
-        let written = &self.inner.0.written;
-        if (written.load(Ordering::Relaxed) & Written::WAITS != 0) != waits {
-            written.fetch_xor(Written::WAITS, Ordering::Relaxed);
+    /// Ends a turn: notes whether the stream is `blocked`, wakes tasks that wait for what was `written`, flushes, and
+    /// shuts the stream down after the last byte. Returns whether a flush or the shutdown waits for the peer.
+    pub(super) fn finish_output(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocked: bool,
+        written: bool,
+    ) -> bool {
+        let inner = Arc::clone(&self.inner.0);
+        let mut control = inner.control.lock();
+        control.state.write.set_blocked(blocked);
+        let may_write = control.state.may_write();
+        let unflushed = control.state.write.is_unflushed();
+        let awaited = control.waiters.has_flush();
+        drop(control);
+        if written && awaited && !unflushed {
+            inner.wake_flushed();
         }
-    }
-
-    /// Flushes once nothing is left to write, or somebody waits for it, and ends the stream if it is time.
-    pub(super) fn end_writing(&mut self, cx: &mut Context<'_>) {
-        let inner = &self.inner.0;
-        let written = inner.written.load(Ordering::Acquire);
-        let empty = inner.signal.wants(Wanted::OUTPUT);
-        if !self.may_write() || !(empty || written & Written::AWAITED != 0) {
-            return;
+        let is_empty = inner.task.waits_for(WakeFor::OUTPUT);
+        if !may_write || !(is_empty || awaited) {
+            self.check_acknowledged();
+            return false;
         }
-        let Some(wire) = &mut self.wire else { return };
-        if written & Written::UNFLUSHED != 0 {
-            match retry_interrupted(wire.poll_flush(cx), cx) {
-                Poll::Pending => return,
+        if unflushed {
+            match self.poll_endpoint(cx, E::poll_flush) {
+                Poll::Pending => return true,
                 Poll::Ready(Err(error)) => {
                     self.fail_writing(error);
-                    return;
+                    return false;
                 }
                 Poll::Ready(Ok(())) => inner.note_flushed(),
             }
         }
-        if !empty {
-            return;
+        if !is_empty || !inner.output.is_closed() {
+            return false;
         }
-        if self.writing != Writing::Ending {
-            return;
-        }
-        match retry_interrupted(wire.poll_shutdown(cx), cx) {
-            Poll::Pending => {}
-            // The peer was quicker to end all of it.
+        match self.poll_endpoint(cx, E::poll_shutdown) {
+            Poll::Pending => return true,
+            // The peer has already closed its side.
             Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
                 self.fail_writing(error);
             }
             Poll::Ready(_) => {
-                self.writing = Writing::Ended;
-                inner.writing_ended(None);
+                inner.end_writing(None);
+                self.check_acknowledged();
             }
         }
+        false
+    }
+
+    fn poll_endpoint(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut E, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let polled = self.stream.with(|endpoint| poll(endpoint, cx));
+        retry_interrupted(polled.unwrap_or(Poll::Pending), cx)
+    }
+
+    /// Asks whether the peer has acknowledged everything, if the stream was shut down. Returns whether it has acknowledged
+    /// more than at the last call.
+    pub(super) fn check_acknowledged(&mut self) -> bool {
+        let inner = &self.inner.0;
+        if !inner.control.lock().state.write.awaits_acknowledgement() {
+            return false;
+        }
+        let unacknowledged = (self.stream)
+            .with(|endpoint| endpoint.unacknowledged())
+            .flatten()
+            .unwrap_or(0);
+        let before = mem::replace(&mut self.unacknowledged, unacknowledged);
+        if unacknowledged == 0 {
+            inner.control.lock().state.write.acknowledge();
+        }
+        unacknowledged < before
+    }
+
+    /// Whether the output is above its high watermark. If not, the output wakes the task when it is.
+    pub(super) fn is_output_high(&self) -> bool {
+        let inner = &self.inner.0;
+        let guard = inner.output.lock();
+        let high = guard.is_high();
+        if !high {
+            inner.task.wait_for(WakeFor::HIGH);
+        }
+        high
     }
 }

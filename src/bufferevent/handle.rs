@@ -1,0 +1,543 @@
+//! [`BufferEvent`]: the handle.
+
+use std::{fmt, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    Builder, Callbacks, CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons,
+    ReadHalf, Side, Summary, Transport, WriteHalf,
+    control::CloseMode,
+    endpoint::{Stream, StreamCell},
+    inner::{Calls, Inner, clone_io_error},
+    io::IoState,
+    pair,
+    wait::Waiter,
+};
+use crate::{SharedEvBuffer, Watermarks, sync::Ordering};
+
+/// A buffered stream: a cheap handle to a task that owns the stream and moves bytes between it and two buffers.
+///
+/// Bytes from the peer appear in [`input`](Self::input). Bytes that you add to [`output`](Self::output) go to the peer.
+/// Both are bounded by watermarks, also by [default](Builder). You can
+///
+/// - wait for what happens: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
+///   [`flush`](Self::flush), [`closed`](Self::closed);
+/// - set callbacks: [`Builder::on_read`] and its siblings;
+/// - read and write through Tokio's traits, by the handle or its [halves](Self::split).
+///
+/// You need not flush: the task writes what was added as soon as it runs, many additions in one write.
+///
+/// # Ends
+///
+/// Each direction ends on its own: by the end of the stream, by a write error, or by [`shutdown`](Self::shutdown). A read
+/// error, such as a reset by the peer, ends both. The connection is over when both directions have ended, or by
+/// [`close`](Self::close) or [`abort`](Self::abort). Then [`Event::Closed`] is the last event, and [`closed`](Self::closed)
+/// returns the summary.
+///
+/// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order. Otherwise a TCP
+/// connection is reset, and any other stream is dropped without being shut down.
+///
+/// When the last handle is dropped, the output is delivered in the background as by [`close`](Self::close). No
+/// callback starts after that.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+/// use tokio_evbuffer::{BufferEvent, EolStyle};
+///
+/// async fn serve(stream: TcpStream) -> std::io::Result<()> {
+///     let bev = BufferEvent::new(stream);
+///     loop {
+///         while let Some(line) = bev.input().readln(EolStyle::Lf)? {
+///             bev.output().add(b"you said ")?;
+///             bev.output().add(&line)?;
+///             bev.output().add(b"\n")?;
+///         }
+///         let seen = bev.input().len();
+///         if bev.input().readable(seen + 1).await.is_err() {
+///             bev.close().await?;
+///             return Ok(());
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// tokio::spawn(serve(listener.accept().await?.0));
+///
+/// client.write_all(b"hello\n").await?;
+/// client.shutdown().await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "you said hello\n");
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "bufferevent")]
+pub struct BufferEvent {
+    pub(super) inner: Arc<Inner>,
+    pub(super) io: Option<Box<IoState>>,
+}
+
+impl BufferEvent {
+    /// Spawns a task that owns `stream`, with the default settings of [`Builder`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    #[doc(alias = "bufferevent_socket_new")]
+    #[track_caller]
+    #[must_use = "dropping the last handle closes the connection"]
+    pub fn new(stream: impl Transport) -> Self {
+        Self::builder().spawn(stream)
+    }
+
+    /// Returns a builder with the default settings.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Creates two that are joined in memory: bytes added to the output of one appear in the input of the other.
+    ///
+    /// Segments move from one to the other; nothing is copied. Watermarks work as for a socket. When one of them is closed or
+    /// dropped, the other sees the end of the stream, and a broken pipe if it continues to write. When one is aborted, the other
+    /// sees a reset after the bytes that were written.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime, as [`tokio::spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (a, b) = BufferEvent::pair();
+    /// a.output().add(b"to b")?;
+    /// b.input().readable(4).await?;
+    /// assert_eq!(b.input().take_bytes(4)?, "to b");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "bufferevent_pair_new")]
+    #[track_caller]
+    pub fn pair() -> (BufferEvent, BufferEvent) {
+        let (near, far) = pair::ends();
+        let span = || tracing::debug_span!("bufferevent", id = crate::sync::next_token());
+        (
+            Self::builder().run(near, span()),
+            Self::builder().run(far, span()),
+        )
+    }
+
+    /// Returns the buffer of bytes that were read. Only the stream adds to it: its back is frozen.
+    #[doc(alias = "bufferevent_get_input")]
+    #[doc(alias = "bufferevent_read")]
+    #[doc(alias = "bufferevent_read_buffer")]
+    #[must_use]
+    pub fn input(&self) -> &SharedEvBuffer {
+        &self.inner.input
+    }
+
+    /// Returns the buffer of bytes to write. Only the stream removes from it: its front is frozen.
+    ///
+    /// Its length is exactly what the stream has not accepted yet. The task writes what is added as soon as it runs.
+    #[doc(alias = "bufferevent_get_output")]
+    #[doc(alias = "bufferevent_write")]
+    #[doc(alias = "bufferevent_write_buffer")]
+    #[must_use]
+    pub fn output(&self) -> &SharedEvBuffer {
+        &self.inner.output
+    }
+
+    /// Returns whether a direction is on. Both are on at first; an end of stream, an error or a timeout of a direction
+    /// switches it off.
+    #[doc(alias = "bufferevent_get_enabled")]
+    #[must_use]
+    pub fn is_enabled(&self, direction: Direction) -> bool {
+        self.inner.control.lock().state.is_enabled(direction)
+    }
+
+    /// Switches a direction on. One that has ended stays off.
+    #[doc(alias = "bufferevent_enable")]
+    pub fn enable(&self, direction: Direction) {
+        self.inner.set_enabled(direction, true);
+    }
+
+    /// Switches a direction off: the task does not read, or does not write. An operation that is in progress still
+    /// completes. A connection that is being closed is read and written anyway.
+    #[doc(alias = "bufferevent_disable")]
+    pub fn disable(&self, direction: Direction) {
+        self.inner.set_enabled(direction, false);
+    }
+
+    /// Returns why a direction moves no bytes now. The set is empty if it moves bytes, or would if there were any.
+    ///
+    /// For writing, [`HighWatermark`](PauseReason::HighWatermark) means that you should stop adding for a while, and
+    /// [`Peer`](PauseReason::Peer) that the stream accepts no more.
+    #[must_use]
+    pub fn paused(&self, direction: Direction) -> PauseReasons {
+        let control = self.inner.control.lock();
+        let enabled = control.state.is_enabled(direction);
+        let blocked = direction == Direction::Write && control.state.write.is_blocked();
+        drop(control);
+        let buffer = match direction {
+            Direction::Read => self.input(),
+            Direction::Write => self.output(),
+        };
+        PauseReasons::default()
+            .with(PauseReason::User, !enabled)
+            .with(PauseReason::HighWatermark, buffer.is_high())
+            .with(PauseReason::Peer, blocked)
+    }
+
+    /// Sets the watermarks of one of the buffers. They apply at once. See [`SharedEvBuffer::set_watermarks`].
+    #[doc(alias = "bufferevent_setwatermark")]
+    pub fn set_watermarks(&self, side: Side, marks: Watermarks) {
+        match side {
+            Side::Input => self.input().set_watermarks(marks),
+            Side::Output => self.output().set_watermarks(marks),
+        }
+    }
+
+    /// Sets the read timeout and the write timeout. `None` removes a timeout; zero expires as soon as there is anything to
+    /// wait for.
+    #[doc(alias = "bufferevent_set_timeouts")]
+    pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
+        self.inner.command(|control| {
+            control.change_settings(|settings| {
+                settings.limits.read = read;
+                settings.limits.write = write;
+            });
+        });
+    }
+
+    /// Sets the most bytes of one read or one write. Zero counts as 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{BufferEvent, bufferevent::Direction};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.set_max_single(Direction::Write, 10);
+    /// near.output().add(&[0; 100])?;
+    /// far.input().readable(100).await?;
+    /// assert_eq!(near.metrics().writes, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "bufferevent_set_max_single_read")]
+    #[doc(alias = "bufferevent_set_max_single_write")]
+    pub fn set_max_single(&self, direction: Direction, n: usize) {
+        self.inner.command(|control| {
+            control.change_settings(|settings| match direction {
+                Direction::Read => settings.max_single_read = n.max(1),
+                Direction::Write => settings.max_single_write = n.max(1),
+            });
+        });
+    }
+
+    /// Replaces all four callbacks. You can call it at any time, also from one of them.
+    ///
+    /// A callback whose condition already holds is called soon: for bytes in the input, for a write or for events that no
+    /// callback was called for.
+    #[doc(alias = "bufferevent_setcb")]
+    #[doc(alias = "bufferevent_getcb")]
+    pub fn set_callbacks(&self, callbacks: Callbacks) {
+        self.inner.set_callbacks(callbacks);
+    }
+
+    /// Schedules the read or the write callback, regardless of the watermarks. It is called soon after, not within this
+    /// call.
+    #[doc(alias = "bufferevent_trigger")]
+    #[doc(alias = "BEV_TRIG_IGNORE_WATERMARKS")]
+    pub fn trigger(&self, direction: Direction) {
+        match direction {
+            Direction::Read => self.inner.call(Calls::READ_BELOW_LOW | Calls::READ),
+            Direction::Write => self.inner.call(Calls::WRITE),
+        }
+    }
+
+    /// Reports `event` as if it had happened: to the event callback, soon after, and to
+    /// [`next_event`](Self::next_event). Does nothing after [`Event::Closed`].
+    #[doc(alias = "bufferevent_trigger_event")]
+    pub fn trigger_event(&self, event: Event) {
+        self.inner.report(event);
+    }
+
+    /// Waits until the connection is established: at once for a stream that was given, later for
+    /// [`Builder::connect`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the connect; [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the connection was closed before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::net::TcpListener;
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let address = listener.local_addr()?;
+    /// BufferEvent::builder().connect(address).connected().await?;
+    ///
+    /// drop(listener);
+    /// let refused = BufferEvent::builder().connect(address);
+    /// assert!(refused.connected().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connected(&self) -> io::Result<()> {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_connected(cx)).await
+    }
+
+    /// Waits until the kernel has all bytes that are in the output now. A stream with its own buffer is flushed.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended writing or the connection; [`TimedOut`](io::ErrorKind::TimedOut) after a write timeout;
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the connection was closed before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect: the bytes are written anyway.
+    #[doc(alias = "bufferevent_flush")]
+    pub async fn flush(&self) -> io::Result<()> {
+        let mark = self.output().mark();
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_flushed(cx, mark)).await
+    }
+
+    /// Ends the output: writes the rest of it, then shuts the stream down. Reading continues.
+    ///
+    /// Nothing can be added after the first poll.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    ///
+    /// The output ends once the future was polled, even if it is dropped. Another call waits for the same end.
+    #[doc(alias = "BEV_FINISHED")]
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.output().close();
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_shutdown(cx)).await
+    }
+
+    /// Closes the connection in order: writes the output, shuts the stream down, and returns when the peer has everything and
+    /// has ended its stream.
+    ///
+    /// Bytes that still arrive are read and discarded; the input ends with what it holds. On TCP the peer has everything when
+    /// its kernel has acknowledged it, on other streams when the stream was flushed. After that `close` waits for the end of the
+    /// peer up to [`close_wait`](Builder::close_wait) (2 s). If delivery makes no progress for
+    /// [`linger`](Builder::linger) (30 s), the connection is reset, and the summary has the reason
+    /// [`LingerExpired`](CloseReason::LingerExpired).
+    ///
+    /// On a runtime without timers neither limit counts.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended connecting, reading or writing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handle. Once polled, the connection continues to close.
+    #[doc(alias = "bufferevent_free")]
+    pub async fn close(self) -> io::Result<Summary> {
+        self.output().close();
+        self.inner.request_close(CloseMode::Close);
+        let summary = self.closed().await;
+        match &summary.reason {
+            CloseReason::Error(error) => Err(clone_io_error(error)),
+            _ => Ok(summary),
+        }
+    }
+
+    /// Closes the connection at once. [`Summary::unsent`] counts what was not written.
+    ///
+    /// A TCP connection is reset unless the output had ended in order. Other streams are dropped without being shut
+    /// down.
+    #[doc(alias = "bufferevent_free")]
+    pub fn abort(&self) {
+        self.inner.request_close(CloseMode::Abort);
+    }
+
+    /// Waits until the connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn closed(&self) -> Summary {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_closed(cx)).await
+    }
+
+    /// Waits for the next event; `None` after [`Event::Closed`].
+    ///
+    /// All handles share one queue, and each event goes to one caller. The event callback gets each event as well. If no
+    /// caller takes the events, only the latest 64 are kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next_event(&self) -> Option<Event> {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_event(cx)).await
+    }
+
+    /// Waits until the peer has ended its stream, has reset the connection or has gone, or the connection is over.
+    ///
+    /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although bytes of the
+    /// peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed when the task
+    /// reads the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{BufferEvent, bufferevent::Direction};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.disable(Direction::Read);
+    /// far.output().add(b"unread")?;
+    /// far.shutdown().await?;
+    /// near.peer_closed().await;
+    /// assert!(near.input().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn peer_closed(&self) {
+        let mut waiter = Waiter::new(&self.inner);
+        poll_fn(|cx| waiter.poll_peer_closed(cx)).await
+    }
+
+    /// Calls `f` with the stream: to ask for the protocol or the certificate of a TLS peer, or to set socket options.
+    ///
+    /// Returns `None` if the stream is not an `S`, if the connection is not established yet, or if it is over. The task does not
+    /// use the stream meanwhile, so `f` should be short. `f` must not call `with_stream` of the same connection: that is a
+    /// deadlock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let bev = BufferEvent::new(TcpStream::connect(listener.local_addr()?).await?);
+    /// let ttl = bev.with_stream(|tcp: &TcpStream| {
+    ///     tcp.set_ttl(42)?;
+    ///     tcp.ttl()
+    /// });
+    /// assert_eq!(ttl.unwrap()?, 42);
+    /// assert!(bev.with_stream(|_: &tokio::io::DuplexStream| ()).is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "bufferevent_getfd")]
+    #[doc(alias = "bufferevent_openssl_get_ssl")]
+    pub fn with_stream<S: 'static, R>(&self, f: impl FnOnce(&S) -> R) -> Option<R> {
+        let stream = self.inner.control.lock().stream.clone()?;
+        let cell: &StreamCell<Stream<S>> = stream.as_any().downcast_ref()?;
+        cell.with(|stream| f(stream.get_ref()))
+    }
+
+    /// Returns the address of the peer of a TCP connection, while it is established.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        let stream = self.inner.control.lock().stream.clone()?;
+        stream.peer_addr()
+    }
+
+    /// Returns the local address of a TCP connection, while it is established.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let stream = self.inner.control.lock().stream.clone()?;
+        stream.local_addr()
+    }
+
+    /// Returns the bytes and system calls so far.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.inner.counters.read()
+    }
+
+    /// Keeps the connection alive without a handle until it has ended. Its callbacks continue to be called.
+    pub fn detach(self) {
+        self.inner.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Splits it into two handles, one to read and one to write.
+    #[must_use]
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        let other = self.clone();
+        // `self` may have borrowed the front of the input, which other handles cannot see. It becomes the reader.
+        (ReadHalf(self), WriteHalf(other))
+    }
+
+    /// Wraps the first handle.
+    pub(super) fn first(inner: Arc<Inner>) -> Self {
+        Self { inner, io: None }
+    }
+
+    /// Creates another handle, unless the last one was dropped.
+    pub(super) fn revive(inner: &Arc<Inner>) -> Option<Self> {
+        let increment = |n: u64| (n > 0).then_some(n + 1);
+        let before = inner
+            .handles
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, increment);
+        before.ok().map(|_| Self::first(Arc::clone(inner)))
+    }
+}
+
+impl Clone for BufferEvent {
+    fn clone(&self) -> Self {
+        self.inner.handles.fetch_add(1, Ordering::AcqRel);
+        Self::first(Arc::clone(&self.inner))
+    }
+}
+
+/// Dropping the last handle closes the connection in the background, as [`close`](BufferEvent::close) does.
+impl Drop for BufferEvent {
+    fn drop(&mut self) {
+        if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.output.close();
+            self.inner.request_close(CloseMode::Drop);
+            self.inner.drop_callbacks();
+        }
+    }
+}
+
+impl fmt::Debug for BufferEvent {
+    /// Takes no lock: you can print a handle while you hold a guard.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferEvent")
+            .field("at", &Arc::as_ptr(&self.inner))
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}

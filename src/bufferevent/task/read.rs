@@ -1,0 +1,142 @@
+//! Reads from the stream into the input.
+
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{Plan, Task};
+use crate::{
+    BufferError, EvBuffer,
+    bufferevent::{
+        endpoint::Endpoint,
+        inner::{Calls, Counters, clone_io_error},
+        task_waker::WakeFor,
+    },
+    transport::poll::Moved,
+};
+
+impl<E: Endpoint> Task<E> {
+    /// Reads once, if reading is on and the input has room.
+    pub(super) fn read_input(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
+        if !plan.may_read {
+            return Moved::Nothing;
+        }
+        let want = self.sizer.offer().min(plan.max_read);
+        if self.inner.0.task.take_watermarks() || self.room < want {
+            self.update_room(plan);
+        }
+        let offered = want.min(self.room);
+        if offered == 0 {
+            return Moved::Nothing;
+        }
+        let mut chain = EvBuffer::new();
+        let Some(polled) =
+            (self.stream).with(|endpoint| endpoint.poll_read_into(cx, &mut chain, offered))
+        else {
+            return Moved::Nothing;
+        };
+        match Moved::from_poll(polled) {
+            Ok(Moved::Bytes(0)) => self.end_reading(plan, self.end_of_stream()),
+            Ok(Moved::Bytes(n)) => {
+                self.sizer.record(offered, n);
+                let counters = &self.inner.0.counters;
+                Counters::count(&counters.bytes_in, &counters.reads, n);
+                self.link(chain, plan);
+                Moved::Bytes(n)
+            }
+            Ok(moved) => moved,
+            Err(error) => {
+                let error = self.unless_allowed(error);
+                self.end_reading(plan, error)
+            }
+        }
+    }
+
+    /// Asks the input for its room. Without room, the input wakes the task when it has some.
+    fn update_room(&mut self, plan: &Plan) {
+        if plan.discards {
+            self.room = usize::MAX;
+            return;
+        }
+        let inner = &self.inner.0;
+        let guard = inner.input.lock();
+        self.room = guard.room();
+        if self.room == 0 {
+            inner.task.wait_for(WakeFor::ROOM);
+        }
+    }
+
+    /// Links what was read into the input.
+    fn link(&mut self, mut chain: EvBuffer, plan: &mut Plan) {
+        if plan.discards {
+            return;
+        }
+        let inner = &self.inner.0;
+        let n = chain.len();
+        let mut guard = inner.input.lock();
+        let linked = guard.take_in(&mut chain);
+        let (len, low) = (guard.len(), guard.marks().low());
+        self.room = guard.room();
+        drop(guard);
+        match linked {
+            Ok(_) => {
+                tracing::trace!(n, len, "read");
+                if len >= low.unwrap_or(0) {
+                    inner.call(Calls::READ);
+                }
+            }
+            // The user has closed the input.
+            Err(BufferError::Closed) => {
+                let mut control = inner.control.lock();
+                control.state.read.discard();
+                *plan = Plan::new(&control);
+            }
+            Err(error) => {
+                self.end_reading(plan, Some(error.into()));
+            }
+        }
+    }
+
+    /// Watches for the end of the peer while reading is paused.
+    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) {
+        let inner = &self.inner.0;
+        let control = inner.control.lock();
+        let read = &control.state.read;
+        let is_unknown = read.is_open() && !read.is_peer_closed();
+        drop(control);
+        if !is_unknown {
+            return;
+        }
+        match self.stream.with(|endpoint| endpoint.poll_hang_up(cx)) {
+            Some(Poll::Ready(Ok(()))) => inner.note_peer_closed(),
+            Some(Poll::Ready(Err(error))) => inner.end_reading(Some(Arc::new(error))),
+            Some(Poll::Pending) | None => {}
+        }
+    }
+
+    /// The error that a read of zero bytes stands for, if it is not an end in order: after a write was told of a reset, the
+    /// socket reports no other error.
+    fn end_of_stream(&self) -> Option<io::Error> {
+        let control = self.inner.0.control.lock();
+        let error = control.state.write.error()?;
+        (error.kind() == io::ErrorKind::ConnectionReset).then(|| clone_io_error(error))
+    }
+
+    /// The error, unless the user allows it to count as an end.
+    fn unless_allowed(&self, error: io::Error) -> Option<io::Error> {
+        let is_truncation = error.kind() == io::ErrorKind::UnexpectedEof;
+        let allowed = is_truncation && self.inner.0.control.lock().settings().allow_truncation;
+        (!allowed).then_some(error)
+    }
+
+    fn end_reading(&self, plan: &mut Plan, error: Option<io::Error>) -> Moved {
+        let inner = &self.inner.0;
+        inner.end_reading(error.map(Arc::new));
+        *plan = Plan::new(&inner.control.lock());
+        // A read error ends the connection: nothing more is written.
+        plan.may_write &= inner.control.lock().state.finished().is_none();
+        Moved::Again
+    }
+}
