@@ -98,7 +98,7 @@ mod transport;
 pub use buffer::chain::EvBuffer;
 pub use buffer::eol::EolStyle;
 #[cfg(not(loom))]
-pub use bufferevent::{event::Event, handle::BufferEvent};
+pub use bufferevent::{event::Event, inner::BufferEvent};
 pub use deferred::queue::DeferredQueue;
 pub use error::BufferError;
 #[cfg(not(loom))]

@@ -7,16 +7,19 @@ use tracing::Span;
 #[cfg(feature = "net")]
 use super::connect::{self, AddressFamily};
 use super::{
-    BufferEvent, Callbacks, Event, Side, Transport,
+    callbacks::Callbacks,
     control::ConnectionState,
-    endpoint::{Endpoint, Stream},
-    inner::Inner,
+    endpoint::{Endpoint, Stream, Transport},
+    event::{Event, Side},
+    inner::{BufferEvent, Inner},
     settings::Settings,
     task::{FinishOnDrop, Task},
 };
 use crate::{
-    DeferredQueue, SharedEvBuffer, Watermarks, shared::Crossing, sync::next_token,
-    transport::Finder,
+    DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks,
+    shared::Crossing,
+    sync::next_token,
+    transport::{Finder, take_prefix},
 };
 
 /// The default high watermark of the input, in bytes.
@@ -315,12 +318,13 @@ impl Builder {
     #[doc(alias = "bufferevent_socket_new")]
     #[track_caller]
     #[must_use = "dropping the last handle closes the connection and removes its callbacks; `spawn_detached` keeps it"]
-    pub fn spawn(self, stream: impl Transport) -> BufferEvent {
+    pub fn spawn(self, mut stream: impl Transport) -> BufferEvent {
         let span = self.span(&stream);
         if self.nodelay {
             Finder::by_type().set_nodelay(&stream);
         }
-        self.run(Stream::new(stream), span)
+        let prefix = take_prefix(&mut stream);
+        self.run(Stream::new(stream), prefix, span)
     }
 
     /// Spawns a task that owns `stream`, and keeps the connection until it has ended. The callbacks get a handle to it.
@@ -423,7 +427,11 @@ impl Builder {
             name = self.name.as_deref(),
             peer = tracing::field::Empty
         );
-        let bev = self.handle(TypeId::of::<tokio::net::TcpStream>(), false);
+        let bev = self.handle(
+            TypeId::of::<tokio::net::TcpStream>(),
+            EvBuffer::new(),
+            false,
+        );
         let finish = FinishOnDrop::new(&bev.inner);
         tokio::spawn(async move {
             connect::connect(resolve, connect, nodelay, finish, span).await;
@@ -433,8 +441,8 @@ impl Builder {
 
     /// Spawns the task for an endpoint.
     #[track_caller]
-    pub(super) fn run<E: Endpoint>(self, endpoint: E, span: Span) -> BufferEvent {
-        let bev = self.handle(endpoint.stream_type(), true);
+    pub(super) fn run<E: Endpoint>(self, endpoint: E, input: EvBuffer, span: Span) -> BufferEvent {
+        let bev = self.handle(endpoint.stream_type(), input, true);
         tokio::spawn(Task::new(endpoint, FinishOnDrop::new(&bev.inner), span));
         bev
     }
@@ -449,12 +457,12 @@ impl Builder {
     }
 
     #[track_caller]
-    fn handle(self, stream_type: TypeId, established: bool) -> BufferEvent {
+    fn handle(self, stream_type: TypeId, input: EvBuffer, established: bool) -> BufferEvent {
         let queue = match self.queue {
             Some(queue) => queue,
             None => DeferredQueue::current(),
         };
-        let (input, output) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+        let (input, output) = (SharedEvBuffer::from(input), SharedEvBuffer::new());
         input.set_watermarks(self.read_watermarks);
         output.set_watermarks(self.write_watermarks);
         let inner = Arc::new(Inner::new(

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use super::{BufferEvent, Event, Side};
-use crate::shared::{CallbackHandle, Crossing};
-
-pub(super) type OnBytes = Box<dyn FnMut(&BufferEvent) + Send>;
-pub(super) type OnEvent = Box<dyn FnMut(&BufferEvent, Event) + Send>;
-pub(super) type OnWatermark = Box<dyn FnMut(&BufferEvent, Side, Crossing) + Send>;
+use super::{
+    event::{Event, Side},
+    inner::{BufferEvent, OnWatermark, Slots},
+};
+use crate::shared::Crossing;
 
 /// The four callbacks of a [`BufferEvent`], for [`set_callbacks`](BufferEvent::set_callbacks).
 ///
@@ -101,16 +100,4 @@ impl fmt::Debug for Callbacks {
             .field("on_watermark", &self.on_watermark.is_some())
             .finish()
     }
-}
-
-/// The callbacks that are set. One that runs is taken out meanwhile.
-#[derive(Default)]
-pub(super) struct Slots {
-    pub(super) read: Option<OnBytes>,
-    pub(super) write: Option<OnBytes>,
-    pub(super) event: Option<OnEvent>,
-    /// Subscriptions to the watermarks of the two buffers.
-    pub(super) watermarks: Option<[CallbackHandle; 2]>,
-    /// Tells these callbacks from others that replaced them.
-    pub(super) generation: u64,
 }

@@ -14,9 +14,9 @@ use tokio::{net::TcpStream, time::Instant};
 use tracing::{Instrument, Span};
 
 use super::{
-    CloseReason, Event,
     control::CloseMode,
     endpoint::Stream,
+    event::{CloseReason, Event},
     inner::Inner,
     task::{FinishOnDrop, Task},
 };

@@ -14,7 +14,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{CloseReason, Direction};
+use super::event::{CloseReason, Direction};
 
 /// How the handles want the connection to end. A later mode overrides an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,13 +7,12 @@ use std::{
 };
 
 use super::{
-    BufferEvent, Callbacks, Side,
-    callbacks::{OnWatermark, Slots},
-    event::EventQueue,
-    inner::{Calls, Inner},
+    callbacks::Callbacks,
+    event::{EventQueue, Side},
+    inner::{BufferEvent, Calls, Inner, OnWatermark, Slots},
 };
 use crate::{
-    DeferredQueue, SharedEvBuffer,
+    SharedEvBuffer,
     deferred::{Deferred, Runner, Source},
     panic::catch_panic,
     shared::{CallbackHandle, Crossing},
@@ -121,10 +120,6 @@ impl Inner {
 impl Deferred for Inner {
     fn source(&self) -> &Source {
         &self.source
-    }
-
-    fn queue(&self) -> Option<DeferredQueue> {
-        Some(self.queue.clone())
     }
 
     fn run(self: Arc<Self>, runner: &mut Runner) {

@@ -9,15 +9,22 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::task::{self, JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::{self, JoinHandle},
+};
 
-use super::Transport;
 use crate::{
     EvBuffer,
     segment::FilePiece,
     sync::Lock,
     transport::{self, Finder, HangUp},
 };
+
+/// A stream that a [`BufferEvent`](crate::BufferEvent) can own.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
 
 /// A source and sink of bytes, without a policy.
 pub(super) trait Endpoint: Send + Unpin + 'static {

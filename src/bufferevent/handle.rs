@@ -1,85 +1,19 @@
-//! [`BufferEvent`]: the handle.
+//! The methods of a `BufferEvent`.
 
 use std::{fmt, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    Builder, Callbacks, CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons,
-    ReadHalf, Side, Summary, Transport, WriteHalf,
+    builder::Builder,
+    callbacks::Callbacks,
     control::CloseMode,
-    endpoint::{Stream, StreamCell},
-    inner::{Calls, Inner, clone_io_error},
-    io::IoState,
+    endpoint::{Stream, StreamCell, Transport},
+    event::{CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons, Side, Summary},
+    inner::{BufferEvent, Calls},
     pair,
+    split::{ReadHalf, WriteHalf},
     wait::Waiter,
 };
-use crate::{SharedEvBuffer, Watermarks, sync::Ordering};
-
-/// A buffered stream: a cheap handle to a task that owns the stream and moves bytes between it and two buffers.
-///
-/// Bytes from the peer appear in [`input`](Self::input). Bytes that you add to [`output`](Self::output) go to the peer.
-/// Both are bounded by watermarks, also by [default](Builder). You can
-///
-/// - wait for what happens: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
-///   [`flush`](Self::flush), [`closed`](Self::closed);
-/// - set callbacks: [`Builder::on_read`] and its siblings;
-/// - read and write through Tokio's traits, by the handle or its [halves](Self::split).
-///
-/// You need not flush: the task writes what was added as soon as it runs, many additions in one write.
-///
-/// # Ends
-///
-/// Each direction ends on its own: by the end of the stream, by a write error, or by [`shutdown`](Self::shutdown). A read
-/// error, such as a reset by the peer, ends both. The connection is over when both directions have ended, or by
-/// [`close`](Self::close) or [`abort`](Self::abort). Then [`Event::Closed`] is the last event, and [`closed`](Self::closed)
-/// returns the summary.
-///
-/// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order. Otherwise a TCP
-/// connection is reset, and any other stream is dropped without being shut down.
-///
-/// When the last handle is dropped, the output is delivered in the background as by [`close`](Self::close). No
-/// callback starts after that.
-///
-/// # Examples
-///
-/// ```
-/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
-/// use tokio_evbuffer::{BufferEvent, EolStyle};
-///
-/// async fn serve(stream: TcpStream) -> std::io::Result<()> {
-///     let bev = BufferEvent::new(stream);
-///     loop {
-///         while let Some(line) = bev.input().readln(EolStyle::Lf)? {
-///             bev.output().add(b"you said ")?;
-///             bev.output().add(&line)?;
-///             bev.output().add(b"\n")?;
-///         }
-///         let seen = bev.input().len();
-///         if bev.input().readable(seen + 1).await.is_err() {
-///             bev.close().await?;
-///             return Ok(());
-///         }
-///     }
-/// }
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let listener = TcpListener::bind("127.0.0.1:0").await?;
-/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
-/// tokio::spawn(serve(listener.accept().await?.0));
-///
-/// client.write_all(b"hello\n").await?;
-/// client.shutdown().await?;
-/// let mut answer = String::new();
-/// client.read_to_string(&mut answer).await?;
-/// assert_eq!(answer, "you said hello\n");
-/// # Ok(())
-/// # }
-/// ```
-#[doc(alias = "bufferevent")]
-pub struct BufferEvent {
-    pub(super) inner: Arc<Inner>,
-    pub(super) io: Option<Box<IoState>>,
-}
+use crate::{EvBuffer, SharedEvBuffer, Watermarks, error::clone_io_error, sync::Ordering};
 
 impl BufferEvent {
     /// Spawns a task that owns `stream`, with the default settings of [`Builder`].
@@ -129,8 +63,8 @@ impl BufferEvent {
         let (near, far) = pair::ends();
         let span = || tracing::debug_span!("bufferevent", id = crate::sync::next_token());
         (
-            Self::builder().run(near, span()),
-            Self::builder().run(far, span()),
+            Self::builder().run(near, EvBuffer::new(), span()),
+            Self::builder().run(far, EvBuffer::new(), span()),
         )
     }
 
@@ -498,20 +432,6 @@ impl BufferEvent {
         // `self` may have borrowed the front of the input, which other handles cannot see. It becomes the reader.
         (ReadHalf(self), WriteHalf(other))
     }
-
-    /// Wraps the first handle.
-    pub(super) fn first(inner: Arc<Inner>) -> Self {
-        Self { inner, io: None }
-    }
-
-    /// Creates another handle, unless the last one was dropped.
-    pub(super) fn revive(inner: &Arc<Inner>) -> Option<Self> {
-        let increment = |n: u64| (n > 0).then_some(n + 1);
-        let before = inner
-            .handles
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, increment);
-        before.ok().map(|_| Self::first(Arc::clone(inner)))
-    }
 }
 
 impl Clone for BufferEvent {
@@ -524,6 +444,9 @@ impl Clone for BufferEvent {
 /// Dropping the last handle closes the connection in the background, as [`close`](BufferEvent::close) does.
 impl Drop for BufferEvent {
     fn drop(&mut self) {
+        if let Some(place) = self.io.as_mut().and_then(|io| io.place.take()) {
+            self.inner.stop_waiting(place);
+        }
         if self.inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.inner.output.close();
             self.inner.request_close(CloseMode::Drop);

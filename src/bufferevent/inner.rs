@@ -1,29 +1,105 @@
-//! What the handles, the task and the queue of callbacks share.
+//! The types of a connection: the handle, what the handles share with the task and the callbacks, and what its lock guards.
+//!
+//! They are in one file because they refer to each other: callbacks take a handle, and a handle holds the connection.
 
 use std::{
     any::{Any, TypeId},
-    io,
     sync::Arc,
-    task::Waker,
 };
 
 use super::{
-    CloseReason, Direction, Event, Metrics, Summary,
-    callbacks::Slots,
-    control::{CloseMode, ConnectionState},
+    control::ConnectionState,
     endpoint::AnyStream,
-    event::EventQueue,
+    event::{Event, EventQueue, Metrics, Side, Summary},
     settings::Settings,
     task_waker::TaskWaker,
-    waiters::{Interest, Waiters},
+    waiters::Interest,
 };
 use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer,
     buffer::End,
     deferred::Source,
-    panic::catch_panic,
-    sync::{AtomicU8, AtomicU64, Lock, Ordering},
+    shared::{CallbackHandle, Crossing, Mark, Reader, Writer},
+    sync::{AtomicU8, AtomicU64, Lock, Ordering, Place, WaitList, WakeList},
 };
+
+/// A buffered stream: a cheap handle to a task that owns the stream and moves bytes between it and two buffers.
+///
+/// Bytes from the peer appear in [`input`](Self::input). Bytes that you add to [`output`](Self::output) go to the peer.
+/// Both are bounded by watermarks, also by [default](Builder). You can
+///
+/// - wait for what happens: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
+///   [`flush`](Self::flush), [`closed`](Self::closed);
+/// - set callbacks: [`Builder::on_read`] and its siblings;
+/// - read and write through Tokio's traits, by the handle or its [halves](Self::split).
+///
+/// You need not flush: the task writes what was added as soon as it runs, many additions in one write.
+///
+/// # Ends
+///
+/// Each direction ends on its own: by the end of the stream, by a write error, or by [`shutdown`](Self::shutdown). A read
+/// error, such as a reset by the peer, ends both. The connection is over when both directions have ended, or by
+/// [`close`](Self::close) or [`abort`](Self::abort). Then [`Event::Closed`] is the last event, and [`closed`](Self::closed)
+/// returns the summary.
+///
+/// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order. Otherwise a TCP
+/// connection is reset, and any other stream is dropped without being shut down.
+///
+/// When the last handle is dropped, the output is delivered in the background as by [`close`](Self::close). No
+/// callback starts after that.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+/// use tokio_evbuffer::{BufferEvent, EolStyle};
+///
+/// async fn serve(stream: TcpStream) -> std::io::Result<()> {
+///     let bev = BufferEvent::new(stream);
+///     loop {
+///         while let Some(line) = bev.input().readln(EolStyle::Lf)? {
+///             bev.output().add(b"you said ")?;
+///             bev.output().add(&line)?;
+///             bev.output().add(b"\n")?;
+///         }
+///         let seen = bev.input().len();
+///         if bev.input().readable(seen + 1).await.is_err() {
+///             bev.close().await?;
+///             return Ok(());
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// tokio::spawn(serve(listener.accept().await?.0));
+///
+/// client.write_all(b"hello\n").await?;
+/// client.shutdown().await?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer).await?;
+/// assert_eq!(answer, "you said hello\n");
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "bufferevent")]
+pub struct BufferEvent {
+    pub(super) inner: Arc<Inner>,
+    pub(super) io: Option<Box<IoState>>,
+}
+
+/// What a handle needs to read and write, created at first use.
+#[derive(Default)]
+pub(super) struct IoState {
+    pub(super) reader: Option<Reader>,
+    pub(super) writer: Option<Writer>,
+    /// A flush or a shutdown that is waited for.
+    pub(super) place: Option<Place>,
+    /// The end of what a pending flush covers.
+    pub(super) flushing: Option<Mark>,
+}
 
 /// One connection.
 pub(super) struct Inner {
@@ -68,7 +144,7 @@ pub(super) struct Control {
     /// `None` for the default.
     pub(super) settings: Option<Box<Settings>>,
     pub(super) slots: Option<Box<Slots>>,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: WaitList<Interest>,
     pub(super) events: Option<Box<EventQueue>>,
     /// Set when the connection is over.
     pub(super) outcome: Option<Box<Summary>>,
@@ -81,11 +157,43 @@ pub(super) struct Control {
     pub(super) taken: Option<Box<Taken>>,
 }
 
+pub(super) type OnBytes = Box<dyn FnMut(&BufferEvent) + Send>;
+pub(super) type OnEvent = Box<dyn FnMut(&BufferEvent, Event) + Send>;
+pub(super) type OnWatermark = Box<dyn FnMut(&BufferEvent, Side, Crossing) + Send>;
+
+/// The callbacks that are set. One that runs is taken out meanwhile.
+#[derive(Default)]
+pub(super) struct Slots {
+    pub(super) read: Option<OnBytes>,
+    pub(super) write: Option<OnBytes>,
+    pub(super) event: Option<OnEvent>,
+    /// Subscriptions to the watermarks of the two buffers.
+    pub(super) watermarks: Option<[CallbackHandle; 2]>,
+    /// Tells these callbacks from others that replaced them.
+    pub(super) generation: u64,
+}
+
 /// What the task hands to a call that waits for the stream.
 pub(super) struct Taken {
     pub(super) stream: Box<dyn Any + Send>,
     pub(super) input: EvBuffer,
     pub(super) output: EvBuffer,
+}
+
+impl BufferEvent {
+    /// Wraps the first handle.
+    pub(super) fn first(inner: Arc<Inner>) -> Self {
+        Self { inner, io: None }
+    }
+
+    /// Creates another handle, unless the last one was dropped.
+    pub(super) fn revive(inner: &Arc<Inner>) -> Option<Self> {
+        let increment = |n: u64| (n > 0).then_some(n + 1);
+        let before = inner
+            .handles
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, increment);
+        before.ok().map(|_| Self::first(Arc::clone(inner)))
+    }
 }
 
 impl Inner {
@@ -110,7 +218,7 @@ impl Inner {
                 state,
                 settings: (settings != Settings::DEFAULT).then(|| Box::new(settings)),
                 slots: None,
-                waiters: Waiters::default(),
+                waiters: WaitList::default(),
                 events: None,
                 outcome: None,
                 stream: None,
@@ -125,226 +233,6 @@ impl Inner {
             due: AtomicU8::new(0),
             counters: Counters::default(),
         }
-    }
-
-    /// Changes what the task is to do, and wakes it.
-    pub(super) fn command(&self, change: impl FnOnce(&mut Control)) {
-        change(&mut self.control.lock());
-        self.task.command();
-    }
-
-    /// Requests an end of the connection. The most urgent request counts.
-    pub(super) fn request_close(&self, mode: CloseMode) {
-        self.command(|control| {
-            if control.outcome.is_none() {
-                control.state.request_close(mode);
-            }
-        });
-    }
-
-    /// Reports an event.
-    pub(super) fn report(self: &Arc<Self>, event: Event) {
-        tracing::debug!(?event, "event");
-        let mut control = self.control.lock();
-        if control.outcome.is_some() {
-            // `Closed` is the last one.
-            return;
-        }
-        let wakers = control.push_event(event);
-        drop(control);
-        wake_all(wakers);
-        self.schedule(Calls::EVENT);
-    }
-
-    /// Marks a callback as due, and schedules it if it is set.
-    #[inline]
-    pub(super) fn call(self: &Arc<Self>, which: u8) {
-        if self.due.load(Ordering::Acquire) & which != which {
-            self.due.fetch_or(which, Ordering::AcqRel);
-        }
-        self.schedule(which);
-    }
-
-    #[inline]
-    fn schedule(self: &Arc<Self>, which: u8) {
-        if self.subscribed.load(Ordering::Acquire) & which != 0 {
-            self.queue.schedule(self);
-        }
-    }
-
-    /// The stream of the peer has ended in order, or reading failed.
-    pub(super) fn end_reading(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
-        let mut control = self.control.lock();
-        control.state.read.end(error.clone());
-        let wakers = control
-            .waiters
-            .take(|interest| interest == Interest::PeerClosed);
-        drop(control);
-        wake_all(wakers);
-        self.close_input(error.as_ref());
-        if !self.input.is_empty() {
-            // The callback has not been called for bytes below the low watermark.
-            self.call(Calls::READ_BELOW_LOW | Calls::READ);
-        }
-        self.report(match error {
-            None => Event::Eof,
-            Some(error) => Event::ReadError(error),
-        });
-    }
-
-    /// The stream was shut down in order, or writing failed.
-    pub(super) fn end_writing(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
-        self.output.close();
-        let mut control = self.control.lock();
-        control.state.write.end(error.clone());
-        let wakers = control.waiters.take(Interest::is_about_writing);
-        drop(control);
-        wake_all(wakers);
-        if let Some(error) = error {
-            self.report(Event::WriteError(error));
-        }
-    }
-
-    /// The peer has ended its stream, and reading is paused.
-    pub(super) fn note_peer_closed(self: &Arc<Self>) {
-        let mut control = self.control.lock();
-        if !control.state.read.note_peer_closed() {
-            return;
-        }
-        let wakers = control
-            .waiters
-            .take(|interest| interest == Interest::PeerClosed);
-        drop(control);
-        wake_all(wakers);
-        self.report(Event::PeerClosed);
-    }
-
-    /// Closes the input. Its bytes can still be read; after them readers see the end, or `error`.
-    fn close_input(&self, _error: Option<&Arc<io::Error>>) {
-        self.input.close();
-    }
-
-    /// Everything that was written so far has been flushed.
-    pub(super) fn note_flushed(&self) {
-        let output = self.output.lock();
-        let (len, appended) = (output.len(), output.appended());
-        drop(output);
-        let flushed = appended.wrapping_sub(len as u64);
-        let mut control = self.control.lock();
-        control.state.write.note_flushed(flushed);
-        let wakers = control.waiters.take(
-            |interest| matches!(interest, Interest::Flushed(mark) if mark.appended <= flushed),
-        );
-        drop(control);
-        wake_all(wakers);
-    }
-
-    /// Wakes the tasks that wait for bytes which were written, of a stream that needs no flush.
-    pub(super) fn wake_flushed(&self) {
-        let output = self.output.lock();
-        let (len, appended) = (output.len(), output.appended());
-        drop(output);
-        let mut control = self.control.lock();
-        let wakers = control.waiters.take(
-            |interest| matches!(interest, Interest::Flushed(mark) if mark.is_reached(appended, len)),
-        );
-        drop(control);
-        wake_all(wakers);
-    }
-
-    /// The connection that was to be made is established.
-    #[cfg(feature = "net")]
-    pub(super) fn note_connected(self: &Arc<Self>) {
-        let mut control = self.control.lock();
-        control.state.establish();
-        let wakers = (control.waiters).take(|interest| interest == Interest::Connected);
-        drop(control);
-        wake_all(wakers);
-        self.report(Event::Connected);
-    }
-
-    /// Switches off a direction in which nothing has moved for too long, and wakes the tasks that wait for it.
-    pub(super) fn time_out(self: &Arc<Self>, direction: Direction) {
-        let mut control = self.control.lock();
-        control.state.time_out(direction);
-        let (buffer, event, wakers) = match direction {
-            Direction::Read => (&self.input, Event::ReadTimeout, Vec::new()),
-            Direction::Write => {
-                let wakers = control.waiters.take(Interest::is_about_writing);
-                (&self.output, Event::WriteTimeout, wakers)
-            }
-        };
-        drop(control);
-        buffer.rouse();
-        wake_all(wakers);
-        self.report(event);
-    }
-
-    /// Moves the contents of the buffers and the stream to where a call that waits for the stream finds them.
-    pub(super) fn hand_over(&self, stream: Box<dyn Any + Send>) {
-        // What is added from now on would be in neither place.
-        self.input.close();
-        self.output.close();
-        let input = self.input.lock().replace(EvBuffer::new());
-        let output = self.output.lock().replace(EvBuffer::new());
-        self.control.lock().taken = Some(Box::new(Taken {
-            stream,
-            input,
-            output,
-        }));
-    }
-
-    /// Ends the connection. The first reason counts.
-    pub(super) fn finish(self: &Arc<Self>, reason: CloseReason) {
-        self.task.unregister();
-        let mut control = self.control.lock();
-        if control.outcome.is_some() {
-            return;
-        }
-        control.state.stop(&reason);
-        let error = control.state.read.error().cloned();
-        drop(control);
-        self.close_input(error.as_ref());
-        self.output.close();
-        let metrics = self.counters.read();
-        let mut summary = Summary {
-            bytes_in: metrics.bytes_in,
-            bytes_out: metrics.bytes_out,
-            unsent: self.output.len() as u64,
-            reason,
-        };
-        let mut control = self.control.lock();
-        if control.outcome.is_some() {
-            return;
-        }
-        if let Some(taken) = &control.taken {
-            summary.unsent = taken.output.len() as u64;
-        }
-        let runtime_is_gone = summary.reason == CloseReason::RuntimeShutdown;
-        tracing::debug!(?summary, "closed");
-        control.outcome = Some(Box::new(summary));
-        let mut wakers = control.push_event(Event::Closed);
-        wakers.extend(control.waiters.take(|_| true));
-        let stream = control.stream.take();
-        // Callbacks that will not run must not keep alive what they own.
-        let canceled = match runtime_is_gone || self.handles.load(Ordering::Acquire) == 0 {
-            true => control.slots.take(),
-            false => None,
-        };
-        let has_callbacks = control.slots.is_some();
-        drop(control);
-        catch_panic("the drop of a callback", || drop(canceled));
-        catch_panic("the drop of a stream", || drop(stream));
-        wake_all(wakers);
-        if has_callbacks {
-            // Even if none of them is called: the last run drops them.
-            self.queue.schedule(self);
-        }
-    }
-
-    /// Switches a direction on or off.
-    pub(super) fn set_enabled(&self, direction: Direction, on: bool) {
-        self.command(|control| control.state.set_enabled(direction, on));
     }
 }
 
@@ -361,9 +249,17 @@ impl Control {
 
     /// Queues an event. Returns the tasks to wake after the lock was released.
     #[must_use]
-    fn push_event(&mut self, event: Event) -> Vec<Waker> {
+    pub(super) fn push_event(&mut self, event: Event) -> WakeList {
         self.events.get_or_insert_default().push(event);
-        self.waiters.take(|interest| interest == Interest::Event)
+        self.take_due(|interest| interest == Interest::Event)
+    }
+
+    /// Returns the tasks to wake after the lock was released.
+    #[must_use]
+    pub(super) fn take_due(&mut self, is_due: impl Fn(Interest) -> bool) -> WakeList {
+        let mut wakers = WakeList::default();
+        self.waiters.take_due(is_due, &mut wakers);
+        wakers
     }
 
     /// The number of events that the event callback has not seen.
@@ -387,20 +283,5 @@ impl Counters {
     pub(super) fn count(bytes: &AtomicU64, calls: &AtomicU64, n: usize) {
         bytes.store(bytes.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
         calls.store(calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-}
-
-/// Wakes tasks. Wakers are user code, so no lock may be held.
-pub(super) fn wake_all(wakers: Vec<Waker>) {
-    for waker in wakers {
-        catch_panic("a waker", || waker.wake());
-    }
-}
-
-/// Another copy of an error. It keeps the code of the operating system, or else the original as its source.
-pub(super) fn clone_io_error(error: &Arc<io::Error>) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), Arc::clone(error)),
     }
 }

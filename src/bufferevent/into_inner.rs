@@ -3,12 +3,13 @@
 use std::{any::TypeId, error::Error, fmt, future::poll_fn, io, sync::Arc};
 
 use super::{
-    BufferEvent, CloseReason, Summary, Transport,
-    inner::{Inner, Taken, clone_io_error},
+    endpoint::Transport,
+    event::{CloseReason, Summary},
+    inner::{BufferEvent, Inner, Taken},
     wait::Waiter,
     waiters::Interest,
 };
-use crate::EvBuffer;
+use crate::{EvBuffer, error::clone_io_error};
 
 /// The stream and the contents of the buffers, returned by [`into_inner`](BufferEvent::into_inner).
 #[derive(Debug)]

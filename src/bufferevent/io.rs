@@ -3,24 +3,20 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{BufferEvent, Direction, inner::clone_io_error, wait::Waiter};
-use crate::shared::{Mark, Reader, Writer};
-
-/// What a handle needs to read and write, created at first use.
-#[derive(Default)]
-pub(super) struct IoState {
-    reader: Option<Reader>,
-    writer: Option<Writer>,
-    /// For a flush or a shutdown.
-    waiter: Option<Waiter>,
-    /// The end of what a pending flush covers.
-    flushing: Option<Mark>,
-}
+use super::{
+    event::Direction,
+    inner::{BufferEvent, IoState},
+};
+use crate::{
+    error::clone_io_error,
+    shared::{Reader, Writer},
+};
 
 impl BufferEvent {
     fn io(&mut self) -> &mut IoState {
@@ -39,12 +35,6 @@ impl BufferEvent {
         // A flush that was given up does not cover what is written now.
         io.flushing = None;
         Pin::new(io.writer.get_or_insert_with(|| inner.output.writer()))
-    }
-
-    fn waiter(&mut self) -> &mut Waiter {
-        let Self { inner, io } = self;
-        let io = io.get_or_insert_default();
-        io.waiter.get_or_insert_with(|| Waiter::new(inner))
     }
 
     /// The bytes that the reader has borrowed from the front of the input.
@@ -154,7 +144,8 @@ impl AsyncWrite for BufferEvent {
             None => this.inner.output.mark(),
         };
         this.io().flushing = Some(mark);
-        let flushed = ready!(this.waiter().poll_flushed(cx, mark));
+        let inner = Arc::clone(&this.inner);
+        let flushed = ready!(inner.poll_flushed(cx, &mut this.io().place, mark));
         this.io().flushing = None;
         Poll::Ready(flushed)
     }
@@ -162,12 +153,7 @@ impl AsyncWrite for BufferEvent {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.inner.output.close();
-        this.waiter().poll_shutdown(cx)
-    }
-}
-
-impl std::fmt::Debug for IoState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IoState").finish_non_exhaustive()
+        let inner = Arc::clone(&this.inner);
+        inner.poll_shutdown(cx, &mut this.io().place)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::BufferEvent;
+use super::inner::BufferEvent;
 
 /// The reading half of a [`BufferEvent`], returned by [`split`](BufferEvent::split). It is a handle like others.
 #[derive(Debug)]

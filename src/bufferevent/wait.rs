@@ -9,24 +9,116 @@ use std::{
 use tokio::task::coop;
 
 use super::{
-    CloseReason, Event, Summary,
-    event::EventQueue,
-    inner::{Control, Inner, clone_io_error},
-    waiters::{Interest, Key},
+    event::{CloseReason, Event, EventQueue, Summary},
+    inner::{Control, Inner},
+    waiters::Interest,
 };
-use crate::shared::Mark;
+use crate::{
+    error::clone_io_error,
+    shared::Mark,
+    sync::{Place, WaitList},
+};
 
-/// A place among the waiters of a connection, freed on drop. It is not a handle: it does not keep the connection open.
+impl Inner {
+    /// Polls `check`, which runs under the lock. Registers the task at `place`.
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        place: &mut Option<Place>,
+        interest: Interest,
+        mut check: impl FnMut(&mut Control) -> Option<T>,
+    ) -> Poll<T> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let checked = check(&mut self.control.lock());
+        if let Some(found) = checked {
+            budget.made_progress();
+            return Poll::Ready(found);
+        }
+        // A waker is user code: it is cloned before the lock, and a replaced one is dropped after it.
+        let waker = cx.waker().clone();
+        let mut control = self.control.lock();
+        if let Some(found) = check(&mut control) {
+            budget.made_progress();
+            return Poll::Ready(found);
+        }
+        let replaced = control.waiters.register(place, interest, waker);
+        drop(control);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Waits until everything that had been added at `mark` was written and flushed.
+    pub(super) fn poll_flushed(
+        &self,
+        cx: &mut Context<'_>,
+        place: &mut Option<Place>,
+        mark: Mark,
+    ) -> Poll<io::Result<()>> {
+        if self.is_flushed(mark) {
+            return Poll::Ready(Ok(()));
+        }
+        let ended = self.poll(cx, place, Interest::Flushed(mark), |control| {
+            (control.write_failure()).or_else(|| control.state.write.has_ended().then(closed))
+        });
+        // The write may have happened since the first check.
+        if self.is_flushed(mark) {
+            return Poll::Ready(Ok(()));
+        }
+        if ended.is_pending() && self.control.lock().state.write.is_unflushed() {
+            // Without a waiting task there was no reason to flush.
+            self.task.command();
+        }
+        ended.map(Err)
+    }
+
+    fn is_flushed(&self, mark: Mark) -> bool {
+        let output = self.output.lock();
+        let (appended, len) = (output.appended(), output.len());
+        drop(output);
+        // In this order: the task notes what has to be flushed before it removes the bytes from the output.
+        mark.is_reached(appended, len)
+            && (self.control.lock().state.write).is_flushed_to(mark.appended)
+    }
+
+    /// Waits until the stream was shut down.
+    pub(super) fn poll_shutdown(
+        &self,
+        cx: &mut Context<'_>,
+        place: &mut Option<Place>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(cx, place, Interest::Shutdown, |control| {
+            if control.state.write.has_ended() {
+                return Some(Ok(()));
+            }
+            control.write_failure().map(Err)
+        })
+    }
+
+    /// Gives up a place among the waiting tasks.
+    pub(super) fn stop_waiting(&self, place: Place) {
+        let mut control = self.control.lock();
+        let waker = control.waiters.remove(place);
+        if control.waiters.is_empty() {
+            // A connection that is idle keeps no memory for the tasks that wait for it.
+            control.waiters = WaitList::default();
+        }
+        drop(control);
+        drop(waker);
+    }
+}
+
+/// A place among the waiting tasks of a connection, given up on drop. It is not a handle: it does not keep the connection
+/// open.
 pub(super) struct Waiter {
     inner: Arc<Inner>,
-    key: Option<Key>,
+    place: Option<Place>,
 }
 
 impl Waiter {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
         Self {
             inner: Arc::clone(inner),
-            key: None,
+            place: None,
         }
     }
 
@@ -35,59 +127,21 @@ impl Waiter {
         &mut self,
         cx: &mut Context<'_>,
         interest: Interest,
-        mut check: impl FnMut(&mut Control) -> Option<T>,
+        check: impl FnMut(&mut Control) -> Option<T>,
     ) -> Poll<T> {
-        let budget = ready!(coop::poll_proceed(cx));
-        let checked = check(&mut self.inner.control.lock());
-        if let Some(found) = checked {
-            budget.made_progress();
-            return Poll::Ready(found);
-        }
-        // A waker is user code: it is cloned before the lock, and a replaced one is dropped after it.
-        let waker = cx.waker().clone();
-        let mut control = self.inner.control.lock();
-        if let Some(found) = check(&mut control) {
-            budget.made_progress();
-            return Poll::Ready(found);
-        }
-        let replaced = control.waiters.register(&mut self.key, interest, waker);
-        drop(control);
-        drop(replaced);
-        Poll::Pending
+        self.inner.poll(cx, &mut self.place, interest, check)
     }
 
-    /// Waits until everything that had been added at `mark` was written and flushed.
     pub(super) fn poll_flushed(
         &mut self,
         cx: &mut Context<'_>,
         mark: Mark,
     ) -> Poll<io::Result<()>> {
-        let inner = Arc::clone(&self.inner);
-        if inner.is_flushed(mark) {
-            return Poll::Ready(Ok(()));
-        }
-        let ended = self.poll(cx, Interest::Flushed(mark), |control| {
-            (control.write_failure()).or_else(|| control.state.write.has_ended().then(closed))
-        });
-        // The write may have happened since the first check.
-        if inner.is_flushed(mark) {
-            return Poll::Ready(Ok(()));
-        }
-        if ended.is_pending() && inner.control.lock().state.write.is_unflushed() {
-            // Without a waiter the task had no reason to flush.
-            inner.task.command();
-        }
-        ended.map(Err)
+        self.inner.poll_flushed(cx, &mut self.place, mark)
     }
 
-    /// Waits until the stream was shut down.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(cx, Interest::Shutdown, |control| {
-            if control.state.write.has_ended() {
-                return Some(Ok(()));
-            }
-            control.write_failure().map(Err)
-        })
+        self.inner.poll_shutdown(cx, &mut self.place)
     }
 
     /// Waits until the connection is established.
@@ -126,21 +180,9 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            let waker = self.inner.control.lock().waiters.cancel(key);
-            drop(waker);
+        if let Some(place) = self.place.take() {
+            self.inner.stop_waiting(place);
         }
-    }
-}
-
-impl Inner {
-    fn is_flushed(&self, mark: Mark) -> bool {
-        let output = self.output.lock();
-        let (appended, len) = (output.appended(), output.len());
-        drop(output);
-        // In this order: the task notes what has to be flushed before it removes the bytes from the output.
-        mark.is_reached(appended, len)
-            && (self.control.lock().state.write).is_flushed_to(mark.appended)
     }
 }
 

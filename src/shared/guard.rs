@@ -150,10 +150,6 @@ impl BufferGuard<'_> {
         self.state().is_high()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state().owner.closed
-    }
-
     /// Bytes ever appended.
     pub(crate) fn appended(&self) -> u64 {
         self.state().appended()

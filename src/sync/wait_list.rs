@@ -140,6 +140,11 @@ impl<I: Copy> WaitList<I> {
         yields
     }
 
+    /// Whether no task has a place in the list.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Returns what the tasks wait for that were not woken yet.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = I> {
         let waiting = self.entries.iter().filter(|entry| entry.waker.is_some());

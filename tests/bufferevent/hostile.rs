@@ -126,7 +126,12 @@ async fn a_read_error_at_any_byte_follows_the_bytes_before_it() {
             let error = bev.read_to_end(&mut got).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             assert!(got == input);
-            assert_eq!(bev.input().readable(1).await, Err(WaitError::Closed));
+            assert_eq!(
+                bev.input().readable(1).await,
+                Err(WaitError::Stream(std::sync::Arc::new(
+                    io::ErrorKind::ConnectionReset.into()
+                )))
+            );
             let error = bev.close().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         })

@@ -15,9 +15,9 @@ use tokio::task::coop;
 use tracing::Span;
 
 use super::{
-    CloseReason, Direction, Event,
     control::CloseMode,
     endpoint::{Endpoint, StreamCell},
+    event::{CloseReason, Direction, Event},
     inner::{Control, Inner},
     task_waker::WakeFor,
     timeouts::{Activity, Closing, ConnectionTimer, Due},

@@ -11,9 +11,10 @@ use crate::{
     BufferError, EvBuffer,
     bufferevent::{
         endpoint::Endpoint,
-        inner::{Calls, Counters, clone_io_error},
+        inner::{Calls, Counters},
         task_waker::WakeFor,
     },
+    error::clone_io_error,
     transport::poll::Moved,
 };
 
@@ -76,7 +77,7 @@ impl<E: Endpoint> Task<E> {
         let inner = &self.inner.0;
         let n = chain.len();
         let mut guard = inner.input.lock();
-        let linked = guard.take_in(&mut chain);
+        let linked = guard.add_read(&mut chain);
         let (len, low) = (guard.len(), guard.marks().low());
         self.room = guard.room();
         drop(guard);

@@ -13,6 +13,7 @@ use crate::{
         endpoint::Endpoint,
         inner::{Calls, Counters},
         task_waker::WakeFor,
+        waiters::Interest,
     },
     panic::catch_panic,
     transport::poll::{Moved, retry_interrupted},
@@ -80,7 +81,7 @@ impl<E: Endpoint> Task<E> {
         let (len, low) = (guard.len(), guard.marks().low());
         if len == 0 {
             inner.task.wait_for(WakeFor::OUTPUT);
-            guard.expect(n);
+            guard.hint_next_len(n);
         }
         drop(guard);
         tracing::trace!(n, len, "written");
@@ -106,7 +107,7 @@ impl<E: Endpoint> Task<E> {
         control.state.write.set_blocked(blocked);
         let may_write = control.state.may_write();
         let unflushed = control.state.write.is_unflushed();
-        let awaited = control.waiters.has_flush();
+        let awaited = control.waiters.waiting().any(Interest::is_flush);
         drop(control);
         if written && awaited && !unflushed {
             inner.wake_flushed();

@@ -11,7 +11,7 @@ use rustix::{
 };
 use tokio::io::Interest;
 
-use crate::{buffer::EvBuffer, transport::lookup::Socket};
+use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
 
 /// `SIOCOUTQ`, which is `TIOCOUTQ`: the bytes in the send queue, from `asm/ioctls.h`.
 const SIOCOUTQ: Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
