@@ -68,7 +68,7 @@
 //! # Features
 //!
 //! - `net` (default): TCP and Unix sockets are recognised and use vectored reads and writes; on Linux also `sendfile`
-//!   and, between two sockets, `splice`. Adds [`BufferEvent::connect`](bufferevent::Builder::connect).
+//!   and, between two sockets, `splice`. Adds `bufferevent::Builder::connect`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 // loom has no `tokio::net`, so the modules that need it are left out.

@@ -7,10 +7,13 @@
 //! to a limit; a chain that is empty holds no memory, so that an idle relay costs its future and nothing else. A relay
 //! spawns nothing and knows no lock.
 //!
-//! A [`TcpStream`](tokio::net::TcpStream) or [`UnixStream`](tokio::net::UnixStream), by value or as `&mut`, is
+//! A [`TcpStream`] or [`UnixStream`], by value or as `&mut`, is
 //! recognised and read with one system call for many segments; between two of them bulk flows are spliced on Linux
 //! ([`Splice`]). One limit is shared with Tokio's own reads: bytes behind
 //! an urgent mark (`MSG_OOB`) that were queued already wait for the next byte, the end of stream or a time limit.
+//!
+//! [`TcpStream`]: https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html
+//! [`UnixStream`]: https://docs.rs/tokio/latest/tokio/net/struct.UnixStream.html
 
 mod builder;
 mod clock;

@@ -119,9 +119,7 @@ pub(crate) fn spend(unit: Option<RestoreOnPending>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::Arc};
-
-    use tokio::{io::AsyncWriteExt, task::yield_now};
+    use std::future::poll_fn;
 
     use super::*;
 
@@ -163,7 +161,13 @@ mod tests {
     #[cfg(feature = "net")]
     #[tokio::test]
     async fn a_task_that_yields_lets_the_driver_report_a_socket() {
-        use tokio::{io::AsyncReadExt, net::TcpListener, net::TcpStream};
+        use std::sync::Arc;
+
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::{TcpListener, TcpStream},
+            task::yield_now,
+        };
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -5,7 +5,6 @@ use std::{
     fmt,
     future::poll_fn,
     io::{self, BufRead, IoSlice},
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -98,8 +97,9 @@ impl<S> Prefixed<S> {
     }
 
     /// Takes the prefix out.
+    #[cfg(feature = "net")]
     pub(super) fn take_prefix(&mut self) -> EvBuffer {
-        mem::take(&mut self.prefix)
+        std::mem::take(&mut self.prefix)
     }
 
     fn release_if_empty(&mut self) {

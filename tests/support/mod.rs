@@ -3,7 +3,6 @@
 
 pub mod data;
 pub mod faulty_stream;
-#[cfg(feature = "net")]
 pub mod net;
 pub mod sim;
 pub mod tasks;
