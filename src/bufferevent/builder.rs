@@ -35,7 +35,7 @@ const WRITE_HIGH: usize = 64 * 1024;
 /// | [`read_watermarks`](Self::read_watermarks) | stop at 256 KiB, resume at 128 KiB | [`Watermarks`] refuse it |
 /// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB | [`Watermarks`] refuse it |
 /// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | expires as soon as there is anything to wait for |
-/// | [`connect_timeout`](Self::connect_timeout) | that of the operating system | fails unless the connection is there at once |
+/// | `connect_timeout` | that of the operating system | fails unless the connection is there at once |
 /// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |
 /// | [`close_wait`](Self::close_wait) | 2 s | does not wait for the end of the peer |
 /// | [`max_single_read`](Self::max_single_read), [`max_single_write`](Self::max_single_write) | 256 KiB | counts as 1 |

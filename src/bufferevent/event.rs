@@ -36,7 +36,7 @@ pub enum Side {
 #[doc(alias = "BEV_EVENT_ERROR")]
 #[doc(alias = "BEV_EVENT_TIMEOUT")]
 pub enum Event {
-    /// The connection that [`Builder::connect`](crate::bufferevent::Builder::connect) makes is established.
+    /// The connection that `Builder::connect` makes is established.
     Connected,
     /// The peer has ended its stream. The input holds all bytes that remain.
     Eof,

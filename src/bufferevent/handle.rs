@@ -207,7 +207,7 @@ impl BufferEvent {
     }
 
     /// Waits until the connection is established: at once for a stream that was given, later for
-    /// [`Builder::connect`].
+    /// `Builder::connect`.
     ///
     /// # Errors
     ///

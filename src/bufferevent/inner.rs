@@ -30,7 +30,7 @@ use crate::{
 ///
 /// - wait for what happens: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
 ///   [`flush`](Self::flush), [`closed`](Self::closed);
-/// - set callbacks: [`Builder::on_read`] and its siblings;
+/// - set callbacks: `Builder::on_read` and its siblings;
 /// - read and write through Tokio's traits, by the handle or its [halves](Self::split).
 ///
 /// You need not flush: the task writes what was added as soon as it runs, many additions in one write.

@@ -20,7 +20,7 @@
 //! | `BEV_OPT_CLOSE_ON_FREE` | not needed: the task owns the stream; [`into_inner`](crate::BufferEvent::into_inner) returns it |
 //! | `BEV_OPT_THREADSAFE` | always |
 //! | `BEV_OPT_DEFER_CALLBACKS`, `BEV_OPT_UNLOCK_CALLBACKS` | always, except for [`on_watermark`](Builder::on_watermark), which is called inline, also without a lock |
-//! | `bufferevent_socket_connect`, `_connect_hostname`, `bufferevent_socket_get_dns_error` | [`Builder::connect`] tries all addresses; [`Event::Connected`](crate::Event::Connected) or [`Event::ConnectError`](crate::Event::ConnectError) |
+//! | `bufferevent_socket_connect`, `_connect_hostname`, `bufferevent_socket_get_dns_error` | `Builder::connect` tries all addresses; [`Event::Connected`](crate::Event::Connected) or [`Event::ConnectError`](crate::Event::ConnectError) |
 //! | `bufferevent_pair_new` | [`BufferEvent::pair`](crate::BufferEvent::pair) |
 //! | `bufferevent_pair_get_partner` | not needed, because both are returned |
 //! | `bufferevent_openssl_*`, `bufferevent_mbedtls_*` | not needed, because every [`AsyncRead`](tokio::io::AsyncRead) + [`AsyncWrite`](tokio::io::AsyncWrite) works, such as a stream of `tokio-rustls` |
