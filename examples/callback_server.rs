@@ -60,7 +60,8 @@ fn serve(stream: TcpStream) {
         })
         .on_event(|connection, event| match event {
             Event::Eof => shut_down(connection.clone()),
-            Event::Closed => {}
+            // The peer sends no more. `Eof` follows once everything before it was read.
+            Event::PeerClosed | Event::Closed => {}
             other => {
                 eprintln!("{other:?}");
                 connection.abort();
