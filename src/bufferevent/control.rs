@@ -293,6 +293,7 @@ impl ConnectionState {
         self.established
     }
 
+    #[cfg(feature = "net")]
     pub(super) fn establish(&mut self) {
         self.established = true;
     }

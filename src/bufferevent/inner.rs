@@ -26,7 +26,7 @@ use crate::{
 /// A buffered stream: a cheap handle to a task that owns the stream and moves bytes between it and two buffers.
 ///
 /// Bytes from the peer appear in [`input`](Self::input). Bytes that you add to [`output`](Self::output) go to the peer.
-/// Both are bounded by watermarks, also by [default](Builder). You can
+/// Both are bounded by watermarks, also by default (see [`Builder`](super::Builder)). You can
 ///
 /// - wait for what happens: [`input().readable(n)`](SharedEvBuffer::readable), [`next_event`](Self::next_event),
 ///   [`flush`](Self::flush), [`closed`](Self::closed);

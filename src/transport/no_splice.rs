@@ -56,7 +56,7 @@ impl Socket<'_> {
 
 /// In place of the state of a socket that is not read for now.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HangUp;
+pub(crate) struct HangUp {}
 
 impl HangUp {
     pub(crate) fn read_held(
