@@ -220,6 +220,11 @@ pub(super) struct ConnectionTimer {
 }
 
 impl ConnectionTimer {
+    /// Whether the runtime has no timers, so that no limit is ever due.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.timer.is_unavailable()
+    }
+
     /// Waits for the limit that is reached first.
     pub(super) fn poll(
         &mut self,

@@ -9,8 +9,13 @@ mod ends;
 mod flow;
 mod flush;
 mod hostile;
+mod into_inner;
 mod pair;
+#[cfg(unix)]
+mod reports;
 mod sockets;
 mod streams;
 mod threads;
+mod time_limits;
 mod timeouts;
+mod usability;

@@ -228,7 +228,14 @@ impl<E: Endpoint> Task<E> {
             at.input_high = open && !has_room && inner.input.is_high();
             at.output_high = limits.stall.is_some() && self.is_output_high();
             let timer = self.timer.get_or_insert_default();
-            let due = ready!(timer.poll(cx, &limits, at));
+            let due = timer.poll(cx, &limits, at);
+            if timer.is_unavailable() && at.closing == Some(Closing::Unacknowledged) {
+                // Without timers the kernel cannot be asked again. It delivers the rest without the task.
+                inner.control.lock().state.write.acknowledge();
+                let finished = inner.control.lock().state.finished();
+                return finished.map_or(Poll::Pending, Poll::Ready);
+            }
+            let due = ready!(due);
             (at.read, at.written) = (false, false);
             match due {
                 Due::Read => inner.time_out(Direction::Read),

@@ -1,0 +1,231 @@
+//! What a newcomer expects of a connection's end, its waits and its defaults.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
+use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer};
+
+use crate::support::net::tcp_pair;
+
+/// Reading stops at the high watermark, so the condition cannot come true.
+#[tokio::test]
+#[ignore = "until wait_for fails on a full buffer"]
+async fn a_wait_for_a_line_longer_than_the_high_watermark_ends() {
+    let (mut client, server) = tcp_pair().await;
+    let peer = BufferEvent::builder()
+        .linger(Duration::from_secs(5))
+        .spawn(server);
+    let serve = tokio::spawn(async move {
+        let has_line = |input: &EvBuffer| input.search_eol(0, EolStyle::Crlf).is_some();
+        let waited = peer.input().wait_for(has_line).await;
+        (waited, peer.input().len())
+    });
+    let write = tokio::spawn(async move {
+        let chunk = vec![b'x'; 1 << 20];
+        let wrote = client.write_all(&chunk).await;
+        let _ = client.write_all(b"\r\n").await;
+        let _ = client.shutdown().await;
+        (wrote.is_ok(), client)
+    });
+    let served = timeout(Duration::from_secs(5), serve).await;
+    write.abort();
+    assert!(
+        served.is_ok(),
+        "wait_for is still waiting for a line longer than 256 KiB"
+    );
+}
+
+#[tokio::test]
+async fn abort_does_not_look_like_an_orderly_end() {
+    let (mut client, server) = tcp_pair().await;
+    let bev = BufferEvent::new(server);
+    for _ in 0..200 {
+        bev.output().add(&[7; 65536]).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    bev.abort();
+    let summary = bev.closed().await;
+    let mut got = Vec::new();
+    let end = client.read_to_end(&mut got).await;
+    assert!(summary.unsent > 0);
+    assert!(
+        end.is_err(),
+        "13 MB were cut to {} B and the client saw an orderly end",
+        got.len()
+    );
+}
+
+/// The peer reads nothing, so the linger of `close` expires.
+#[tokio::test]
+async fn expired_linger_does_not_look_like_an_orderly_end() {
+    let (mut client, server) = tcp_pair().await;
+    let bev = BufferEvent::builder()
+        .linger(Duration::from_millis(300))
+        .spawn(server);
+    for _ in 0..200 {
+        bev.output().add(&[7; 65536]).unwrap();
+    }
+    let summary = bev.close().await.unwrap();
+    let mut got = Vec::new();
+    let end = client.read_to_end(&mut got).await;
+    assert!(summary.unsent > 0);
+    assert!(
+        end.is_err(),
+        "cut to {} B and the client saw an orderly end",
+        got.len()
+    );
+}
+
+#[tokio::test]
+async fn expired_linger_after_drop_does_not_look_like_an_orderly_end() {
+    let (mut client, server) = tcp_pair().await;
+    let bev = BufferEvent::builder()
+        .linger(Duration::from_millis(300))
+        .spawn(server);
+    for _ in 0..200 {
+        bev.output().add(&[7; 65536]).unwrap();
+    }
+    drop(bev);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let mut got = Vec::new();
+    let end = client.read_to_end(&mut got).await;
+    assert!(
+        end.is_err(),
+        "cut to {} B and the client saw an orderly end",
+        got.len()
+    );
+}
+
+/// The client keeps its side open after the goodbye of the server.
+#[tokio::test]
+async fn close_with_a_peer_that_stays_is_prompt() {
+    let (mut client, server) = tcp_pair().await;
+    let bev = BufferEvent::new(server);
+    bev.output().add(b"221 bye\r\n").unwrap();
+    let closing = tokio::spawn(bev.close());
+    let mut b = [0; 9];
+    client.read_exact(&mut b).await.unwrap();
+    let closed = timeout(Duration::from_secs(5), closing).await;
+    assert!(
+        closed.is_ok(),
+        "close() is still waiting for the peer after 5 s (the default linger is 30 s)"
+    );
+}
+
+/// `Builder::connect` switches off Nagle's algorithm.
+#[tokio::test]
+async fn two_writes_and_a_read_over_connect_do_not_wait_for_a_delayed_acknowledgement() {
+    let l = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = l.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut s, _) = l.accept().await.unwrap();
+        let mut b = [0; 2];
+        while s.read_exact(&mut b).await.is_ok() {
+            if s.write_all(b"!").await.is_err() {
+                break;
+            }
+        }
+    });
+    let bev = BufferEvent::builder().connect(addr);
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let begun = Instant::now();
+        bev.output().add(b"a").unwrap();
+        bev.flush().await.unwrap();
+        bev.output().add(b"b").unwrap();
+        bev.flush().await.unwrap();
+        bev.input().readable(1).await.unwrap();
+        bev.input().drain(1).unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    assert!(
+        took[10] < Duration::from_millis(20),
+        "median of a write-write-read exchange is {:?}",
+        took[10]
+    );
+}
+
+/// An accept loop keeps no handle, as libevent programs do.
+#[tokio::test]
+async fn callbacks_of_a_detached_connection_are_called() {
+    let (mut client, server) = tcp_pair().await;
+    let called = Arc::new(Mutex::new(0));
+    let count = called.clone();
+    BufferEvent::builder()
+        .on_read(move |bev| {
+            *count.lock().unwrap() += 1;
+            let _ = bev.input().move_to(bev.output(), usize::MAX);
+        })
+        .spawn_detached(server);
+    client.write_all(b"hello").await.unwrap();
+    let mut b = [0; 5];
+    let read = timeout(Duration::from_secs(1), client.read_exact(&mut b)).await;
+    assert!(matches!(read, Ok(Ok(5))), "no callback ran: {read:?}");
+    assert!(*called.lock().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn waits_and_reads_distinguish_a_reset_from_an_end() {
+    let (client, server) = tcp_pair().await;
+    client.set_zero_linger().unwrap();
+    let mut bev = BufferEvent::new(server);
+    let other = bev.clone();
+    drop(client);
+    let waited = other.input().readable(1).await;
+    let mut b = [0; 1];
+    let read = bev.read(&mut b).await;
+    assert!(read.is_err());
+    assert!(
+        format!("{waited:?}") != "Err(Closed)",
+        "readable says Closed for a reset as for an orderly end"
+    );
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_closed() {
+    let (client, server) = tcp_pair().await;
+    client.set_zero_linger().unwrap();
+    let bev = BufferEvent::new(server);
+    drop(client);
+    assert!(bev.input().readable(1).await.is_err());
+    let over = timeout(Duration::from_secs(3), bev.closed()).await;
+    assert!(over.is_ok(), "closed() still waits 3 s after ECONNRESET");
+}
+
+/// The input is full, so reading is paused and no timeout counts.
+#[tokio::test]
+async fn a_server_notices_that_the_client_of_a_full_input_has_gone() {
+    let (mut client, server) = tcp_pair().await;
+    let peer = BufferEvent::builder()
+        .idle_timeout(Duration::from_millis(500))
+        .read_timeout(Duration::from_millis(500))
+        .spawn(server);
+    let events = peer.clone();
+    let serve = tokio::spawn(async move {
+        let has_line = |input: &EvBuffer| input.search_eol(0, EolStyle::Crlf).is_some();
+        tokio::select! {
+            w = peer.input().wait_for(has_line) => format!("{w:?}"),
+            e = events.next_event() => format!("{e:?}"),
+        }
+    });
+    let _ = timeout(
+        Duration::from_millis(300),
+        client.write_all(&vec![b'x'; 8 << 20]),
+    )
+    .await;
+    client.set_zero_linger().unwrap();
+    drop(client); // resets the connection
+    let served = timeout(Duration::from_secs(4), serve).await;
+    assert!(
+        served.is_ok(),
+        "neither the reset nor a timeout was reported within 4 s"
+    );
+}
