@@ -76,13 +76,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A buffer of each kind that have been through the same.
+/// One buffer of each kind, after the same operations.
 #[derive(Default)]
 struct Twins {
     ours: EvBuffer,
     c: Evbuffer,
-    /// libevent shares chains of it with another buffer. It must not pull them up then, where it writes into shared
-    /// memory, and cannot share them again.
+    /// Whether libevent shares its chains with another buffer. `evbuffer_pullup` would then write into shared memory, and
+    /// the chains cannot be shared again.
     shares: bool,
 }
 
@@ -95,15 +95,15 @@ impl Twins {
         self.ours.len() * usize::from(part) / 255
     }
 
-    /// Whether a change can be compared: where nothing is to be done, `EvBuffer` says so before it looks at the
-    /// freeze, and libevent here this and there that.
+    /// Returns whether both have to refuse a change of `n` bytes. `None` for an empty change: libevent is not consistent
+    /// about whether a freeze refuses it.
     fn refuses(&self, end: End, n: usize) -> Option<bool> {
         (n > 0).then(|| self.frozen(end))
     }
 
     fn c_bytes(&mut self) -> Vec<u8> {
         let mut out = vec![0; self.c.len()];
-        // libevent does not let a frozen front be read.
+        // libevent refuses to read a frozen front.
         self.c.unfreeze(true);
         assert_eq!(self.c.copyout(&mut out), Ok(out.len()));
         if self.frozen(End::Front) {
@@ -127,7 +127,7 @@ struct World {
 }
 
 impl World {
-    /// Bytes that are full of line ends, and differ from place to place.
+    /// Returns bytes with many line ends, and others at each call.
     fn bytes(&mut self, n: usize) -> Vec<u8> {
         const TEXT: &[u8] = b"ab\r\nc\nd\re\r\r\nf\0g\n\n\r\nhijklmnopqrstuvwxyz0123456789";
         let bytes = (self.added..self.added + n)
@@ -192,7 +192,7 @@ impl World {
     }
 
     fn add_reference(&mut self, i: usize, n: usize) {
-        // libevent leaves an empty chain for a reference to nothing: not a difference in bytes, so it may.
+        // An empty reference leaves an empty chain in libevent, which is no difference in bytes.
         let data: &'static [u8] = self.bytes(n).leak();
         let twins = &mut self.twins[i];
         let Some(refuses) = twins.refuses(End::Back, n) else {
@@ -241,7 +241,7 @@ impl World {
             refuses
         );
         if src.shares {
-            // libevent cannot share twice: it gets a copy.
+            // libevent cannot share shared chains, so it gets a copy.
             let copy = src.c_bytes();
             assert_eq!(dst.c.add(&copy).is_err(), refuses);
         } else {
@@ -290,7 +290,7 @@ impl World {
     fn copyout(&mut self, i: usize, part: u8, n: usize) {
         let twins = &mut self.twins[i];
         if twins.frozen(End::Front) {
-            return; // reading is never frozen here, and is there
+            return; // a freeze refuses reading only in libevent
         }
         let pos = twins.part(part);
         let (mut ours, mut c) = (vec![0; n], vec![0; n]);
@@ -299,7 +299,7 @@ impl World {
             twins.c.copyout_from(pos, &mut c).ok()
         );
         assert!(ours == c, "copied out");
-        // Behind the end there is nothing to copy from.
+        // Both refuse a position beyond the end.
         let beyond = twins.ours.len() + 1;
         assert!(twins.ours.copyout_from(beyond, &mut ours).is_err());
         assert!(twins.c.copyout_from(beyond, &mut c).is_err());
@@ -346,7 +346,7 @@ impl World {
 
     fn readln(&mut self, i: usize, (ours, c): (EolStyle, CEol)) {
         let twins = &mut self.twins[i];
-        // Where the front is frozen, ours tells a line that cannot be taken from no line.
+        // With a frozen front, ours is an error if there is a line.
         let line = twins.ours.readln(ours).ok().flatten();
         assert_eq!(line.as_deref(), twins.c.readln(c).as_deref(), "{ours:?}");
     }
@@ -374,7 +374,7 @@ impl World {
     fn expand(&mut self, i: usize, n: usize) {
         let twins = &mut self.twins[i];
         if twins.frozen(End::Back) {
-            return; // libevent expands all the same
+            return; // libevent expands a frozen buffer
         }
         assert!(twins.ours.expand(n).is_ok());
         assert!(twins.c.expand(n).is_ok());
@@ -396,7 +396,7 @@ impl World {
             .flat_map(|piece| piece.iter())
             .copied()
             .collect();
-        // How bytes lie in pieces is each one's own affair: what both have shown must agree.
+        // The two have different pieces, so only the common length is compared.
         let shown = ours.len().min(c.len());
         assert!(ours[..shown] == c[..shown], "peeked");
     }
@@ -426,7 +426,7 @@ proptest! {
     }
 }
 
-/// What the random programs seldom meet: every style of line end, with the text in pieces of one byte.
+/// Compares every style of line end with the text in pieces of one byte, which random programs rarely create.
 #[test]
 fn lines_agree_in_every_style_when_each_byte_is_a_segment() {
     const TEXT: &[u8] = b"a\r\nb\nc\rd\r\r\ne\n\n\r\nf\0g\n\r\r\n\n\0\r\nx";

@@ -1,4 +1,4 @@
-//! What cannot be seen from outside: system calls by strace, instructions by callgrind.
+//! Counts system calls with strace, and instructions with callgrind.
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ use crate::{
     sys,
 };
 
-/// System calls that `candidate`, all its threads together, makes for a message there and back.
+/// Returns the system calls of all threads of `candidate` for each round trip.
 pub(super) async fn system_calls(
     starter: &Starter,
     candidate: &Candidate,
@@ -45,7 +45,7 @@ pub(super) async fn system_calls(
     Ok(total as f64 / (MESSAGES * connections) as f64)
 }
 
-/// Instructions in user space that `candidate` executes for a message there and back: the difference of two runs.
+/// Returns the user instructions of `candidate` for each round trip: the difference of two runs.
 pub(super) async fn instructions(
     starter: &Starter,
     candidate: &Candidate,
@@ -110,7 +110,7 @@ impl Strace {
         Ok(strace)
     }
 
-    /// It then writes its summary.
+    /// Ends strace, which then writes its summary.
     fn detach(mut self) -> Result<()> {
         kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGINT)?;
         self.0.wait()?;
@@ -120,7 +120,7 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if it has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
