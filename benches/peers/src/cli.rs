@@ -56,7 +56,7 @@ pub enum Command {
     Buffer,
     /// Nanoseconds of operations on a shared buffer, and of what you would build by hand.
     Shared,
-    /// Memory of idle pairs of connections.
+    /// Memory of idle connections.
     Idle,
     /// Memory of pairs whose client does not read.
     Stalled,

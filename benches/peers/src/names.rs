@@ -30,6 +30,7 @@ pub const CPU_BULK_16: &str = "CPU s/GiB, 16 connections";
 pub const THROUGHPUT_1: &str = "GiB/s, 1";
 pub const THROUGHPUT_16: &str = "GiB/s, 16";
 pub const CPU_MESSAGE: &str = "CPU µs/message";
+pub const CPU_MESSAGE_1: &str = "CPU µs/message, 1 connection";
 pub const P99: &str = "p99 µs";
 pub const SYSTEM_CALLS: &str = "system calls/message";
 pub const INSTRUCTIONS: &str = "instructions/message";

@@ -40,6 +40,7 @@ pub enum Id {
     Paced,
     Fairness,
     Idle,
+    IdleServer,
     Stalled,
     Server,
     ServerAllCpus,

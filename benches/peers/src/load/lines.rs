@@ -34,6 +34,17 @@ pub async fn run(
     .map(drop)
 }
 
+/// Connections that have exchanged one line and are idle.
+pub async fn idle(server: SocketAddr, connections: usize) -> Result<Vec<TcpStream>> {
+    let mut sockets = Vec::with_capacity(connections);
+    for number in 0..connections {
+        let mut socket = connect(server).await?;
+        exchange(&mut socket, &line(number)).await?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
 async fn exchange(socket: &mut TcpStream, batch: &[u8]) -> Result<()> {
     socket.write_all(batch).await?;
     let mut answer = vec![0; batch.len()];

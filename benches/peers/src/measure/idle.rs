@@ -2,11 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Plan, Sample, in_rounds, proxy};
+use super::{Plan, Sample, in_rounds, proxy, server};
 use crate::{
     candidates::{Candidate, Program, Starter},
     load::{
         idle::Idle,
+        lines,
         upstream::{Answer, Upstream},
     },
     names::{FRESH, LIBEVENT, USED},
@@ -18,10 +19,20 @@ use crate::{
 const HEAP_FRESH: &str = "of it live heap, nothing sent yet";
 const HEAP_USED: &str = "of it live heap, after 256 KiB each way";
 
+const RESIDENT: &str = "B/connection";
+const HEAP: &str = "of it live heap";
+
 const CARRIED: u64 = 256 * 1024;
 
-/// One table.
+/// Two tables: pairs of connections through proxies, and connections to servers.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    Ok(vec![
+        proxies(plan, failures).await?,
+        servers(plan, failures).await?,
+    ])
+}
+
+async fn proxies(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
     let pairs = possible_pairs(plan.amount(2_000, 2_000, 200))?;
     plan.on_one_cpu()?;
     let candidates = plan.choose(proxy::CANDIDATES);
@@ -42,13 +53,40 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
          {} rounds. socat runs a process for each pair and is left out. nginx allocates its connection structs at its start.",
         plan.rounds,
     );
-    Ok(vec![samples.into_table(
-        Id::Idle,
-        "Memory per idle pair",
-        "Proxy",
+    Ok(samples.into_table(Id::Idle, "Memory per idle pair", "Proxy", LIBEVENT, note))
+}
+
+async fn servers(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
+    let connections = possible_pairs(plan.amount(2_000, 2_000, 200))?;
+    let candidates = plan.choose(server::CANDIDATES);
+    let columns = [RESIDENT, HEAP].map(|name| Column::new(name, 0)).to_vec();
+    let plan = &plan.with_rounds(plan.amount(3, 1, 1));
+    let once = async |candidate: &Candidate| {
+        let mut running = plan.starter.start(candidate, ([127, 0, 0, 1], 0).into())?;
+        let _first = lines::idle(running.addr(), 1).await?;
+        let one = Held::by(&mut running)?;
+        let _others = lines::idle(running.addr(), connections).await?;
+        let all = Held::by(&mut running)?;
+        let each = |more: u64, less: u64| (more as f64 - less as f64) / connections as f64;
+        let mut samples = vec![(RESIDENT.into(), each(all.resident, one.resident))];
+        if let (Some(one), Some(all)) = (one.heap, all.heap) {
+            samples.push((HEAP.into(), each(all, one)));
+        }
+        Ok(samples)
+    };
+    let samples = in_rounds(plan, "idle servers", &candidates, columns, failures, once).await;
+    let note = format!(
+        "Resident memory of the server's process for each of {connections} connections that have exchanged one line. Medians of {} \
+         rounds.",
+        plan.rounds,
+    );
+    Ok(samples.into_table(
+        Id::IdleServer,
+        "Memory per idle connection",
+        "Server",
         LIBEVENT,
         note,
-    )])
+    ))
 }
 
 /// Returns `wanted`, or as many pairs as the limit of open files allows. This process and the proxy each need two files

@@ -11,9 +11,10 @@ use crate::{
         upstream::{Answer, Upstream},
     },
     names::{
-        COPY_8, COPY_8_CURRENT_THREAD, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE, HAPROXY,
-        HAPROXY_SPLICE, INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY, RELAY_CURRENT_THREAD,
-        RELAY_NO_SPLICE, SPLICE_EPOLL, SPLICE_LOOP, SYSTEM_CALLS, THROUGHPUT_1, THROUGHPUT_16,
+        COPY_8, COPY_8_CURRENT_THREAD, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE,
+        CPU_MESSAGE_1, HAPROXY, HAPROXY_SPLICE, INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY,
+        RELAY_CURRENT_THREAD, RELAY_NO_SPLICE, SPLICE_EPOLL, SPLICE_LOOP, SYSTEM_CALLS,
+        THROUGHPUT_1, THROUGHPUT_16,
     },
     table::{Column, Id, Table},
 };
@@ -69,7 +70,8 @@ const MESSAGE_CONNECTIONS: usize = 16;
 
 pub(super) const GIB: u64 = 1 << 30;
 
-const WHAT: &str = "One way bulk, and messages of 64 B there and back over 16 connections.";
+const WHAT: &str =
+    "One way bulk, and round trips of 64 B over 16 connections, unless the column says otherwise.";
 
 /// One table: everything on one CPU.
 pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
@@ -111,6 +113,7 @@ fn columns() -> Vec<Column> {
         Column::new(THROUGHPUT_1, 2),
         Column::new(THROUGHPUT_16, 2),
         Column::new(CPU_MESSAGE, 2),
+        Column::new(CPU_MESSAGE_1, 2),
         Column::new(P99, 0),
         Column::new(SYSTEM_CALLS, 1),
         Column::new(INSTRUCTIONS, 0),
@@ -136,6 +139,8 @@ async fn rounds(
         let message = message_cost(plan, candidate, MESSAGE_CONNECTIONS, messages).await?;
         samples.push((CPU_MESSAGE.into(), message.cpu_micros));
         samples.push((P99.into(), message.p99_micros));
+        let message = message_cost(plan, candidate, 1, messages / 4).await?;
+        samples.push((CPU_MESSAGE_1.into(), message.cpu_micros));
         Ok(samples)
     };
     in_rounds(plan, what, candidates, columns, failures, once).await
