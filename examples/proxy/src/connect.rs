@@ -66,6 +66,8 @@ async fn connect_upstream(config: &ProxyConfig, listening: SocketAddr) -> io::Re
 async fn gone(client: &TcpStream) {
     // Ready for priority data includes the end of the stream, but not bytes that wait to be read.
     match client.ready(tokio::io::Interest::PRIORITY).await {
+        // Urgent data, which says nothing about the end.
+        Ok(ready) if !ready.is_read_closed() => std::future::pending().await,
         Ok(_) if matches!(client.take_error(), Ok(None)) => sleep(ENDED_CLIENT_WAIT).await,
         _ => {}
     }

@@ -21,6 +21,7 @@ async fn the_number_of_connections_is_lowered_to_what_the_limit_of_open_files_al
     for _ in 0..300 {
         clients.push(proxy.connect().await);
     }
+    proxy.logs("all connections are in use").await;
     for mut client in clients {
         exchange(&mut client).await.unwrap();
     }
