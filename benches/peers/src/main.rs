@@ -58,6 +58,7 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     }
     if is(Command::Server) {
         keep(cli, wait(server::on_one_cpu(plan, &mut failures))?)?;
+        keep(cli, wait(server::http(plan, &mut failures))?)?;
     }
     if is(Command::Paced) {
         keep(cli, wait(paced::run(plan, &mut failures))?)?;

@@ -44,6 +44,7 @@ pub enum Id {
     Stalled,
     Server,
     ServerAllCpus,
+    Http,
     Buffer,
     Sharing,
     ScaleBulk,

@@ -1,11 +1,13 @@
 //! Line servers of this program: each echoes every line, written as a user of that crate would write it.
 
-use std::io;
+use std::{convert::Infallible, io};
 
 use anyhow::Result;
 use bytes::{Buf, BytesMut};
 use clap::ValueEnum;
 use futures::{SinkExt, StreamExt};
+use hyper::{Response, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
@@ -36,6 +38,9 @@ pub enum Server {
     BytesMut,
     /// The same over a `BufferEvent` instead of the socket, as a library with its own buffers would use one.
     BytesMutOver,
+    /// An HTTP server of hyper, over the socket and over a `BufferEvent`.
+    Hyper,
+    HyperOver,
     /// bufferevents in C.
     Libevent,
 }
@@ -44,7 +49,12 @@ impl Server {
     pub(super) fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Batch | Self::Callback | Self::Plain | Self::Stream | Self::BytesMutOver
+            Self::Batch
+                | Self::Callback
+                | Self::Plain
+                | Self::Stream
+                | Self::BytesMutOver
+                | Self::HyperOver
         )
     }
 }
@@ -75,6 +85,8 @@ async fn serve(server: Server) -> Result<()> {
             Server::FramedForward => drop(tokio::spawn(framed_forward(client))),
             Server::BytesMut => drop(tokio::spawn(bytes_mut(client))),
             Server::BytesMutOver => drop(tokio::spawn(bytes_mut(BufferEvent::new(client)))),
+            Server::Hyper => drop(tokio::spawn(hyper(client))),
+            Server::HyperOver => drop(tokio::spawn(hyper(BufferEvent::new(client)))),
             Server::Libevent => unreachable!("does not run on Tokio"),
         }
     }
@@ -157,6 +169,14 @@ async fn framed_send(client: TcpStream) -> Result<(), tokio_util::codec::LinesCo
 async fn framed_forward(client: TcpStream) -> Result<(), tokio_util::codec::LinesCodecError> {
     let (sink, stream) = Framed::new(client, LinesCodec::new()).split::<String>();
     stream.forward(sink).await
+}
+
+/// Answers each request with a body of two bytes.
+async fn hyper(client: impl AsyncRead + AsyncWrite + Unpin + 'static) -> hyper::Result<()> {
+    let answer = service_fn(async |_| Ok::<_, Infallible>(Response::new("ok".to_owned())));
+    http1::Builder::new()
+        .serve_connection(TokioIo::new(client), answer)
+        .await
 }
 
 async fn bytes_mut(mut client: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {

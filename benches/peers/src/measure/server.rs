@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Plan, Samples, cost_of, in_rounds};
 use crate::{
     candidates::{Candidate, Flavour, Program, Server, server},
-    load::lines,
+    load::{self, lines},
     names::{
         BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, OVER, PLAIN, SINGLE, STREAM,
     },
@@ -64,6 +64,37 @@ pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<
         title,
         "Server",
         BY_HAND,
+        note,
+    )])
+}
+
+/// One table: an HTTP library over a socket and over a `BufferEvent`.
+pub async fn http(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    const CANDIDATES: &[Candidate] = &[
+        server("hyper over a BufferEvent", Server::HyperOver),
+        server("hyper over the socket", Server::Hyper),
+    ];
+    plan.on_one_cpu()?;
+    let candidates = plan.choose(CANDIDATES);
+    let requests = plan.amount(1_000, 500, 50);
+    let once = async |candidate: &Candidate| {
+        let running = plan.starter.start(candidate, ([127, 0, 0, 1], 0).into())?;
+        load::http::run(running.addr(), CONNECTIONS, 2).await?;
+        let work = load::http::run(running.addr(), CONNECTIONS, requests);
+        let (cost, ()) = cost_of(&running, work).await?;
+        let each = cost.cpu.as_secs_f64() * 1e6 / (requests * CONNECTIONS) as f64;
+        Ok(vec![(SINGLE.into(), each)])
+    };
+    let columns = vec![Column::new(SINGLE, 2)];
+    let samples = in_rounds(plan, "http", &candidates, columns, failures, once).await;
+    let note =
+        plan.note_for_one_cpu("A library with its own buffers: HTTP requests, 64 connections.");
+    let (title, peer) = ("HTTP server", CANDIDATES[1].name);
+    Ok(vec![samples.into_table(
+        Id::Http,
+        title,
+        "Server",
+        peer,
         note,
     )])
 }
