@@ -102,6 +102,11 @@ impl ReadState {
         matches!(self.phase, ReadPhase::Discarding)
     }
 
+    /// Whether the peer ended its stream in order.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.phase, ReadPhase::Ended)
+    }
+
     /// Whether the peer will send nothing more: its end or an error was seen.
     pub(super) fn is_peer_closed(&self) -> bool {
         self.peer_closed || matches!(self.phase, ReadPhase::Ended | ReadPhase::Failed(_))

@@ -14,6 +14,7 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
+use super::event::Metrics;
 use crate::{
     EvBuffer,
     segment::FilePiece,
@@ -51,6 +52,16 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether written bytes may stay in the stream until it is flushed.
     fn needs_flush(&self) -> bool;
 
+    /// Moves on what was written, when there is no more to write and no flush is awaited.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+
+    /// Whether [`poll_idle`](Self::poll_idle) flushes.
+    fn flushes_when_idle(&self) -> bool {
+        true
+    }
+
     /// Waits until the peer has ended its stream, or reset it, which is an error. Reads nothing. A stream that cannot tell
     /// is always `Pending`.
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -60,6 +71,16 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
 
     /// Makes the end of the stream visible as an error to the peer, where the stream has a way to do so.
     fn reset_on_drop(&mut self);
+
+    /// The counts of the stream below, if the bytes that the task moves are not those of the stream.
+    fn metrics_below(&self) -> Option<Metrics> {
+        None
+    }
+
+    /// Bytes that were written and have not reached the stream below.
+    fn unsent_below(&self) -> usize {
+        0
+    }
 
     /// The type that the user knows the stream by.
     fn stream_type(&self) -> TypeId;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     control::ConnectionState,
-    endpoint::AnyStream,
+    endpoint::{AnyStream, Endpoint},
     event::{Event, EventQueue, Metrics, Side, Summary},
     settings::Settings,
     task_waker::TaskWaker,
@@ -136,6 +136,8 @@ pub(super) struct Counters {
     pub(super) bytes_out: AtomicU64,
     pub(super) reads: AtomicU64,
     pub(super) writes: AtomicU64,
+    /// Bytes that have left the output and not reached the stream below.
+    pub(super) unsent_below: AtomicU64,
 }
 
 /// What the lock of a connection guards.
@@ -276,6 +278,19 @@ impl Counters {
             reads: self.reads.load(Ordering::Relaxed),
             writes: self.writes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Replaces the counts by those of the stream below, if the endpoint has one.
+    pub(super) fn update_below(&self, endpoint: &impl Endpoint) {
+        let Some(below) = endpoint.metrics_below() else {
+            return;
+        };
+        self.bytes_in.store(below.bytes_in, Ordering::Relaxed);
+        self.bytes_out.store(below.bytes_out, Ordering::Relaxed);
+        self.reads.store(below.reads, Ordering::Relaxed);
+        self.writes.store(below.writes, Ordering::Relaxed);
+        let unsent = endpoint.unsent_below() as u64;
+        self.unsent_below.store(unsent, Ordering::Relaxed);
     }
 
     /// Adds to a count of bytes and one of calls. Only the task writes, so that a load and a store are enough.

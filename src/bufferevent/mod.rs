@@ -40,6 +40,7 @@
 //! | `bufferevent_priority_set`, `_get_priority`, `_base_set`, `_get_base` | not needed, because Tokio schedules; [`Builder::defer_to`] gives slow callbacks a queue |
 //! | `bufferevent_get_underlying` | not needed, because you wrap the stream before |
 
+mod buffer_wait;
 mod builder;
 mod callbacks;
 #[cfg(feature = "net")]
@@ -48,6 +49,7 @@ mod control;
 mod dispatch;
 mod endpoint;
 pub(crate) mod event;
+mod filter;
 mod handle;
 pub(crate) mod inner;
 mod into_inner;
@@ -68,5 +70,6 @@ pub use callbacks::Callbacks;
 pub use connect::AddressFamily;
 pub use endpoint::Transport;
 pub use event::{CloseReason, Direction, Metrics, PauseReason, PauseReasons, Side, Summary};
+pub use filter::{Filter, FilterStatus, FlushMode};
 pub use into_inner::{IntoInnerError, Parts};
 pub use split::{ReadHalf, WriteHalf};

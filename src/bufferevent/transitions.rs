@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     EvBuffer,
+    error::clone_io_error,
     panic::catch_panic,
     sync::{Ordering, WakeList},
 };
@@ -198,7 +199,7 @@ impl Inner {
         let mut summary = Summary {
             bytes_in: metrics.bytes_in,
             bytes_out: metrics.bytes_out,
-            unsent: self.output.len() as u64,
+            unsent: self.output.len() as u64 + self.counters.unsent_below.load(Ordering::Relaxed),
             reason,
         };
         let mut control = self.control.lock();
@@ -228,6 +229,29 @@ impl Inner {
             // Even if none of them is called: the last run drops them.
             self.queue.schedule(self);
         }
+    }
+
+    /// The error that ended reading.
+    pub(super) fn read_error(&self) -> Option<io::Error> {
+        let control = self.control.lock();
+        control.state.read.error().map(clone_io_error)
+    }
+
+    /// Fails if the input was closed for another reason than the end of the stream.
+    pub(super) fn check_orderly_end(&self) -> io::Result<()> {
+        let control = self.control.lock();
+        match control.state.read.error() {
+            Some(error) => Err(clone_io_error(error)),
+            None if control.state.read.has_ended() => Ok(()),
+            None => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    /// The reason why nothing can be added to the output.
+    pub(super) fn write_error(&self) -> io::Error {
+        let control = self.control.lock();
+        let error = (control.state.write.error()).or_else(|| control.state.read.error());
+        error.map_or_else(|| io::ErrorKind::BrokenPipe.into(), clone_io_error)
     }
 
     /// Switches a direction on or off.

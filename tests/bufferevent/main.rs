@@ -6,6 +6,7 @@ mod support;
 mod callbacks;
 mod connect;
 mod ends;
+mod filter;
 mod flow;
 mod flush;
 mod hostile;

@@ -155,6 +155,10 @@ impl<E: Endpoint> Task<E> {
         if yields || work.any() {
             budget.made_progress();
         }
+        if work.any() {
+            let inner = &self.inner.0;
+            (self.stream).with(|endpoint| inner.counters.update_below(endpoint));
+        }
         // Also if the task yields: a peer that sends without end must not delay the end of the output.
         let blocked = written == Moved::Waits;
         let finishing = self.finish_output(cx, blocked, work.written > 0);
@@ -272,9 +276,11 @@ impl<E: Endpoint> Task<E> {
         let Some(mut endpoint) = self.stream.take() else {
             return;
         };
-        if !self.inner.0.control.lock().state.write.has_ended() {
+        let inner = &self.inner.0;
+        if !inner.control.lock().state.write.has_ended() {
             endpoint.reset_on_drop();
         }
+        inner.counters.update_below(&endpoint);
         catch_panic("the drop of a stream", || drop(endpoint));
     }
 }

@@ -117,17 +117,25 @@ impl<E: Endpoint> Task<E> {
             self.check_acknowledged();
             return false;
         }
-        if unflushed {
-            match self.poll_endpoint(cx, E::poll_flush) {
+        let closing = is_empty && inner.output.is_closed();
+        let endpoint_flushes =
+            (self.stream.with(|endpoint| endpoint.flushes_when_idle())).unwrap_or(true);
+        if unflushed && (endpoint_flushes || !closing) {
+            let polled = match awaited {
+                true => self.poll_endpoint(cx, E::poll_flush),
+                false => self.poll_endpoint(cx, E::poll_idle),
+            };
+            match polled {
                 Poll::Pending => return true,
                 Poll::Ready(Err(error)) => {
                     self.fail_writing(error);
                     return false;
                 }
-                Poll::Ready(Ok(())) => inner.note_flushed(),
+                Poll::Ready(Ok(())) if awaited || endpoint_flushes => inner.note_flushed(),
+                Poll::Ready(Ok(())) => {}
             }
         }
-        if !is_empty || !inner.output.is_closed() {
+        if !closing {
             return false;
         }
         match self.poll_endpoint(cx, E::poll_shutdown) {
