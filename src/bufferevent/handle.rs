@@ -220,11 +220,14 @@ impl BufferEvent {
     /// # Examples
     ///
     /// ```
+    /// # #[cfg(not(feature = "net"))]
+    /// # fn main() {}
+    /// # #[cfg(feature = "net")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
     /// use tokio::net::TcpListener;
     /// use tokio_evbuffer::BufferEvent;
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> std::io::Result<()> {
     /// let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// let address = listener.local_addr()?;
     /// BufferEvent::builder().connect(address).connected().await?;
