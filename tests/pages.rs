@@ -33,7 +33,7 @@ fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<
 /// A link to a file of the repository that is not in the package is broken for its users.
 #[test]
 fn links_lead_to_files_of_the_package() {
-    const PACKAGED: &[&str] = &["docs/", "LICENSE-"];
+    const PACKAGED: &[&str] = &["docs/", "examples/", "LICENSE-"];
     for page in pages() {
         for link in between(&read(&page), "](", ")") {
             if link.contains("://") || link.starts_with('#') {
