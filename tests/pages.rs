@@ -64,7 +64,7 @@ fn tests_named_by_pages_exist() {
             let is_name = name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !is_name || !file.ends_with(".rs") {
+            if !is_name || !name.contains('_') || !file.ends_with(".rs") {
                 continue;
             }
             let found = read(&root().join(file)).contains(&format!("fn {name}("));
