@@ -267,6 +267,12 @@ impl WriteState {
         self.unflushed = true;
     }
 
+    /// The stream was replaced. What it had not flushed is up to its new owner.
+    pub(super) fn discard_unflushed(&mut self) {
+        self.unflushed = false;
+        self.blocked = false;
+    }
+
     /// Everything up to `position` was written and flushed.
     pub(super) fn note_flushed(&mut self, position: u64) {
         self.unflushed = false;

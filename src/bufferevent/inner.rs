@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use tracing::Span;
+
 use super::{
     control::ConnectionState,
     endpoint::{AnyStream, Endpoint},
@@ -153,8 +155,11 @@ pub(super) struct Control {
     /// The stream that the task uses, for the handles to look at.
     pub(super) stream: Option<Arc<dyn AnyStream>>,
     pub(super) stream_type: TypeId,
-    /// Calls that wait for the stream itself.
+    pub(super) upgrade: Upgrade,
+    /// The number of `into_inner` calls that wait for the stream.
     pub(super) takers: u32,
+    /// The number of streams before this one. Waiting calls of an earlier stream do not count.
+    pub(super) stream_number: u32,
     /// The stream, for a call that waits for it.
     pub(super) taken: Option<Box<Taken>>,
 }
@@ -175,8 +180,19 @@ pub(super) struct Slots {
     pub(super) generation: u64,
 }
 
+/// The progress of [`BufferEvent::upgrade`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    None,
+    /// The task is to hand over the stream.
+    Requested,
+    /// The task has ended; the call owns the stream, and ends the connection if it is dropped.
+    Running,
+}
+
 /// What the task hands to a call that waits for the stream.
 pub(super) struct Taken {
+    pub(super) span: Option<Box<Span>>,
     pub(super) stream: Box<dyn Any + Send>,
     pub(super) input: EvBuffer,
     pub(super) output: EvBuffer,
@@ -225,7 +241,9 @@ impl Inner {
                 outcome: None,
                 stream: None,
                 stream_type,
+                upgrade: Upgrade::None,
                 takers: 0,
+                stream_number: 0,
                 taken: None,
             }),
             source: Source::new(),

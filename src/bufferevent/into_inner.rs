@@ -101,9 +101,11 @@ impl BufferEvent {
         if TypeId::of::<S>() != self.inner.control.lock().stream_type {
             return Err(IntoInnerError::WrongType(self));
         }
-        let taken = take_stream(&self.inner)
-            .await
-            .map_err(IntoInnerError::Closed)?;
+        let taken = match take_stream(&self.inner).await {
+            Ok(taken) => taken,
+            Err(NotTaken::Replaced) => return Err(IntoInnerError::WrongType(self)),
+            Err(NotTaken::Over(summary)) => return Err(IntoInnerError::Closed(summary)),
+        };
         match taken.stream.downcast() {
             Ok(stream) => Ok(Parts {
                 stream: *stream,
@@ -115,16 +117,25 @@ impl BufferEvent {
     }
 }
 
+enum NotTaken {
+    /// An upgrade has put another stream in its place.
+    Replaced,
+    Over(Summary),
+}
+
 /// Waits until the task has handed over its stream.
-async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, Summary> {
-    let _request = Request::new(inner);
+async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, NotTaken> {
+    let request = Request::new(inner);
     let mut waiter = Waiter::new(inner);
     poll_fn(|cx| {
         waiter.poll(cx, Interest::Closed, |control| {
+            if control.stream_number != request.stream_number {
+                return Some(Err(NotTaken::Replaced));
+            }
             let outcome = control.outcome.as_deref()?;
             Some(match control.taken.take() {
                 Some(taken) => Ok(taken),
-                None => Err(outcome.clone()),
+                None => Err(NotTaken::Over(outcome.clone())),
             })
         })
     })
@@ -132,18 +143,31 @@ async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, Summary> {
 }
 
 /// Asks the task for its stream, until it is dropped.
-struct Request(Arc<Inner>);
+struct Request {
+    inner: Arc<Inner>,
+    stream_number: u32,
+}
 
 impl Request {
     fn new(inner: &Arc<Inner>) -> Self {
-        inner.command(|control| control.takers += 1);
-        Self(Arc::clone(inner))
+        let mut stream_number = 0;
+        inner.command(|control| {
+            control.takers += 1;
+            stream_number = control.stream_number;
+        });
+        Self {
+            inner: Arc::clone(inner),
+            stream_number,
+        }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut control = self.0.control.lock();
+        let mut control = self.inner.control.lock();
+        if control.stream_number != self.stream_number {
+            return;
+        }
         control.takers -= 1;
         let unclaimed = match control.takers {
             0 => control.taken.take(),
@@ -151,6 +175,6 @@ impl Drop for Request {
         };
         drop(control);
         drop(unclaimed);
-        self.0.task.command();
+        self.inner.task.command();
     }
 }

@@ -24,7 +24,8 @@
 //! | `bufferevent_pair_new` | [`BufferEvent::pair`](crate::BufferEvent::pair) |
 //! | `bufferevent_pair_get_partner` | not needed, because both are returned |
 //! | `bufferevent_openssl_*`, `bufferevent_mbedtls_*` | not needed, because every [`AsyncRead`](tokio::io::AsyncRead) + [`AsyncWrite`](tokio::io::AsyncWrite) works, such as a stream of `tokio-rustls` |
-//! | `bufferevent_getfd`, `_setfd`, `_replacefd` | [`into_inner`](crate::BufferEvent::into_inner), then a new one |
+//! | `bufferevent_getfd` | [`with_stream`](crate::BufferEvent::with_stream), [`into_inner`](crate::BufferEvent::into_inner) |
+//! | `bufferevent_setfd`, `_replacefd`, `bufferevent_openssl_filter_new` | [`upgrade`](crate::BufferEvent::upgrade) |
 //! | `bufferevent_enable`, `_disable`, `_get_enabled` | [`enable`](crate::BufferEvent::enable), [`disable`](crate::BufferEvent::disable), [`is_enabled`](crate::BufferEvent::is_enabled); why nothing moves: [`paused`](crate::BufferEvent::paused) |
 //! | `bufferevent_setcb`, `_getcb` | [`set_callbacks`](crate::BufferEvent::set_callbacks). They are called for what arrived before |
 //! | `bufferevent_get_input`, `_read`, `_read_buffer` | [`input`](crate::BufferEvent::input) and its methods |
@@ -48,6 +49,7 @@ mod connect;
 mod control;
 mod dispatch;
 mod endpoint;
+mod establish;
 pub(crate) mod event;
 mod filter;
 mod handle;
@@ -61,6 +63,7 @@ mod task;
 mod task_waker;
 mod timeouts;
 mod transitions;
+mod upgrade;
 mod wait;
 mod waiters;
 
@@ -73,3 +76,4 @@ pub use event::{CloseReason, Direction, Metrics, PauseReason, PauseReasons, Side
 pub use filter::{Filter, FilterStatus, FlushMode};
 pub use into_inner::{IntoInnerError, Parts};
 pub use split::{ReadHalf, WriteHalf};
+pub use upgrade::UpgradeError;

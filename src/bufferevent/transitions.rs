@@ -1,12 +1,18 @@
 //! What happens to a connection: commands, events, and the ends of its directions. Each changes the state under the lock, and
 //! notifies after it.
 
-use std::{any::Any, io, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    io,
+    sync::Arc,
+};
+
+use tracing::Span;
 
 use super::{
     control::CloseMode,
     event::{CloseReason, Direction, Event, Summary},
-    inner::{Calls, Control, Inner, Taken},
+    inner::{Calls, Control, Inner, Taken, Upgrade},
     waiters::Interest,
 };
 use crate::{
@@ -169,18 +175,56 @@ impl Inner {
         self.report(event);
     }
 
-    /// Moves the contents of the buffers and the stream to where a call that waits for the stream finds them.
+    /// Moves the stream and the contents of the buffers to where a call of `into_inner` finds them.
     pub(super) fn hand_over(&self, stream: Box<dyn Any + Send>) {
         // What is added from now on would be in neither place.
         self.input.close();
         self.output.close();
-        let input = self.input.lock().replace(EvBuffer::new());
-        let output = self.output.lock().replace(EvBuffer::new());
-        self.control.lock().taken = Some(Box::new(Taken {
+        let taken = Taken {
             stream,
-            input,
-            output,
-        }));
+            input: self.input.lock().replace(EvBuffer::new()),
+            output: self.output.lock().replace(EvBuffer::new()),
+            span: None,
+        };
+        self.control.lock().taken = Some(Box::new(taken));
+    }
+
+    /// Moves the stream and the contents of the input to where a call of `upgrade` finds them.
+    pub(super) fn hand_over_for_upgrade(
+        &self,
+        stream: Box<dyn Any + Send>,
+        span: Option<Box<Span>>,
+    ) {
+        let taken = Taken {
+            stream,
+            input: self.input.lock().replace(EvBuffer::new()),
+            output: EvBuffer::new(),
+            span,
+        };
+        let mut control = self.control.lock();
+        control.taken = Some(Box::new(taken));
+        control.upgrade = Upgrade::Running;
+        let cell = control.stream.take();
+        let mut wakers = control.take_due(|interest| interest == Interest::Closed);
+        drop(control);
+        drop(cell);
+        wakers.wake_all();
+    }
+
+    /// Takes note of the stream that replaces another one, and of the bytes in front of it.
+    pub(super) fn replace_stream(self: &Arc<Self>, stream_type: TypeId, mut prefix: EvBuffer) {
+        let mut control = self.control.lock();
+        control.stream_type = stream_type;
+        control.upgrade = Upgrade::None;
+        control.takers = 0;
+        control.stream_number += 1;
+        control.state.write.discard_unflushed();
+        let mut wakers = control.take_due(|interest| interest == Interest::Closed);
+        drop(control);
+        wakers.wake_all();
+        if !prefix.is_empty() && self.input.lock().add_read(&mut prefix).is_ok() {
+            self.call(Calls::READ);
+        }
     }
 
     /// Ends the connection. The first reason counts.

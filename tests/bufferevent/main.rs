@@ -19,4 +19,5 @@ mod streams;
 mod threads;
 mod time_limits;
 mod timeouts;
+mod upgrade;
 mod usability;

@@ -18,7 +18,7 @@ use super::{
     control::CloseMode,
     endpoint::{Endpoint, StreamCell},
     event::{CloseReason, Direction, Event},
-    inner::{Control, Inner},
+    inner::{Control, Inner, Upgrade},
     task_waker::WakeFor,
     timeouts::{Activity, Closing, ConnectionTimer, Due},
 };
@@ -33,7 +33,7 @@ use crate::{
 /// One connection at work.
 pub(super) struct Task<E: Endpoint> {
     stream: Arc<StreamCell<E>>,
-    inner: FinishOnDrop,
+    guard: FinishOnDrop,
     sizer: ReadSizer,
     /// The room of the input when it was last looked at. The user can only have made more since.
     room: usize,
@@ -47,27 +47,46 @@ pub(super) struct Task<E: Endpoint> {
 }
 
 /// Ends the connection, whatever ends the task.
-pub(super) struct FinishOnDrop(Arc<Inner>);
+pub(super) struct FinishOnDrop {
+    inner: Arc<Inner>,
+    armed: bool,
+}
 
 impl FinishOnDrop {
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
-        Self(Arc::clone(inner))
+        Self {
+            inner: Arc::clone(inner),
+            armed: true,
+        }
     }
 
     #[cfg(feature = "net")]
     pub(super) fn inner(&self) -> &Arc<Inner> {
-        &self.0
+        &self.inner
     }
 }
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
         // The first reason counts. A task that is dropped before its end is dropped by its runtime.
-        self.0.finish(match std::thread::panicking() {
+        self.inner.finish(match std::thread::panicking() {
             true => CloseReason::Error(Arc::new(io::Error::other("the stream panicked"))),
             false => CloseReason::RuntimeShutdown,
         });
     }
+}
+
+/// What ends the task.
+#[derive(Debug)]
+enum End {
+    /// The connection is over.
+    Over(CloseReason),
+    /// The stream is wanted, by `into_inner` or by `upgrade`.
+    Detach,
+    Upgrade,
 }
 
 /// What the task may do in one turn, as the state of the connection and the settings allow.
@@ -102,21 +121,21 @@ impl<E: Endpoint> Future for Task<E> {
         let _entered = span.map(Span::entered);
         if !mem::replace(&mut this.registered, true) {
             // The waker of a spawned task never changes.
-            this.inner.0.task.register(cx.waker());
+            this.guard.inner.task.register(cx.waker());
         }
-        let reason = ready!(this.poll_turn(cx));
-        this.end(reason);
+        let end = ready!(this.poll_turn(cx));
+        this.end(end);
         Poll::Ready(())
     }
 }
 
 impl<E: Endpoint> Task<E> {
-    pub(super) fn new(endpoint: E, inner: FinishOnDrop, span: Span) -> Self {
+    pub(super) fn new(endpoint: E, guard: FinishOnDrop, span: Span) -> Self {
         let stream = Arc::new(StreamCell::new(endpoint));
-        inner.0.control.lock().stream = Some(Arc::clone(&stream) as _);
+        guard.inner.control.lock().stream = Some(Arc::clone(&stream) as _);
         Self {
             stream,
-            inner,
+            guard,
             sizer: ReadSizer::default(),
             room: 0,
             unacknowledged: 0,
@@ -127,10 +146,10 @@ impl<E: Endpoint> Task<E> {
     }
 
     /// Does what can be done now. Ready when the connection is over.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut plan = match self.apply_commands() {
             Ok(plan) => plan,
-            Err(reason) => return Poll::Ready(reason),
+            Err(end) => return Poll::Ready(end),
         };
         // Streams that are not Tokio's own may always be ready, and do not use the budget.
         let budget = ready!(coop::poll_proceed(cx));
@@ -156,7 +175,7 @@ impl<E: Endpoint> Task<E> {
             budget.made_progress();
         }
         if work.any() {
-            let inner = &self.inner.0;
+            let inner = &self.guard.inner;
             (self.stream).with(|endpoint| inner.counters.update_below(endpoint));
         }
         // Also if the task yields: a peer that sends without end must not delay the end of the output.
@@ -165,9 +184,9 @@ impl<E: Endpoint> Task<E> {
         if !yields && read == Moved::Nothing {
             self.poll_hang_up(cx);
         }
-        let finished = self.inner.0.control.lock().state.finished();
+        let finished = self.guard.inner.control.lock().state.finished();
         if let Some(reason) = finished {
-            return Poll::Ready(reason);
+            return Poll::Ready(End::Over(reason));
         }
         let activity = Activity {
             read: work.read > 0,
@@ -176,15 +195,16 @@ impl<E: Endpoint> Task<E> {
             writing: !yields || blocked,
             ..Activity::default()
         };
-        self.poll_timer(cx, activity, finishing)
+        self.poll_timer(cx, activity, finishing).map(End::Over)
     }
 
     /// Applies the commands of the handles. Fails if the task is to end at once.
-    fn apply_commands(&mut self) -> Result<Plan, CloseReason> {
-        let inner = &self.inner.0;
+    fn apply_commands(&mut self) -> Result<Plan, End> {
+        let inner = &self.guard.inner;
         let commanded = inner.task.take_commands();
         let control = inner.control.lock();
-        let (mode, takers) = (control.state.close_mode(), control.takers);
+        let mode = control.state.close_mode();
+        let (upgrade, is_wanted) = (control.upgrade, control.takers > 0);
         let plan = Plan::new(&control);
         drop(control);
         if commanded && mode.is_closing() {
@@ -192,8 +212,9 @@ impl<E: Endpoint> Task<E> {
             inner.input.close();
         }
         match mode {
-            CloseMode::Abort => Err(CloseReason::Aborted),
-            CloseMode::Live if takers > 0 => Err(CloseReason::Detached),
+            CloseMode::Abort => Err(End::Over(CloseReason::Aborted)),
+            CloseMode::Live if is_wanted => Err(End::Detach),
+            CloseMode::Live if upgrade == Upgrade::Requested => Err(End::Upgrade),
             _ => Ok(plan),
         }
     }
@@ -205,7 +226,7 @@ impl<E: Endpoint> Task<E> {
         mut at: Activity,
         finishing: bool,
     ) -> Poll<CloseReason> {
-        let inner = Arc::clone(&self.inner.0);
+        let inner = Arc::clone(&self.guard.inner);
         let (reading, writing) = (at.reading, at.writing);
         loop {
             let control = inner.control.lock();
@@ -258,17 +279,28 @@ impl<E: Endpoint> Task<E> {
         }
     }
 
-    /// Drops the stream or hands it over, and then reports the end.
-    fn end(&mut self, reason: CloseReason) {
-        let inner = Arc::clone(&self.inner.0);
-        if reason == CloseReason::Detached {
-            if let Some(endpoint) = self.stream.take() {
-                inner.hand_over(endpoint.into_any());
+    /// Drops the stream or hands it over.
+    fn end(&mut self, end: End) {
+        let inner = Arc::clone(&self.guard.inner);
+        match end {
+            End::Over(reason) => {
+                self.drop_stream();
+                inner.finish(reason);
             }
-        } else {
-            self.drop_stream();
+            End::Detach => {
+                if let Some(endpoint) = self.stream.take() {
+                    inner.hand_over(endpoint.into_any());
+                }
+                inner.finish(CloseReason::Detached);
+            }
+            End::Upgrade => {
+                // From now on the call ends the connection.
+                self.guard.armed = false;
+                if let Some(endpoint) = self.stream.take() {
+                    inner.hand_over_for_upgrade(endpoint.into_any(), self.span.take());
+                }
+            }
         }
-        inner.finish(reason);
     }
 
     /// Drops the stream. The peer must not mistake this for the end of the output, unless it is.
@@ -276,7 +308,7 @@ impl<E: Endpoint> Task<E> {
         let Some(mut endpoint) = self.stream.take() else {
             return;
         };
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         if !inner.control.lock().state.write.has_ended() {
             endpoint.reset_on_drop();
         }

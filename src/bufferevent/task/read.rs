@@ -25,7 +25,7 @@ impl<E: Endpoint> Task<E> {
             return Moved::Nothing;
         }
         let want = self.sizer.offer().min(plan.max_read);
-        if self.inner.0.task.take_watermarks() || self.room < want {
+        if self.guard.inner.task.take_watermarks() || self.room < want {
             self.update_room(plan);
         }
         let offered = want.min(self.room);
@@ -42,7 +42,7 @@ impl<E: Endpoint> Task<E> {
             Ok(Moved::Bytes(0)) => self.end_reading(plan, self.end_of_stream()),
             Ok(Moved::Bytes(n)) => {
                 self.sizer.record(offered, n);
-                let counters = &self.inner.0.counters;
+                let counters = &self.guard.inner.counters;
                 Counters::count(&counters.bytes_in, &counters.reads, n);
                 self.link(chain, plan);
                 Moved::Bytes(n)
@@ -61,7 +61,7 @@ impl<E: Endpoint> Task<E> {
             self.room = usize::MAX;
             return;
         }
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         let guard = inner.input.lock();
         self.room = guard.room();
         if self.room == 0 {
@@ -74,7 +74,7 @@ impl<E: Endpoint> Task<E> {
         if plan.discards {
             return;
         }
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         let n = chain.len();
         let mut guard = inner.input.lock();
         let linked = guard.add_read(&mut chain);
@@ -102,7 +102,7 @@ impl<E: Endpoint> Task<E> {
 
     /// Watches for the end of the peer while reading is paused.
     pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         let control = inner.control.lock();
         let read = &control.state.read;
         let is_unknown = read.is_open() && !read.is_peer_closed();
@@ -120,7 +120,7 @@ impl<E: Endpoint> Task<E> {
     /// The error that a read of zero bytes stands for, if it is not an end in order: after a write was told of a reset, the
     /// socket reports no other error.
     fn end_of_stream(&self) -> Option<io::Error> {
-        let control = self.inner.0.control.lock();
+        let control = self.guard.inner.control.lock();
         let error = control.state.write.error()?;
         (error.kind() == io::ErrorKind::ConnectionReset).then(|| clone_io_error(error))
     }
@@ -128,12 +128,12 @@ impl<E: Endpoint> Task<E> {
     /// The error, unless the user allows it to count as an end.
     fn unless_allowed(&self, error: io::Error) -> Option<io::Error> {
         let is_truncation = error.kind() == io::ErrorKind::UnexpectedEof;
-        let allowed = is_truncation && self.inner.0.control.lock().settings().allow_truncation;
+        let allowed = is_truncation && self.guard.inner.control.lock().settings().allow_truncation;
         (!allowed).then_some(error)
     }
 
     fn end_reading(&self, plan: &mut Plan, error: Option<io::Error>) -> Moved {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         inner.end_reading(error.map(Arc::new));
         *plan = Plan::new(&inner.control.lock());
         // A read error ends the connection: nothing more is written.

@@ -22,7 +22,7 @@ use crate::{
 impl<E: Endpoint> Task<E> {
     /// Writes once, if writing is on and there is output.
     pub(super) fn write_output(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
-        if !plan.may_write || self.inner.0.task.waits_for(WakeFor::OUTPUT) {
+        if !plan.may_write || self.guard.inner.task.waits_for(WakeFor::OUTPUT) {
             return Moved::Nothing;
         }
         let max = plan.max_write;
@@ -40,7 +40,7 @@ impl<E: Endpoint> Task<E> {
             Ok(Moved::Bytes(n)) => {
                 if needs_flush {
                     // Before anyone can see that the bytes have left the output.
-                    self.inner.0.control.lock().state.write.note_unflushed();
+                    self.guard.inner.control.lock().state.write.note_unflushed();
                 }
                 self.remove_written(n, removed);
                 Moved::Bytes(n)
@@ -48,7 +48,7 @@ impl<E: Endpoint> Task<E> {
             Ok(moved) => moved,
             Err(error) => {
                 self.fail_writing(error);
-                *plan = Plan::new(&self.inner.0.control.lock());
+                *plan = Plan::new(&self.guard.inner.control.lock());
                 Moved::Again
             }
         };
@@ -59,7 +59,7 @@ impl<E: Endpoint> Task<E> {
     /// Shares the front of the output, which stays there until it is written. Returns how many bytes had been removed from
     /// the output before; `None` if there is nothing to write.
     fn share_output(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         let mut guard = inner.output.lock();
         if guard.share_front(flight, max) > 0 {
             return Some(guard.removed());
@@ -71,7 +71,7 @@ impl<E: Endpoint> Task<E> {
 
     /// Removes the `n` bytes that were written. `removed` bytes had been removed from the output when they were shared.
     fn remove_written(&mut self, n: usize, removed: u64) {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         // Before anyone can see that the bytes have left the output.
         Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
         let mut guard = inner.output.lock();
@@ -91,7 +91,7 @@ impl<E: Endpoint> Task<E> {
     }
 
     fn fail_writing(&self, error: io::Error) {
-        self.inner.0.end_writing(Some(Arc::new(error)));
+        self.guard.inner.end_writing(Some(Arc::new(error)));
     }
 
     /// Ends a turn: notes whether the stream is `blocked`, wakes tasks that wait for what was `written`, flushes, and
@@ -102,7 +102,7 @@ impl<E: Endpoint> Task<E> {
         blocked: bool,
         written: bool,
     ) -> bool {
-        let inner = Arc::clone(&self.inner.0);
+        let inner = Arc::clone(&self.guard.inner);
         let mut control = inner.control.lock();
         control.state.write.set_blocked(blocked);
         let may_write = control.state.may_write();
@@ -164,7 +164,7 @@ impl<E: Endpoint> Task<E> {
     /// Asks whether the peer has acknowledged everything, if the stream was shut down. Returns whether it has acknowledged
     /// more than at the last call.
     pub(super) fn check_acknowledged(&mut self) -> bool {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         if !inner.control.lock().state.write.awaits_acknowledgement() {
             return false;
         }
@@ -181,7 +181,7 @@ impl<E: Endpoint> Task<E> {
 
     /// Whether the output is above its high watermark. If not, the output wakes the task when it is.
     pub(super) fn is_output_high(&self) -> bool {
-        let inner = &self.inner.0;
+        let inner = &self.guard.inner;
         let guard = inner.output.lock();
         let high = guard.is_high();
         if !high {
