@@ -102,7 +102,9 @@ pub use bufferevent::{event::Event, inner::BufferEvent};
 pub use deferred::queue::DeferredQueue;
 pub use error::BufferError;
 #[cfg(not(loom))]
-pub use relay::{Relay, copy_bidirectional, relay};
+pub use relay::builder::Relay;
+#[cfg(not(loom))]
+pub use relay::functions::{copy_bidirectional, relay};
 pub use shared::{SharedEvBuffer, Watermarks, pipe};
 #[cfg(not(loom))]
 pub use transport::Prefixed;

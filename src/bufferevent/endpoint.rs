@@ -108,7 +108,7 @@ impl<S> Stream<S> {
 }
 
 impl<S: Transport> Stream<S> {
-    const FINDER: Finder<S> = Finder::by_type();
+    const FINDER: Finder<'static, S> = Finder::by_type();
 
     pub(super) fn new(stream: S) -> Self {
         Self {
@@ -157,13 +157,14 @@ impl<S: Transport> Endpoint for Stream<S> {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let held = Self::FINDER
-            .socket(&self.stream)
-            .and_then(|socket| self.hang_up.read_held(socket, chain, max));
-        if let Some(read) = held {
-            return Poll::Ready(read);
-        }
-        transport::poll_fill(cx, &mut self.stream, Self::FINDER, chain, max)
+        transport::poll_fill_watched(
+            cx,
+            &mut self.stream,
+            Self::FINDER,
+            chain,
+            max,
+            &mut self.hang_up,
+        )
     }
 
     #[inline]
@@ -177,7 +178,7 @@ impl<S: Transport> Endpoint for Stream<S> {
         if !(kernel_sends && self.is_socket()) {
             ready!(self.poll_loaded(cx, chain))?;
         }
-        transport::poll_drain(cx, &mut self.stream, Self::FINDER, chain, max)
+        transport::poll_write_from(cx, &mut self.stream, Self::FINDER, chain, max)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,45 +1,53 @@
-//! The settings of a relay.
+//! The builder of a relay.
 
-use std::{fmt, sync::Arc, time::Duration};
-
-#[cfg(feature = "net")]
-use tokio::net::TcpStream;
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use super::{
-    HalfClose, OnError, Progress, RelayCounters, RelayError, RelayStream, RelaySummary, Splice,
-    clock::Clock,
-    config::Deadlines,
-    direction::{Direction, Most},
-    future::{AfterError, Observers, Running, Settings},
+    HalfClose, OnError, Progress, RelayCounters, RelayError, RelayOutcome, RelayStream,
+    RelaySummary, Splice,
+    config::Limits,
+    counters::Observers,
+    deadlines::Deadlines,
+    direction::Direction,
+    future::{AfterError, Running, Settings, Side},
     splice_mode::Mode,
 };
-use crate::{
-    EvBuffer,
-    transport::{Finder, take_prefix},
-};
+#[cfg(feature = "net")]
+use crate::transport::Socket;
+use crate::{buffer::chain::EvBuffer, transport::take_prefix};
 
-/// Bytes held each way at most, unless set otherwise. More of them in the pipe cost fewer wake-ups, and no memory of the
-/// process: with 16 connections on one CPU a pipe held to 256 KiB took a third more CPU time.
-const DEFAULT_MOST: Most = Most {
-    chain: 256 << 10,
-    pipe: 1 << 20,
-};
-
-/// A relay between two streams that has not begun: its settings.
+/// Configures and runs a relay between two streams.
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`buffer`](Self::buffer) | 256 KiB each way; 1 MiB in the kernel while a flow is spliced |
+/// | [`buffer`](Self::buffer) | 256 KiB in each direction; 1 MiB in the kernel while a flow is spliced |
+/// | [`stall_buffer`](Self::stall_buffer) | 16 KiB in each direction |
 /// | [`half_close`](Self::half_close) | [`HalfClose::Linger`] with 30 s |
 /// | [`idle_timeout`](Self::idle_timeout) | none |
-/// | [`on_error`](Self::on_error) | reset a TCP socket, end any other stream |
+/// | [`max_lifetime`](Self::max_lifetime) | none |
+/// | [`max_bytes`](Self::max_bytes) | none |
+/// | [`on_error`](Self::on_error) | [`OnError::Reset`] |
+/// | [`allow_truncation`](Self::allow_truncation) | `false` |
 /// | [`splice`](Self::splice) | [`Splice::Auto`] |
 ///
-/// The streams are taken by value, or as `&mut` to have them back afterwards.
+/// A relay closes the streams that it takes by value when it ends. To keep a stream, pass it as `&mut`: the relay then
+/// leaves its socket options alone, and neither resets it nor shuts it down after an error or a time limit.
+///
+/// # Runtimes without timers
+///
+/// On a runtime without [`enable_time`](tokio::runtime::Builder::enable_time) a relay works, but its time limits have no
+/// effect.
 ///
 /// # Examples
 ///
-/// A proxy that has looked at the first bytes of its client passes them on before all else:
+/// A proxy that has read the first bytes of its client passes them on first:
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,14 +85,15 @@ const DEFAULT_MOST: Most = Most {
 /// ```
 #[must_use = "a relay does nothing until it is run"]
 pub struct Relay<A, B> {
-    a: A,
-    b: B,
-    find_a: Finder<A>,
-    find_b: Finder<B>,
-    most: Most,
+    a: Side<A>,
+    b: Side<B>,
+    limits: Limits,
     half_close: HalfClose,
     idle_timeout: Option<Duration>,
-    on_error: Option<OnError>,
+    max_lifetime: Option<Duration>,
+    max_bytes: u64,
+    on_error: OnError,
+    allow_truncation: bool,
     splice: Splice,
     from_a: EvBuffer,
     from_b: EvBuffer,
@@ -92,17 +101,18 @@ pub struct Relay<A, B> {
 }
 
 impl<A: RelayStream, B: RelayStream> Relay<A, B> {
-    /// A relay between `a` and `b` with the default settings.
+    /// Returns a relay between `a` and `b` with the default settings.
     pub fn new(a: A, b: B) -> Self {
         Self {
-            a,
-            b,
-            find_a: Finder::by_type(),
-            find_b: Finder::by_type(),
-            most: DEFAULT_MOST,
+            a: Side::new(a),
+            b: Side::new(b),
+            limits: Limits::DEFAULT,
             half_close: HalfClose::default(),
             idle_timeout: None,
-            on_error: None,
+            max_lifetime: None,
+            max_bytes: u64::MAX,
+            on_error: OnError::Reset,
+            allow_truncation: false,
             splice: Splice::default(),
             from_a: EvBuffer::new(),
             from_b: EvBuffer::new(),
@@ -110,60 +120,96 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         }
     }
 
-    /// The most bytes held each way, in memory or in a pipe; zero is taken for one.
+    /// Sets the most bytes to hold in each direction, in memory or in a pipe. Zero counts as one.
     ///
-    /// Memory is only held for bytes that wait: an idle relay has none. While a chain is full its stream is not
-    /// read, until half of it has been written.
+    /// Memory is held only for bytes in transit: an idle relay has none. A full direction reads again when half of it was
+    /// written.
     pub fn buffer(mut self, high: usize) -> Self {
-        let high = high.max(1);
-        self.most = Most {
-            chain: high,
-            pipe: high,
-        };
+        self.limits.set_buffer(high);
         self
     }
 
-    /// What the end of one side's stream means for the other.
+    /// Sets how many bytes a direction reads while its sink takes nothing, beyond what it holds. The default is 16 KiB;
+    /// with zero it reads nothing then.
+    ///
+    /// A small value keeps a stalled connection cheap. [`buffer`](Self::buffer) applies, too.
+    pub fn stall_buffer(mut self, n: usize) -> Self {
+        self.limits.set_stall(n);
+        self
+    }
+
+    /// Sets what the end of one side's stream means for the other direction.
     pub fn half_close(mut self, policy: HalfClose) -> Self {
         self.half_close = policy;
         self
     }
 
-    /// Ends the relay when no byte has been read or written for so long, in either direction.
+    /// Ends the relay when no byte was read or written for this duration, in either direction.
     ///
-    /// [`Duration::ZERO`] ends it as soon as it has to wait, [`Duration::MAX`] never.
+    /// Then a TCP socket is reset if bytes for it were held or not yet read; otherwise each side sees the end of the
+    /// stream. [`Duration::ZERO`] ends the relay as soon as it has to wait, [`Duration::MAX`] never.
     pub fn idle_timeout(mut self, d: Duration) -> Self {
         self.idle_timeout = Some(d);
         self
     }
 
-    /// What the healthy side sees when the other fails. Unless set, a TCP socket is reset and any other stream is
-    /// ended.
-    pub fn on_error(mut self, how: OnError) -> Self {
-        self.on_error = Some(how);
+    /// Ends the relay this long after it was first polled, whether bytes move or not.
+    ///
+    /// It stops reading and delivers what it has read, for which it has the time of [`HalfClose::Linger`] (30 s with the
+    /// other policies). Then a TCP socket is reset if its source had sent more; otherwise each side sees the end of the
+    /// stream. The reason is [`RelayEnd::Lifetime`](super::RelayEnd::Lifetime). [`Duration::MAX`] never ends the relay.
+    pub fn max_lifetime(mut self, d: Duration) -> Self {
+        self.max_lifetime = Some(d);
         self
     }
 
-    /// Counts that can be read while it runs, and after its future was dropped.
+    /// Ends the relay after it has read this many bytes from both sides together. It never reads more.
+    ///
+    /// What was read is delivered, as with [`max_lifetime`](Self::max_lifetime). The side whose source was cut off is then
+    /// reset, if it is a TCP socket. The reason is [`RelayEnd::MaxBytes`](super::RelayEnd::MaxBytes). Zero ends the relay
+    /// before it reads anything; `u64::MAX` is no limit. [`initial`](Self::initial) bytes count.
+    pub fn max_bytes(mut self, n: u64) -> Self {
+        self.max_bytes = n;
+        self
+    }
+
+    /// Sets how the connection to the healthy side ends when the other side fails.
+    pub fn on_error(mut self, how: OnError) -> Self {
+        self.on_error = how;
+        self
+    }
+
+    /// Sets whether a stream that ends with [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) has ended in order.
+    ///
+    /// TLS streams end so if the peer closes the connection without `close_notify`. By default that is an error, since an
+    /// attacker can cut the stream off that way.
+    pub fn allow_truncation(mut self, allow: bool) -> Self {
+        self.allow_truncation = allow;
+        self
+    }
+
+    /// Sets counters that you can read while the relay runs, and after it was dropped.
     pub fn counters(mut self, counters: Arc<RelayCounters>) -> Self {
         self.observers.get_or_insert_default().counters = Some(counters);
         self
     }
 
-    /// Where the socket of an enum or a wrapper is, so that it takes the fast path, too.
+    /// Sets functions that find the socket of an enum or a wrapper, so that it takes the fast path.
     ///
-    /// The relay then reads from that socket and writes to it directly: say `None` for a stream that changes
-    /// the bytes, such as TLS. A [`TcpStream`], by value or as `&mut`, is found without this.
+    /// The relay then reads from that socket and writes to it directly: return `None` for a stream that changes the
+    /// bytes, such as TLS, or that holds bytes that it has read ahead. A [`TcpStream`](tokio::net::TcpStream) or
+    /// [`UnixStream`](tokio::net::UnixStream), by value or as `&mut`, is found without a function. A stream made of the two
+    /// owned halves of a socket returns [`AsRef::as_ref`] of one half.
     ///
     /// # Examples
     ///
     /// ```
     /// # #[cfg(feature = "net")] {
     /// use tokio::{io::{AsyncRead, AsyncWrite}, net::TcpStream};
-    /// use tokio_evbuffer::{Relay, relay::RelayStream};
+    /// use tokio_evbuffer::{Relay, relay::{RelayStream, Socket}};
     ///
     /// fn metered<S: RelayStream>(client: Metered<TcpStream>, server: S) -> Relay<Metered<TcpStream>, S> {
-    ///     Relay::new(client, server).sockets(|client| Some(&client.inner), |_| None)
+    ///     Relay::new(client, server).sockets(|client| Some(Socket::from(&client.inner)), |_| None)
     /// }
     /// # use std::{io, pin::Pin, task::{Context, Poll}};
     /// # struct Metered<S> { inner: S }
@@ -189,15 +235,15 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     #[cfg(feature = "net")]
     pub fn sockets(
         mut self,
-        a: fn(&A) -> Option<&TcpStream>,
-        b: fn(&B) -> Option<&TcpStream>,
+        a: impl Fn(&A) -> Option<Socket<'_>> + Send + 'static,
+        b: impl Fn(&B) -> Option<Socket<'_>> + Send + 'static,
     ) -> Self {
-        self.find_a = Finder::with_hook(a);
-        self.find_b = Finder::with_hook(b);
+        self.a.hook = Some(Box::new(a));
+        self.b.hook = Some(Box::new(b));
         self
     }
 
-    /// Bytes already read from `a`, and already read from `b`: they reach the other side first.
+    /// Sets bytes that were already read from `a` and from `b`: they reach the other side first.
     ///
     /// They may be more than [`buffer`](Self::buffer) allows, and count as relayed.
     pub fn initial(mut self, from_a: EvBuffer, from_b: EvBuffer) -> Self {
@@ -205,16 +251,17 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
-    /// Whether the kernel may move the bytes of bulk flows from socket to socket without copying them.
+    /// Sets whether the kernel may move the bytes of bulk flows from socket to socket without copying them.
     ///
-    /// A flow is spliced after 1 MiB in large reads, until small ones come again. It borrows a pipe while bytes are under
-    /// way; there are at most 32 in the process, and without one bytes are copied.
+    /// A flow is spliced after 1 MiB in large reads, until small ones come again. It leases a pipe while bytes are in
+    /// transit. The process has a limited number of pipes, see [`set_max_pipes`](super::set_max_pipes); without one, bytes
+    /// are copied. A flow that makes no progress for 100 ms gives its pipe back.
     pub fn splice(mut self, mode: Splice) -> Self {
         self.splice = mode;
         self
     }
 
-    /// Calls `f` after bytes were written, with the counts so far; the last call has the final ones.
+    /// Sets a function that is called after bytes were written, with the counts so far. The last call has the final ones.
     ///
     /// It runs inside the relay, which waits for it.
     pub fn on_progress(mut self, f: impl FnMut(Progress) + Send + 'static) -> Self {
@@ -222,59 +269,118 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
-    /// Relays until both sides have ended, or a policy or an error ends it.
+    /// Relays until both sides have ended, or until a policy or an error ends the relay.
+    ///
+    /// The streams that the relay owns are closed when the future is ready.
     ///
     /// # Errors
     ///
-    /// A [`RelayError`] for the first operation that failed, with the bytes delivered. What was read before is
-    /// delivered to the healthy side, for which it has as long as [`HalfClose::Linger`] allows (30 s with the other
-    /// policies). `Interrupted` is not an error, but tried again.
-    ///
-    /// # Panics
-    ///
-    /// When a time limit counts first, outside a runtime or in one without
-    /// [`enable_time`](tokio::runtime::Builder::enable_time). By default that is so from the first end of stream or
-    /// error on.
+    /// A [`RelayError`] for the first operation that failed, with the bytes delivered. What was read before is delivered
+    /// to the healthy side, for which it has the time of [`HalfClose::Linger`] (30 s with the other policies; at most 2 s
+    /// for a side that took nothing when the other one failed). When writing to a side fails, what that side has sent is
+    /// still read and delivered. `Interrupted` is not an error; the operation is repeated.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: what was read and not yet written is lost with the future. What was delivered is known from
+    /// Not cancel safe: what was read and not yet written is lost with the future, and a TCP socket that the relay owns is
+    /// then reset. [`run_until`](Self::run_until) stops a relay without loss. The bytes delivered are known from
     /// [`counters`](Self::counters).
     pub fn run(self) -> impl Future<Output = Result<RelaySummary, RelayError>> {
-        self.with(AfterError::Deliver)
+        let after_error = AfterError::Deliver(self.on_error);
+        self.start(after_error)
+    }
+
+    /// Relays as [`run`](Self::run) does until `stop` is ready, and then returns the streams and the bytes in transit.
+    ///
+    /// Nothing is lost: what was read from one side and not yet written to the other is in the parts, also what was in a
+    /// pipe in the kernel. A stream with a buffer of its own, such as TLS, may hold bytes that were written to it: flush it
+    /// or continue to use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run). A relay that is stopped while it delivers what is left after an error returns that error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe, as [`run`](Self::run); make `stop` ready instead of dropping the future.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio_evbuffer::{Relay, relay::RelayOutcome};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (mut client, a) = tokio::io::duplex(64);
+    /// let (mut server, b) = tokio::io::duplex(4);
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let relay = tokio::spawn(Relay::new(a, b).run_until(async { stopped.await.unwrap() }));
+    ///
+    /// client.write_all(b"ping pong").await?;
+    /// let mut start = [0; 4];
+    /// server.read_exact(&mut start).await?;
+    /// stop.send(()).unwrap();
+    /// let RelayOutcome::Stopped(parts) = relay.await?? else { unreachable!() };
+    /// drop(parts.b);
+    /// let mut rest = start.to_vec();
+    /// server.read_to_end(&mut rest).await?;
+    /// rest.extend(parts.to_b.to_bytes());
+    /// assert_eq!(rest, b"ping pong");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run_until(
+        self,
+        stop: impl Future<Output = ()>,
+    ) -> impl Future<Output = Result<RelayOutcome<A, B>, RelayError>> {
+        let after_error = AfterError::Deliver(self.on_error);
+        let mut running = self.start(after_error);
+        async move {
+            let mut stop = pin!(stop);
+            poll_fn(|cx| {
+                if let Poll::Ready(ended) = Pin::new(&mut running).poll(cx) {
+                    return Poll::Ready(ended.map(RelayOutcome::Ended));
+                }
+                stop.as_mut().poll(cx).map(|()| running.stop())
+            })
+            .await
+        }
     }
 
     /// As [`run`](Self::run), but an error ends it at once and leaves the streams as they are.
     pub(super) fn run_until_error(self) -> Running<A, B> {
-        self.with(|_| AfterError::Stop)
+        self.start(AfterError::Stop)
     }
 
-    /// Moved into the future piece by piece: an `async fn` would keep the settings beside them.
-    fn with(mut self, after_error: impl FnOnce(Option<OnError>) -> AfterError) -> Running<A, B> {
-        // Without its prefix a `Prefixed` socket is as good as a socket.
-        let (prefix_a, prefix_b) = (take_prefix(&mut self.a), take_prefix(&mut self.b));
-        let sockets =
-            self.find_a.socket(&self.a).is_some() && self.find_b.socket(&self.b).is_some();
+    /// Moves the settings into the future piece by piece: an `async fn` would keep them beside its state.
+    fn start(mut self, after_error: AfterError) -> Running<A, B> {
+        // Without its prefix a `Prefixed` socket can be used as a socket.
+        let prefix_a = take_prefix(&mut self.a.stream);
+        let prefix_b = take_prefix(&mut self.b.stream);
         let mode = match self.splice {
-            Splice::Auto if sockets => Mode::START,
+            Splice::Auto if self.a.is_socket() && self.b.is_socket() => Mode::START,
             _ => Mode::Never,
         };
+        let has_time_limit = self.idle_timeout.is_some() || self.max_lifetime.is_some();
+        let deadlines = has_time_limit
+            .then(|| Deadlines::new(self.half_close, self.idle_timeout, self.max_lifetime));
         Running {
-            a: self.a,
-            b: self.b,
-            find_a: self.find_a,
-            find_b: self.find_b,
+            sides: Some((self.a, self.b)),
             a_to_b: Direction::new(self.from_a, mode).followed_by(prefix_a),
             b_to_a: Direction::new(self.from_b, mode).followed_by(prefix_b),
             settings: Settings {
-                most: self.most,
-                close_at_first: self.half_close == HalfClose::Close,
-                after_error: after_error(self.on_error),
+                limits: self.limits,
+                half_close: self.half_close,
+                after_error,
+                allow_truncation: self.allow_truncation,
+                max_bytes: self.max_bytes,
             },
             observers: self.observers,
-            clock: Clock::new(Deadlines::new(self.half_close, self.idle_timeout)),
+            deadlines: deadlines.map(Box::new),
             failure: None,
-            stopped: false,
+            ending: None,
+            acknowledgement: None,
         }
     }
 }
@@ -282,11 +388,13 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
 impl<A: fmt::Debug, B: fmt::Debug> fmt::Debug for Relay<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
-            .field("a", &self.a)
-            .field("b", &self.b)
-            .field("buffer", &self.most.chain)
+            .field("a", &self.a.stream)
+            .field("b", &self.b.stream)
+            .field("limits", &self.limits)
             .field("half_close", &self.half_close)
             .field("idle_timeout", &self.idle_timeout)
+            .field("max_lifetime", &self.max_lifetime)
+            .field("max_bytes", &self.max_bytes)
             .field("on_error", &self.on_error)
             .finish_non_exhaustive()
     }

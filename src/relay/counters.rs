@@ -1,12 +1,16 @@
-//! Byte counts that can be read from outside while a relay runs.
+//! Byte counts that can be read, and callbacks that run, while a relay runs.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-/// Bytes delivered, each way, counted as they are written.
+use super::Progress;
+
+/// The bytes written in each direction, counted while the relay runs.
 ///
-/// They can be read from any thread, and they outlive the relay: what a dropped or aborted relay has
-/// delivered is still to be found here. One `RelayCounters` may be given to many relays; it then holds
-/// their sum.
+/// You can read them from any thread, also after the relay was dropped. If you give the same counters to many relays, they
+/// hold the sum.
 ///
 /// # Examples
 ///
@@ -37,19 +41,45 @@ pub struct RelayCounters {
 }
 
 impl RelayCounters {
-    /// Bytes from a that b has taken.
+    /// Returns the number of bytes from a that were written to b.
     pub fn a_to_b(&self) -> u64 {
         self.a_to_b.load(Relaxed)
     }
 
-    /// Bytes from b that a has taken.
+    /// Returns the number of bytes from b that were written to a.
     pub fn b_to_a(&self) -> u64 {
         self.b_to_a.load(Relaxed)
     }
 
-    /// Adds what a relay has delivered since it last called this.
-    pub(super) fn add(&self, a_to_b: u64, b_to_a: u64) {
+    fn add(&self, a_to_b: u64, b_to_a: u64) {
         self.a_to_b.fetch_add(a_to_b, Relaxed);
         self.b_to_a.fetch_add(b_to_a, Relaxed);
+    }
+}
+
+/// The counters and the callback of one relay.
+#[derive(Default)]
+pub(super) struct Observers {
+    pub(super) counters: Option<Arc<RelayCounters>>,
+    pub(super) on_progress: Option<Box<dyn FnMut(Progress) + Send>>,
+    reported: Progress,
+}
+
+impl Observers {
+    /// Reports what was written since the last report.
+    pub(super) fn report(&mut self, progress: Progress) {
+        let reported = std::mem::replace(&mut self.reported, progress);
+        if reported == progress {
+            return;
+        }
+        if let Some(counters) = &self.counters {
+            counters.add(
+                progress.a_to_b - reported.a_to_b,
+                progress.b_to_a - reported.b_to_a,
+            );
+        }
+        if let Some(on_progress) = &mut self.on_progress {
+            on_progress(progress);
+        }
     }
 }

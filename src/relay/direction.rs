@@ -1,80 +1,105 @@
-//! One direction of a relay: what it holds and what it wants next. No I/O.
+//! One direction of a relay: what it holds and what it does next. No I/O.
 
-use super::splice_mode::Mode;
+use super::{config::Limits, splice_mode::Mode};
 use crate::{
-    EvBuffer,
-    transport::{Pipe, ReadSizer},
+    buffer::{End, chain::EvBuffer},
+    transport::{HangUp, Pipe, ReadSizer},
 };
 
-/// From one stream through a chain into the other.
+/// The path from one stream, the source, through a chain or a pipe into the other, the sink.
+///
+/// The chain and the pipe never hold bytes at the same time.
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(crate) struct Direction {
     /// What was read and not yet written, unless it is in the pipe.
-    pub(super) chain: EvBuffer,
-    /// There while the flow is spliced and has bytes under way. It and the chain never hold bytes at once.
-    pub(super) pipe: Option<Pipe>,
-    pub(super) mode: Mode,
-    /// Bytes the other side has taken.
-    pub(super) written: u64,
+    pub(crate) chain: EvBuffer,
+    /// Present while the flow is spliced and bytes are in transit.
+    pub(crate) pipe: Option<Pipe>,
+    pub(crate) mode: Mode,
+    /// Bytes that the sink has taken.
+    pub(crate) written: u64,
+    /// Bytes that may still be read from the source; `u64::MAX` for no limit.
+    pub(crate) allowance: u64,
     phase: Phase,
+    /// How the sink ends, or will end.
+    sink_end: SinkEnd,
     sizer: ReadSizer,
-    /// The chain reached its limit, and has not fallen to half of it since.
+    /// The direction reached its limit, and has not fallen to half of it since.
     full: bool,
+    /// The most bytes to hold while the sink takes nothing; `usize::MAX` while it takes some.
+    stall_limit: usize,
     /// Something was written since the last flush.
-    pub(super) needs_flush: bool,
+    pub(crate) needs_flush: bool,
+    /// Nothing more comes from the source: its stream has ended or failed.
+    source_ended: bool,
+    /// The last read found nothing: every byte that the source has sent so far was read.
+    source_empty: bool,
+    /// The source is gone: the first read that finds nothing ends the direction.
+    ends_when_empty: bool,
+    /// The source is watched for a reset while it is not read.
+    pub(crate) watches_source: bool,
+    pub(crate) hang_up: HangUp,
 }
 
-/// How far a direction has come. Only ever moves down.
+/// How far a direction has come. It only moves forward:
+///
+/// ```text
+/// Open --- end of the source, or end() ---> Flushing --- flushed, sink ended ---> Discarding ---> Done
+///   '------------------------- abandon() ------------------------------------------^
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     /// Reads and writes.
     Open,
-    /// Nothing more is read: write what there is, flush, and leave the stream open.
-    Cut,
-    /// Nothing more is read: write what there is, flush, and send the end of stream.
-    Ending,
-    /// Has done so.
+    /// Reads no more. Writes what it holds, flushes, and ends the sink.
+    Flushing,
+    /// Writes no more. What the source still sends is read and discarded, so that the source is not blocked.
+    Discarding,
+    /// The source has ended, too.
     Done,
 }
 
-/// The most bytes to hold, at least one.
+/// How a direction ends its sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Most {
-    pub(super) chain: usize,
-    pub(super) pipe: usize,
+pub(crate) enum SinkEnd {
+    /// With an orderly end of stream.
+    Fin,
+    /// Not at all.
+    Leave,
+    /// With a reset, if the sink is a TCP socket; otherwise not at all.
+    Reset,
 }
 
 /// What to read next, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(crate) enum Offer {
     /// At most so many bytes into the chain.
     Chain(usize),
     /// Into the pipe, until it holds so many bytes.
     Pipe(usize),
 }
 
-/// What is left to do for a direction that holds nothing.
+/// What a direction that holds nothing does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settle {
-    /// Wait for bytes to read.
-    Wait,
-    /// Nothing but to say so with [`Direction::finish`].
-    Finish,
-    /// Shut the stream down.
+pub(crate) enum NextStep {
+    /// It waits for bytes to read.
+    Read,
+    /// It shuts the sink down.
     Shutdown,
-    /// Nothing ever again.
-    Done,
+    /// It calls [`Direction::finish`].
+    Finish,
+    /// Nothing.
+    None,
 }
 
 impl Direction {
     /// A direction that begins with the bytes of `chain`.
-    pub(super) fn new(mut chain: EvBuffer, mode: Mode) -> Self {
-        // The chain is ours from here on, whatever its former owner forbade.
-        chain.unfreeze(crate::buffer::End::Front);
-        chain.unfreeze(crate::buffer::End::Back);
+    pub(crate) fn new(mut chain: EvBuffer, mode: Mode) -> Self {
+        // The direction owns the chain now: limits set by the previous owner do not apply.
+        chain.unfreeze(End::Front);
+        chain.unfreeze(End::Back);
         chain.set_max_len(None);
         if chain.is_empty() {
-            // It may have room left from what it held before.
             chain.shrink_to_fit();
         }
         Self {
@@ -82,15 +107,23 @@ impl Direction {
             pipe: None,
             mode,
             written: 0,
+            allowance: u64::MAX,
             phase: Phase::Open,
+            sink_end: SinkEnd::Fin,
             sizer: ReadSizer::default(),
             full: false,
+            stall_limit: usize::MAX,
             needs_flush: false,
+            source_ended: false,
+            source_empty: true,
+            ends_when_empty: false,
+            watches_source: false,
+            hang_up: HangUp::default(),
         }
     }
 
     /// Puts `bytes` behind what is in the chain already.
-    pub(super) fn followed_by(mut self, mut bytes: EvBuffer) -> Self {
+    pub(crate) fn followed_by(mut self, mut bytes: EvBuffer) -> Self {
         let added = self.chain.add_buffer(&mut bytes);
         debug_assert!(added.is_ok(), "neither buffer is frozen or limited");
         self
@@ -98,38 +131,55 @@ impl Direction {
 
     /// What was read and not yet written, in bytes.
     #[inline]
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.chain.len() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 
-    /// What to read next; `None` while nothing is to be read.
+    /// What was read, in bytes, including initial bytes.
+    pub(crate) fn read(&self) -> u64 {
+        self.written + self.held() as u64
+    }
+
+    /// What to read next; `None` while nothing may be read.
     #[inline]
-    pub(super) fn offer(&mut self, most: Most) -> Option<Offer> {
+    pub(crate) fn offer(&mut self, limits: Limits) -> Option<Offer> {
+        let allowance = usize::try_from(self.allowance).unwrap_or(usize::MAX);
+        if allowance == 0 {
+            return None;
+        }
         if self.is_idle() {
             self.full = false;
-            return Some(Offer::Chain(self.sizer.offer().min(most.chain)));
+            let offered = self.sizer.offer().min(limits.chain());
+            return Some(Offer::Chain(offered.min(allowance)));
         }
         let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
-        let splices = in_pipe || self.mode.is_splicing();
+        // Bytes that arrived while the source was watched are known to a read only.
+        let splices = in_pipe || (self.mode.is_splicing() && !self.hang_up.is_cleared());
         let held = self.held();
-        let high = if splices { most.pipe } else { most.chain };
+        let high = if splices {
+            limits.pipe()
+        } else {
+            limits.chain()
+        };
         self.full = if self.full {
             held > high / 2
         } else {
             held >= high
         };
-        if self.full || self.phase != Phase::Open {
+        let room = high.min(self.stall_limit).saturating_sub(held);
+        if self.full || room == 0 || self.phase != Phase::Open {
             return None;
         }
         if splices {
-            // What is in the chain has to leave it first, and the other way round: a chain that was read into whenever
-            // it had room would never become empty where the other side is the slower one.
-            return self.chain.is_empty().then_some(Offer::Pipe(high));
+            // The chain has to leave first. A chain that was read into whenever it had room would never become empty
+            // where the sink is slower than the source.
+            let readable = self.chain.is_empty() && !self.hang_up.is_cleared();
+            return readable.then_some(Offer::Pipe(held + room.min(allowance)));
         }
-        Some(Offer::Chain(self.sizer.offer().min(high - held)))
+        Some(Offer::Chain(self.sizer.offer().min(room).min(allowance)))
     }
 
-    /// Nothing is held, and what comes next is copied. With small messages this is the whole of it.
+    /// Nothing is held, and what comes next is copied. Small messages need no more than this.
     #[inline]
     fn is_idle(&self) -> bool {
         self.phase == Phase::Open
@@ -138,28 +188,67 @@ impl Direction {
             && !self.mode.is_splicing()
     }
 
-    /// A read that was offered `offered` bytes has put `n` into the chain; none is the end of stream.
+    /// A read that was offered `offered` bytes has brought `n` to the chain; 0 is the end of the stream.
     #[inline]
-    pub(super) fn filled(&mut self, offered: usize, n: usize) {
+    pub(crate) fn filled(&mut self, offered: usize, n: usize) {
         if n == 0 {
-            self.end();
-        } else {
-            self.sizer.record(offered, n);
-            self.mode.copied(n);
+            self.source_has_ended();
+            return;
         }
+        self.count_read(n);
+        self.sizer.record(offered, n);
+        self.mode.copied(n);
     }
 
-    /// A move has put `n` bytes into the pipe, which may hold `limit`.
-    pub(super) fn spliced(&mut self, limit: usize, n: usize) {
+    /// A splice has brought `n` bytes to the pipe, which may hold `limit`.
+    pub(crate) fn spliced(&mut self, limit: usize, n: usize) {
+        self.count_read(n);
         if self.held() < limit {
-            // One that was cut short by the limit says nothing about the flow.
+            // One that the limit cut short tells nothing about the flow.
             self.mode.spliced(n);
         }
     }
 
-    /// Lets go of what is held for bytes while there are none.
     #[inline]
-    pub(super) fn rest(&mut self) {
+    fn count_read(&mut self, n: usize) {
+        if self.allowance != u64::MAX {
+            self.allowance -= (n as u64).min(self.allowance);
+        }
+        self.source_empty = false;
+    }
+
+    /// A read has found nothing.
+    #[inline]
+    pub(crate) fn found_nothing(&mut self) {
+        self.source_empty = true;
+        if self.ends_when_empty {
+            self.source_has_failed(self.sink_end);
+        }
+    }
+
+    /// The source has ended in order.
+    pub(crate) fn source_has_ended(&mut self) {
+        self.source_ended = true;
+        self.source_empty = true;
+        self.phase = match self.phase {
+            Phase::Open => Phase::Flushing,
+            Phase::Discarding => Phase::Done,
+            phase => phase,
+        };
+    }
+
+    /// Reading from the source has failed: what is held goes out, and then the sink ends as `sink_end` says.
+    pub(crate) fn source_has_failed(&mut self, sink_end: SinkEnd) {
+        self.end(sink_end);
+        self.source_ended = true;
+        if self.phase == Phase::Discarding {
+            self.phase = Phase::Done;
+        }
+    }
+
+    /// Releases memory and pipe if they hold no bytes.
+    #[inline]
+    pub(crate) fn release_idle(&mut self) {
         if self.chain.is_empty() {
             self.chain.shrink_to_fit();
         }
@@ -168,51 +257,113 @@ impl Direction {
         }
     }
 
-    /// The other side has taken the first `n` bytes, which are no longer held.
+    /// The sink has taken `n` bytes, which are no longer held.
     #[inline]
-    pub(super) fn drained(&mut self, n: usize) {
+    pub(crate) fn count_written(&mut self, n: usize) {
         self.written += n as u64;
         self.needs_flush = true;
+        self.stall_limit = usize::MAX;
+        self.watches_source = false;
     }
 
-    /// Reads no more: what there is goes out, and then the end of stream.
-    pub(super) fn end(&mut self) {
-        self.phase = self.phase.max(Phase::Ending);
+    /// The sink takes nothing now: while that lasts, hold at most `stall` bytes more.
+    #[inline]
+    pub(crate) fn sink_waits(&mut self, stall: usize) {
+        if self.stall_limit == usize::MAX {
+            self.stall_limit = self.held().saturating_add(stall);
+        }
     }
 
-    /// Reads no more: what there is goes out, and nothing says that it is all.
-    pub(super) fn cut(&mut self) {
-        self.phase = self.phase.max(Phase::Cut);
+    /// Moves the bytes of a pipe to memory, and gives the pipe back.
+    pub(crate) fn return_pipe(&mut self) -> std::io::Result<()> {
+        if let Some(mut pipe) = self.pipe.take() {
+            pipe.move_to_chain(&mut self.chain)?;
+            self.mode.refused();
+        }
+        Ok(())
     }
 
-    /// Gives up what has not been written.
-    pub(super) fn abandon(&mut self) {
-        self.phase = Phase::Done;
+    /// Reads no more. What is held goes out, and then the sink ends as `sink_end` says.
+    ///
+    /// Has no effect if the source has ended, since the sink then ends in order.
+    pub(crate) fn end(&mut self, sink_end: SinkEnd) {
+        if self.phase == Phase::Open {
+            self.sink_end = sink_end;
+            self.phase = Phase::Flushing;
+        }
+    }
+
+    /// Writing to the source has failed, so it is gone. What it has sent before is still read, and then the sink ends as
+    /// `sink_end` says.
+    pub(crate) fn read_rest(&mut self, sink_end: SinkEnd) {
+        if self.phase == Phase::Open {
+            self.sink_end = sink_end;
+            self.ends_when_empty = true;
+        }
+    }
+
+    /// Drops what is held, and leaves the sink as it is.
+    pub(crate) fn abandon(&mut self) {
+        self.sink_end = SinkEnd::Leave;
         self.chain = EvBuffer::new();
         self.pipe = None;
+        self.finish();
     }
 
-    /// The last step was taken.
-    pub(super) fn finish(&mut self) {
-        self.phase = Phase::Done;
+    /// The last step towards the sink was taken.
+    pub(crate) fn finish(&mut self) {
+        self.phase = match self.source_ended {
+            true => Phase::Done,
+            false => self.phase.max(Phase::Discarding),
+        };
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
 
-    pub(super) fn is_done(&self) -> bool {
-        self.phase == Phase::Done
+    /// Whether everything that this direction does to its sink is done.
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.phase >= Phase::Discarding
+    }
+
+    /// Whether what the source still sends is to be discarded.
+    pub(crate) fn discards(&self) -> bool {
+        self.phase == Phase::Discarding
+    }
+
+    pub(crate) fn source_ended(&self) -> bool {
+        self.source_ended
+    }
+
+    /// Whether every byte that the source has sent so far was read.
+    pub(crate) fn source_is_empty(&self) -> bool {
+        self.source_empty
+    }
+
+    /// Whether the sink gets less than the source has sent so far, if the relay ends now.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        match self.phase {
+            Phase::Open => self.held() > 0 || !self.source_empty,
+            Phase::Flushing => self.held() > 0 || self.sink_end != SinkEnd::Fin,
+            Phase::Discarding | Phase::Done => self.sink_end == SinkEnd::Reset,
+        }
+    }
+
+    /// Whether the sink is to be reset when everything was delivered.
+    pub(crate) fn resets_sink(&self) -> bool {
+        self.sink_end == SinkEnd::Reset
     }
 
     /// What to do once nothing is held and all is flushed.
     #[inline]
-    pub(super) fn settle(&self) -> Settle {
-        match self.phase {
-            Phase::Open => Settle::Wait,
-            Phase::Cut => Settle::Finish,
-            Phase::Ending => Settle::Shutdown,
-            Phase::Done => Settle::Done,
+    pub(crate) fn next_step(&self) -> NextStep {
+        match (self.phase, self.sink_end) {
+            (Phase::Open, _) => NextStep::Read,
+            (Phase::Flushing, SinkEnd::Fin) => NextStep::Shutdown,
+            (Phase::Flushing, SinkEnd::Leave | SinkEnd::Reset) => NextStep::Finish,
+            (Phase::Discarding | Phase::Done, _) => NextStep::None,
         }
     }
 }
@@ -221,11 +372,15 @@ impl Direction {
 mod tests {
     use super::*;
 
-    fn both(high: usize) -> Most {
-        Most {
-            chain: high,
-            pipe: high,
-        }
+    fn limits(high: usize, stall: usize) -> Limits {
+        let mut limits = Limits::DEFAULT;
+        limits.set_buffer(high);
+        limits.set_stall(stall);
+        limits
+    }
+
+    fn both(high: usize) -> Limits {
+        limits(high, 1 << 20)
     }
 
     fn copy(offer: Option<Offer>) -> Option<usize> {
@@ -240,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_stops_at_the_limit_and_goes_on_at_half_of_it() {
+    fn reading_stops_at_the_limit_and_resumes_at_half_of_it() {
         let mut direction = holding(7);
         assert_eq!(
             copy(direction.offer(both(8))),
@@ -280,34 +435,106 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_than_the_allowance() {
+        let mut direction = holding(0);
+        direction.allowance = 5;
+        assert_eq!(copy(direction.offer(both(8))), Some(5));
+        direction.chain.add(&[0; 3]).unwrap();
+        direction.filled(5, 3);
+        assert_eq!(copy(direction.offer(both(8))), Some(2));
+        direction.filled(2, 2);
+        assert_eq!(direction.offer(both(8)), None);
+
+        let mut direction = holding(0);
+        (direction.allowance, direction.mode) = (5, Mode::Splicing(0));
+        assert_eq!(direction.offer(both(8)), Some(Offer::Pipe(5)));
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_stops_the_reading_early() {
+        let limits = limits(1000, 16);
+        let mut direction = holding(100);
+        assert_eq!(copy(direction.offer(limits)), Some(900));
+        direction.sink_waits(limits.stall());
+        assert_eq!(copy(direction.offer(limits)), Some(16));
+        direction.chain.add(&[0; 16]).unwrap();
+        direction.sink_waits(limits.stall());
+        assert_eq!(direction.offer(limits), None);
+        direction.chain.drain(1).unwrap();
+        direction.count_written(1);
+        assert_eq!(copy(direction.offer(limits)), Some(885));
+    }
+
+    #[test]
     fn after_the_end_nothing_is_read_and_the_end_is_sent_once() {
         let mut direction = holding(0);
         direction.filled(2048, 0);
         assert_eq!(copy(direction.offer(both(8))), None);
-        assert_eq!(direction.settle(), Settle::Shutdown);
+        assert_eq!(direction.next_step(), NextStep::Shutdown);
         direction.finish();
-        direction.end();
-        direction.cut();
-        assert_eq!(direction.settle(), Settle::Done);
+        direction.end(SinkEnd::Leave);
+        assert_eq!(direction.next_step(), NextStep::None);
+        assert!(direction.is_done() && !direction.discards());
     }
 
     #[test]
-    fn a_direction_that_has_ended_is_not_cut_any_more() {
+    fn a_source_that_has_ended_ends_the_sink_in_order_even_after_an_error() {
         let mut direction = holding(3);
-        direction.end();
-        direction.cut();
-        assert_eq!(direction.settle(), Settle::Shutdown);
+        direction.filled(2048, 0);
+        direction.end(SinkEnd::Reset);
+        direction.read_rest(SinkEnd::Reset);
+        assert_eq!(direction.next_step(), NextStep::Shutdown);
         let mut direction = holding(3);
-        direction.cut();
-        assert_eq!(direction.settle(), Settle::Finish);
+        direction.end(SinkEnd::Reset);
+        assert_eq!(direction.next_step(), NextStep::Finish);
+    }
+
+    #[test]
+    fn the_rest_of_a_source_that_is_gone_is_read_until_there_is_nothing() {
+        let mut direction = holding(0);
+        direction.read_rest(SinkEnd::Reset);
+        direction.filled(2048, 3);
+        assert!(direction.is_open());
+        direction.found_nothing();
+        assert_eq!(direction.next_step(), NextStep::Finish);
+        direction.finish();
+        assert!(direction.is_done() && !direction.discards() && direction.resets_sink());
+    }
+
+    #[test]
+    fn a_direction_that_ends_before_its_source_discards_the_rest() {
+        let mut direction = holding(3);
+        direction.end(SinkEnd::Fin);
+        direction.finish();
+        assert!(direction.is_done() && direction.discards());
+        direction.filled(2048, 0);
+        assert!(direction.is_done() && !direction.discards());
+    }
+
+    #[test]
+    fn a_direction_is_cut_short_while_it_holds_bytes_or_has_not_read_them() {
+        let mut direction = holding(0);
+        assert!(!direction.is_cut_short(), "nothing has come");
+        direction.chain.add(&[0; 3]).unwrap();
+        direction.filled(2048, 3);
+        assert!(direction.is_cut_short());
+        direction.chain.drain(3).unwrap();
+        assert!(direction.is_cut_short(), "there may be more to read");
+        direction.found_nothing();
+        assert!(!direction.is_cut_short());
+        direction.end(SinkEnd::Reset);
+        direction.finish();
+        assert!(direction.is_cut_short());
+        direction.abandon();
+        assert!(!direction.is_cut_short());
     }
 
     #[test]
     fn frozen_and_capped_initial_bytes_still_move() {
         let mut chain = EvBuffer::from(vec![1; 3]);
         chain.set_max_len(Some(3));
-        chain.freeze(crate::buffer::End::Front);
-        chain.freeze(crate::buffer::End::Back);
+        chain.freeze(End::Front);
+        chain.freeze(End::Back);
         let mut direction = Direction::new(chain, Mode::Never);
         assert_eq!(direction.chain.drain(2), Ok(2));
         assert_eq!(direction.chain.add(&[0; 9]), Ok(()));
@@ -325,14 +552,17 @@ mod tests {
     }
 
     #[test]
-    fn the_pipe_has_a_limit_of_its_own() {
-        let most = Most {
-            chain: 8,
-            pipe: 100,
-        };
+    fn the_default_pipe_holds_more_than_the_chain() {
         let mut direction = holding(0);
-        assert_eq!(direction.offer(most), Some(Offer::Chain(8)));
+        for _ in 0..5 {
+            let offer = direction.offer(Limits::DEFAULT);
+            direction.filled(copy(offer).unwrap(), copy(offer).unwrap());
+        }
+        assert_eq!(
+            direction.offer(Limits::DEFAULT),
+            Some(Offer::Chain(256 << 10))
+        );
         direction.mode = Mode::Splicing(0);
-        assert_eq!(direction.offer(most), Some(Offer::Pipe(100)));
+        assert_eq!(direction.offer(Limits::DEFAULT), Some(Offer::Pipe(1 << 20)));
     }
 }

@@ -1,62 +1,117 @@
-//! The future of a relay: polls both directions, asks the policy, applies what it says.
+//! The future of a relay: polls both directions, applies the policies, and ends the connections.
 
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
 };
 
 use super::{
-    OnError, Peer, Progress, RelayCounters, RelayEnd, RelayError, RelayStream, RelaySummary, Step,
-    clock::Clock,
-    direction::{Direction, Most},
-    pump::{End, Pump, Turn},
+    HalfClose, OnError, Peer, Progress, RelayEnd, RelayError, RelayOutcome, RelayParts,
+    RelayStream, RelaySummary, Step,
+    config::Limits,
+    counters::Observers,
+    deadlines::{Deadlines, Due},
+    direction::{Direction, SinkEnd},
+    pump::{Endpoint, Failed, Pump, Turn},
 };
-use crate::transport::Finder;
+#[cfg(feature = "net")]
+use crate::transport::Hook;
+use crate::{timer::Timer, transport::Finder};
 
-/// How a relay goes on when one of its streams has failed.
+/// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterError {
-    /// Not at all, and it leaves the streams to their owner.
+    /// It returns at once, and leaves the streams as they are.
     Stop,
-    /// It delivers what was read, then tells the healthy side; `None` is the default for its kind.
-    Deliver(Option<OnError>),
+    /// It delivers what was read for the healthy side, and then ends that.
+    Deliver(OnError),
 }
 
 /// What does not change while a relay runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
-    pub(super) most: Most,
-    /// The first end of stream ends both directions.
-    pub(super) close_at_first: bool,
+    pub(super) limits: Limits,
+    pub(super) half_close: HalfClose,
     pub(super) after_error: AfterError,
+    /// A stream that ends with `UnexpectedEof` has ended in order.
+    pub(super) allow_truncation: bool,
+    /// The most bytes to read from both sides together.
+    pub(super) max_bytes: u64,
 }
 
-/// Whom a relay tells what it has delivered.
-#[derive(Default)]
-pub(super) struct Observers {
-    pub(super) counters: Option<Arc<RelayCounters>>,
-    pub(super) on_progress: Option<Box<dyn FnMut(Progress) + Send>>,
-    /// What they know already.
-    told: Progress,
+/// A stream and the user's function that finds its socket.
+pub(super) struct Side<S> {
+    pub(super) stream: S,
+    #[cfg(feature = "net")]
+    pub(super) hook: Option<Box<Hook<S>>>,
 }
 
-/// A relay that runs. Everything it needs only now and then is behind a box, made when it is needed.
+impl<S> Side<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            #[cfg(feature = "net")]
+            hook: None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn finder(&self) -> Finder<'_, S> {
+        #[cfg(feature = "net")]
+        return Finder::with_hook(self.hook.as_deref());
+        #[cfg(not(feature = "net"))]
+        return Finder::by_type();
+    }
+
+    #[inline]
+    fn endpoint(&mut self) -> Endpoint<'_, S> {
+        Endpoint {
+            #[cfg(feature = "net")]
+            finder: Finder::with_hook(self.hook.as_deref()),
+            #[cfg(not(feature = "net"))]
+            finder: Finder::by_type(),
+            stream: &mut self.stream,
+        }
+    }
+
+    pub(super) fn is_socket(&self) -> bool {
+        self.finder().socket(&self.stream).is_some()
+    }
+
+    /// Whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
+    fn closes_tcp(&self) -> bool {
+        let finder = self.finder();
+        let socket = finder.socket(&self.stream);
+        finder.owns(&self.stream) && socket.is_some_and(|socket| socket.is_tcp())
+    }
+
+    fn unacknowledged(&self) -> usize {
+        self.finder().unacknowledged(&self.stream).unwrap_or(0)
+    }
+}
+
+/// A relay that runs. What it rarely needs is in boxes that are made when needed.
 pub(super) struct Running<A, B> {
-    pub(super) a: A,
-    pub(super) b: B,
-    pub(super) find_a: Finder<A>,
-    pub(super) find_b: Finder<B>,
+    /// `None` once the relay has ended.
+    pub(super) sides: Option<(Side<A>, Side<B>)>,
     pub(super) a_to_b: Direction,
     pub(super) b_to_a: Direction,
     pub(super) settings: Settings,
     pub(super) observers: Option<Box<Observers>>,
-    pub(super) clock: Clock,
-    /// Some once a stream has failed; from then on only the healthy one is written to.
+    /// `None` while no time limit applies.
+    pub(super) deadlines: Option<Box<Deadlines>>,
+    /// Set when a stream has failed. From then on the relay only writes to the other one, the healthy side.
     pub(super) failure: Option<Box<Failure>>,
-    /// One direction was ended because the other had ended.
-    pub(super) stopped: bool,
+    /// Why the relay has stopped reading, if it has.
+    pub(super) ending: Option<RelayEnd>,
+    pub(super) acknowledgement: Option<Box<AcknowledgementWait>>,
 }
 
 /// The first operation that failed.
@@ -65,8 +120,20 @@ pub(super) struct Failure {
     peer: Peer,
     step: Step,
     error: io::Error,
-    /// The healthy side is to be reset once it has what was read for it.
-    reset: bool,
+}
+
+/// The time between two looks at the send queue of a socket that is about to be closed: from the first to the second of
+/// these. No event tells that the queue is empty.
+const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Waits until the peers have acknowledged what was written to them.
+#[derive(Debug)]
+pub(super) struct AcknowledgementWait {
+    timer: Timer,
+    next: Instant,
+    delay: Duration,
+    unacknowledged: usize,
 }
 
 impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
@@ -74,165 +141,271 @@ impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let turn = this.turn(cx);
-        this.tell();
-        let end = match this.finished() {
-            Some(end) => end,
-            None => ready!(this.clock.poll(cx, turn)),
-        };
-        Poll::Ready(this.result(end))
+        loop {
+            let turn = this.poll_directions(cx);
+            this.report_progress();
+            let due = match this.poll_finished(cx) {
+                Poll::Ready(end) => Due::End(end),
+                Poll::Pending => ready!(this.poll_deadlines(cx, turn)),
+            };
+            match due {
+                Due::End(RelayEnd::Lifetime) if this.ending != Some(RelayEnd::Lifetime) => {
+                    this.stop_reading(RelayEnd::Lifetime);
+                }
+                Due::End(end) => return Poll::Ready(this.finish(Some(cx), end)),
+                Due::StallCheck => this.check_stalled(),
+            }
+        }
     }
 }
 
 impl<A: RelayStream, B: RelayStream> Running<A, B> {
     /// Moves what can be moved in both directions now.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+    fn poll_directions(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut turn = Turn::default();
         loop {
             let failed = self.failure.is_some();
-            turn += self.turn_a_to_b(cx);
-            turn += self.turn_b_to_a(cx);
+            turn += self.poll_direction(cx, Peer::A);
+            turn += self.poll_direction(cx, Peer::B);
             let newly_failed = !failed && self.failure.is_some();
-            if !newly_failed && !self.half_close() {
+            if !newly_failed && !self.apply_half_close() && !self.apply_max_bytes() {
                 return turn;
             }
-            // One direction has more to do now than when it had its turn: at most once for each reason.
+            // Now a direction has more to do than when it was polled. This happens at most once for each reason.
         }
     }
 
-    fn turn_a_to_b(&mut self, cx: &mut Context<'_>) -> Turn {
-        let mut pump = Pump {
-            direction: &mut self.a_to_b,
-            from: End {
-                stream: &mut self.a,
-                finder: self.find_a,
-            },
-            to: End {
-                stream: &mut self.b,
-                finder: self.find_b,
-            },
-            most: self.settings.most,
+    /// Moves what can be moved from the side `from` to the other one.
+    fn poll_direction(&mut self, cx: &mut Context<'_>, from: Peer) -> Turn {
+        if self.settings.max_bytes != u64::MAX {
+            let read = self.a_to_b.read() + self.b_to_a.read();
+            let allowance = self.settings.max_bytes.saturating_sub(read);
+            self.direction_from(from).allowance = allowance;
+        }
+        let limits = self.settings.limits;
+        let Some((a, b)) = &mut self.sides else {
+            panic!("a relay was polled after it had ended");
         };
-        match pump.turn(cx) {
-            Ok(turn) => return turn,
-            Err((Step::Read, error)) => self.fail(Peer::A, Step::Read, error),
-            Err((step, error)) => self.fail(Peer::B, step, error),
-        }
-        Turn::default()
-    }
-
-    fn turn_b_to_a(&mut self, cx: &mut Context<'_>) -> Turn {
-        let mut pump = Pump {
-            direction: &mut self.b_to_a,
-            from: End {
-                stream: &mut self.b,
-                finder: self.find_b,
-            },
-            to: End {
-                stream: &mut self.a,
-                finder: self.find_a,
-            },
-            most: self.settings.most,
+        let (a, b) = (a.endpoint(), b.endpoint());
+        let polled = match from {
+            Peer::A => poll_pump(cx, &mut self.a_to_b, a, b, limits),
+            Peer::B => poll_pump(cx, &mut self.b_to_a, b, a, limits),
         };
-        match pump.turn(cx) {
-            Ok(turn) => return turn,
-            Err((Step::Read, error)) => self.fail(Peer::B, Step::Read, error),
-            Err((step, error)) => self.fail(Peer::A, step, error),
-        }
-        Turn::default()
-    }
-
-    /// Applies the policy for the first end of stream; true if a direction has more to do by that.
-    fn half_close(&mut self) -> bool {
-        let (a_to_b, b_to_a) = (self.a_to_b.is_open(), self.b_to_a.is_open());
-        if a_to_b && b_to_a {
-            return false;
-        }
-        self.clock.deadlines.half_closed();
-        if a_to_b == b_to_a || !self.settings.close_at_first {
-            return false;
-        }
-        self.stopped = true;
-        self.a_to_b.end();
-        self.b_to_a.end();
-        true
-    }
-
-    /// Takes note of an operation that failed, and prepares what is still to be done for the healthy side.
-    fn fail(&mut self, peer: Peer, step: Step, error: io::Error) {
-        if self.failure.is_some() {
-            // Now both have failed, and the first tells more.
-            self.a_to_b.abandon();
-            self.b_to_a.abandon();
-            return;
-        }
-        let mut failure = Failure {
-            peer,
-            step,
-            error,
-            reset: false,
-        };
-        let (to_healthy, to_failed, healthy_is_tcp) = match peer {
-            Peer::A => (
-                &mut self.a_to_b,
-                &mut self.b_to_a,
-                self.find_b.is_tcp(&self.b),
-            ),
-            Peer::B => (
-                &mut self.b_to_a,
-                &mut self.a_to_b,
-                self.find_a.is_tcp(&self.a),
-            ),
-        };
-        to_failed.abandon();
-        match self.settings.after_error {
-            AfterError::Stop => to_healthy.abandon(),
-            // All of its stream was read before: it ends in order, whatever became of the other one.
-            AfterError::Deliver(_) if !to_healthy.is_open() => {}
-            AfterError::Deliver(Some(OnError::Reset)) => failure.reset = true,
-            AfterError::Deliver(Some(OnError::Fin)) => {}
-            AfterError::Deliver(None) => failure.reset = healthy_is_tcp,
-        }
-        if failure.reset {
-            to_healthy.cut();
-        } else {
-            to_healthy.end();
-        }
-        self.clock.deadlines.failed();
-        self.failure = Some(Box::new(failure));
-    }
-
-    /// What ended the relay, if both directions have come to their end.
-    fn finished(&self) -> Option<RelayEnd> {
-        if !self.a_to_b.is_done() || !self.b_to_a.is_done() {
-            return None;
-        }
-        Some(if self.stopped {
-            RelayEnd::FirstEof
-        } else {
-            RelayEnd::Eof
+        polled.unwrap_or_else(|(step, error)| {
+            let peer = match step {
+                Step::Read => from,
+                _ => from.other(),
+            };
+            self.fail(peer, step, error);
+            Turn::default()
         })
     }
 
-    fn result(&mut self, end: RelayEnd) -> Result<RelaySummary, RelayError> {
+    fn direction_from(&mut self, peer: Peer) -> &mut Direction {
+        match peer {
+            Peer::A => &mut self.a_to_b,
+            Peer::B => &mut self.b_to_a,
+        }
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        let half_close = self.settings.half_close;
+        self.deadlines
+            .get_or_insert_with(|| Box::new(Deadlines::new(half_close, None, None)))
+    }
+
+    /// Applies the policy for the first end of stream. Returns whether a direction has more to do now.
+    fn apply_half_close(&mut self) -> bool {
+        let (a_to_b, b_to_a) = (self.a_to_b.is_open(), self.b_to_a.is_open());
+        if (a_to_b && b_to_a) || self.failure.is_some() || self.ending.is_some() {
+            return false;
+        }
+        if self.settings.half_close != HalfClose::Propagate {
+            self.deadlines().half_closed();
+        }
+        if a_to_b == b_to_a || self.settings.half_close != HalfClose::Close {
+            return false;
+        }
+        self.ending = Some(RelayEnd::FirstEof);
+        self.a_to_b.end(SinkEnd::Fin);
+        self.b_to_a.end(SinkEnd::Fin);
+        true
+    }
+
+    /// Stops reading once so many bytes were read. Returns whether a direction has more to do now.
+    fn apply_max_bytes(&mut self) -> bool {
+        let max = self.settings.max_bytes;
+        if max == u64::MAX || self.ending.is_some() || self.failure.is_some() {
+            return false;
+        }
+        let is_open = self.a_to_b.is_open() || self.b_to_a.is_open();
+        let reached = is_open && self.a_to_b.read() + self.b_to_a.read() >= max;
+        if reached {
+            self.stop_reading(RelayEnd::MaxBytes);
+        }
+        reached
+    }
+
+    /// Ends both directions for `reason`: delivers what was read, and then ends a sink in order if its source had sent
+    /// no more than that.
+    fn stop_reading(&mut self, reason: RelayEnd) {
+        self.ending = Some(reason);
+        for direction in [&mut self.a_to_b, &mut self.b_to_a] {
+            direction.end(match direction.source_is_empty() {
+                true => SinkEnd::Fin,
+                false => SinkEnd::Reset,
+            });
+        }
+        self.deadlines().stopped_reading(false);
+    }
+
+    /// Records an operation that failed, and ends the directions accordingly.
+    fn fail(&mut self, peer: Peer, step: Step, error: io::Error) {
+        let is_truncation = step == Step::Read && error.kind() == io::ErrorKind::UnexpectedEof;
+        if is_truncation && self.settings.allow_truncation {
+            self.direction_from(peer).source_has_ended();
+            return;
+        }
+        match &self.failure {
+            // Writing to it had failed, and now it has no more to read, either.
+            Some(failure) if failure.peer == peer && step == Step::Read => {
+                self.direction_from(peer).source_has_failed(SinkEnd::Reset);
+                return;
+            }
+            Some(_) => {
+                self.a_to_b.abandon();
+                self.b_to_a.abandon();
+                return;
+            }
+            None => {}
+        }
+        self.failure = Some(Box::new(Failure { peer, step, error }));
+        let AfterError::Deliver(on_error) = self.settings.after_error else {
+            self.a_to_b.abandon();
+            self.b_to_a.abandon();
+            return;
+        };
+        self.direction_from(peer.other()).abandon();
+        let sink_end = match on_error {
+            OnError::Reset => SinkEnd::Reset,
+            OnError::Fin => SinkEnd::Fin,
+        };
+        let to_healthy = self.direction_from(peer);
+        if step == Step::Read {
+            to_healthy.source_has_failed(sink_end);
+        } else {
+            // The failed side may have answered before it closed.
+            to_healthy.read_rest(sink_end);
+        }
+        let stalled = to_healthy.held() > 0;
+        self.deadlines().stopped_reading(stalled);
+    }
+
+    /// Waits until both directions are done, and everything that a close could discard was acknowledged.
+    fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        if !self.a_to_b.is_done() || !self.b_to_a.is_done() {
+            return Poll::Pending;
+        }
+        ready!(self.poll_acknowledged(cx));
+        Poll::Ready(self.ending.unwrap_or(RelayEnd::Eof))
+    }
+
+    /// Waits until no close can discard bytes that were written. A reset discards them, and so does closing a socket
+    /// that has received bytes which were not read.
+    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((a, b)) = &self.sides else {
+            return Poll::Ready(());
+        };
+        let mut unacknowledged = 0;
+        if discards_on_close(&self.b_to_a, &self.a_to_b) && a.closes_tcp() {
+            unacknowledged += a.unacknowledged();
+        }
+        if discards_on_close(&self.a_to_b, &self.b_to_a) && b.closes_tcp() {
+            unacknowledged += b.unacknowledged();
+        }
+        if unacknowledged == 0 {
+            return Poll::Ready(());
+        }
+        let now = Instant::now();
+        let (first, longest) = ACKNOWLEDGEMENT_POLLS;
+        let wait = self.acknowledgement.get_or_insert_with(|| {
+            Box::new(AcknowledgementWait {
+                timer: Timer::default(),
+                next: now + first,
+                delay: first,
+                unacknowledged,
+            })
+        });
+        let progress = unacknowledged < wait.unacknowledged;
+        if progress {
+            wait.unacknowledged = unacknowledged;
+            wait.delay = first;
+            wait.next = wait.next.min(now + first);
+        }
+        while wait.timer.poll(cx, wait.next).is_ready() {
+            wait.delay = (wait.delay * 2).min(longest);
+            wait.next = now + wait.delay;
+        }
+        // Without a timer the wait would have no end.
+        let polled = match wait.timer.is_unavailable() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        };
+        if progress {
+            self.deadlines().note_progress();
+        }
+        polled
+    }
+
+    #[inline]
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
+        let blocked = self.a_to_b.held() + self.b_to_a.held() > 0;
+        if self.deadlines.is_none() && (!blocked || turn.more) {
+            return Poll::Pending;
+        }
+        self.deadlines().poll(cx, turn, blocked)
+    }
+
+    /// Gives back the pipes of flows that make no progress, and watches the sources that are not read.
+    fn check_stalled(&mut self) {
+        for peer in [Peer::A, Peer::B] {
+            let direction = self.direction_from(peer);
+            if direction.held() == 0 {
+                continue;
+            }
+            direction.watches_source = true;
+            if let Err(error) = direction.return_pipe() {
+                self.fail(peer, Step::Read, error);
+            }
+        }
+    }
+
+    /// Ends the connections and closes the streams that the relay owns. Without `cx` no end of stream is sent.
+    fn finish(
+        &mut self,
+        mut cx: Option<&mut Context<'_>>,
+        end: RelayEnd,
+    ) -> Result<RelaySummary, RelayError> {
+        let mut summary = RelaySummary::new(self.progress(), end);
+        summary.held_a = self.a_to_b.held() as u64;
+        summary.held_b = self.b_to_a.held() as u64;
+        if let Some((mut a, mut b)) = self.sides.take() {
+            let lost = end_side(&mut a, &self.b_to_a, cx.as_deref_mut()).min(summary.b_to_a);
+            summary.b_to_a -= lost;
+            summary.held_b += lost;
+            let lost = end_side(&mut b, &self.a_to_b, cx).min(summary.a_to_b);
+            summary.a_to_b -= lost;
+            summary.held_a += lost;
+        }
         let Some(failure) = self.failure.take() else {
-            let summary = self.summary(end);
+            if let Some(ending @ (RelayEnd::Lifetime | RelayEnd::MaxBytes)) = self.ending {
+                summary.reason = ending;
+            }
             tracing::debug!(?summary, "relay ended");
             return Ok(summary);
         };
-        let Failure {
-            peer,
-            step,
-            error,
-            reset,
-        } = *failure;
-        if reset {
-            match peer {
-                Peer::A => self.find_b.reset_on_close(&self.b),
-                Peer::B => self.find_a.reset_on_close(&self.a),
-            }
-        }
-        let summary = self.summary(RelayEnd::Error);
+        summary.reason = RelayEnd::Error;
+        let Failure { peer, step, error } = *failure;
         tracing::debug!(?summary, %peer, ?step, %error, "relay failed");
         Err(RelayError {
             summary,
@@ -242,8 +415,33 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         })
     }
 
-    fn summary(&self, reason: RelayEnd) -> RelaySummary {
-        RelaySummary::new(self.progress(), reason)
+    /// Takes the relay apart: returns the streams, and what was read from one and not yet written to the other.
+    pub(super) fn stop(&mut self) -> Result<RelayOutcome<A, B>, RelayError> {
+        let is_done = self.a_to_b.is_done() && self.b_to_a.is_done();
+        if self.failure.is_some() || is_done {
+            let end = self.ending.unwrap_or(RelayEnd::Eof);
+            return self.finish(None, end).map(RelayOutcome::Ended);
+        }
+        for peer in [Peer::A, Peer::B] {
+            if let Err(error) = self.direction_from(peer).return_pipe() {
+                self.fail(peer, Step::Read, error);
+                return self.finish(None, RelayEnd::Error).map(RelayOutcome::Ended);
+            }
+        }
+        let mut summary = RelaySummary::new(self.progress(), RelayEnd::Stopped);
+        summary.held_a = self.a_to_b.held() as u64;
+        summary.held_b = self.b_to_a.held() as u64;
+        let Some((a, b)) = self.sides.take() else {
+            panic!("a relay was stopped after it had ended");
+        };
+        tracing::debug!(?summary, "relay stopped");
+        Ok(RelayOutcome::Stopped(RelayParts {
+            a: a.stream,
+            b: b.stream,
+            to_a: std::mem::take(&mut self.b_to_a.chain),
+            to_b: std::mem::take(&mut self.a_to_b.chain),
+            summary,
+        }))
     }
 
     fn progress(&self) -> Progress {
@@ -253,28 +451,78 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         }
     }
 
-    /// Tells the observers what was delivered since they were last told.
-    fn tell(&mut self) {
+    fn report_progress(&mut self) {
         let progress = self.progress();
         if let Some(observers) = &mut self.observers {
-            observers.tell(progress);
+            observers.report(progress);
         }
     }
 }
 
-impl Observers {
-    fn tell(&mut self, progress: Progress) {
-        let told = std::mem::replace(&mut self.told, progress);
-        if told == progress {
+impl<A, B> Drop for Running<A, B> {
+    /// A relay that is dropped while it runs ends as any other: a sink that gets less than its source has sent is reset.
+    fn drop(&mut self) {
+        let Some((a, b)) = &self.sides else { return };
+        if self.settings.after_error == AfterError::Stop {
             return;
         }
-        if let Some(counters) = &self.counters {
-            counters.add(progress.a_to_b - told.a_to_b, progress.b_to_a - told.b_to_a);
+        if self.b_to_a.is_cut_short() && a.closes_tcp() {
+            a.finder().reset_on_close(&a.stream);
         }
-        if let Some(on_progress) = &mut self.on_progress {
-            on_progress(progress);
+        if self.a_to_b.is_cut_short() && b.closes_tcp() {
+            b.finder().reset_on_close(&b.stream);
         }
     }
+}
+
+fn poll_pump<R, W>(
+    cx: &mut Context<'_>,
+    direction: &mut Direction,
+    from: Endpoint<'_, R>,
+    to: Endpoint<'_, W>,
+    limits: Limits,
+) -> Result<Turn, Failed>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut pump = Pump {
+        direction,
+        from,
+        to,
+        limits,
+    };
+    pump.poll_turn(cx)
+}
+
+/// Whether closing the sink of `to` can discard bytes, if it is a TCP socket. `from` has it as its source.
+fn discards_on_close(to: &Direction, from: &Direction) -> bool {
+    to.written > 0 && (to.resets_sink() || !from.source_ended())
+}
+
+/// Prepares the close of a stream, to which `to` leads. Returns the number of bytes that were written to it and that the
+/// close discards.
+fn end_side<S: RelayStream>(
+    side: &mut Side<S>,
+    to: &Direction,
+    cx: Option<&mut Context<'_>>,
+) -> u64 {
+    if !side.finder().owns(&side.stream) {
+        return 0;
+    }
+    if to.is_cut_short() {
+        if !side.closes_tcp() {
+            return 0;
+        }
+        let unacknowledged = side.unacknowledged();
+        side.finder().reset_on_close(&side.stream);
+        return unacknowledged as u64;
+    }
+    if let (true, Some(cx)) = (to.is_open(), cx) {
+        // The relay ends by a policy. One attempt: it has no more time.
+        let _ = Pin::new(&mut side.stream).poll_shutdown(cx);
+    }
+    0
 }
 
 #[cfg(all(test, feature = "net"))]
@@ -297,12 +545,12 @@ mod tests {
         };
 
         use crate::{
-            EvBuffer, Prefixed, Relay,
-            relay::{Splice, splice_mode::Mode},
-            transport::{Pipe, one_at_a_time},
+            EvBuffer, Prefixed,
+            relay::{Splice, builder::Relay, splice_mode::Mode},
+            transport::{Pipe, pipe_test_lock},
         };
 
-        /// Whether a relay splices after `len` bytes in pieces of `piece`, and what it holds when they have passed.
+        /// Returns whether a relay splices after `len` bytes in pieces of `piece`. Checks what it holds afterwards.
         async fn splices(mode: Splice, len: usize, piece: usize) -> bool {
             let (mut left, a) = UnixStream::pair().unwrap();
             let (mut right, b) = UnixStream::pair().unwrap();
@@ -314,12 +562,13 @@ mod tests {
                         tokio::join!(left.write_all(&data), right.read_exact(&mut received));
                     sent.and(got.map(drop)).unwrap();
                 }
-                // Lets the relay find that there is no more.
+                // The relay finds that there is no more.
+                tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
             };
             tokio::select! {
                 biased;
-                _ = &mut running => panic!("nobody has ended"),
+                _ = &mut running => panic!("neither side has ended"),
                 () = traffic => {}
             }
             assert!(running.a_to_b.pipe.is_none(), "an idle relay keeps no pipe");
@@ -332,7 +581,7 @@ mod tests {
 
         #[tokio::test]
         async fn bulk_is_spliced_and_small_messages_are_not() {
-            let _all = one_at_a_time();
+            let _lock = pipe_test_lock();
             assert!(splices(Splice::Auto, 4 << 20, 100_000).await);
             assert!(!splices(Splice::Auto, 4 << 20, 1_000).await);
             assert!(!splices(Splice::Never, 4 << 20, 100_000).await);
@@ -346,14 +595,15 @@ mod tests {
             let running = Relay::new(a, &mut b)
                 .initial(EvBuffer::from(&b"first, "[..]), EvBuffer::new())
                 .run_until_error();
-            assert!(running.a.prefix().is_empty());
+            let (a, _) = running.sides.as_ref().unwrap();
+            assert!(a.stream.prefix().is_empty());
             assert_eq!(running.a_to_b.chain, b"first, prefix"[..]);
             assert_ne!(running.a_to_b.mode, Mode::Never);
         }
 
         #[tokio::test]
         async fn without_a_pipe_bytes_are_copied() {
-            let _all = one_at_a_time();
+            let _lock = pipe_test_lock();
             let all: Vec<Pipe> = std::iter::from_fn(Pipe::lease).collect();
             assert!(!all.is_empty());
             splices(Splice::Auto, 8 << 20, 100_000).await;

@@ -1,4 +1,4 @@
-//! Moves the bytes of one direction for one poll.
+//! Moves the bytes of one direction during one poll.
 
 use std::{
     io,
@@ -15,29 +15,36 @@ use tokio::{
 
 use super::{
     Step,
-    direction::{Direction, Most, Offer, Settle},
+    config::Limits,
+    direction::{Direction, NextStep, Offer},
 };
-use crate::transport::{
-    self, Finder, Spliced,
-    poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
+use crate::{
+    buffer::chain::EvBuffer,
+    transport::{
+        self, Finder, Layout, Spliced,
+        poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
+    },
 };
 
-/// A read of so many bytes at most goes by the stack: what the other side takes at once needs no segment.
-const SMALL_MAX: usize = 8 << 10;
+/// Reads of at most so many bytes go through the stack: what the sink takes at once needs no segment.
+const STACK_READ_MAX: usize = 8 << 10;
 
-/// A stream and where its socket is.
-pub(super) struct End<'a, S> {
-    pub(super) stream: &'a mut S,
-    pub(super) finder: Finder<S>,
+/// The size of a read whose bytes are discarded.
+const DISCARD_LEN: usize = 64 << 10;
+
+/// A stream and how to find its socket.
+pub(crate) struct Endpoint<'a, S> {
+    pub(crate) stream: &'a mut S,
+    pub(crate) finder: Finder<'a, S>,
 }
 
-/// What one poll of a direction came to.
+/// The outcome of one poll of a direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
-    /// Bytes were read or written.
-    pub(super) moved: bool,
+pub(crate) struct Turn {
+    /// Bytes on their way to the sink have moved.
+    pub(crate) moved: bool,
     /// There may be more to do at once; the task was woken for it.
-    pub(super) more: bool,
+    pub(crate) more: bool,
 }
 
 impl AddAssign for Turn {
@@ -47,12 +54,15 @@ impl AddAssign for Turn {
     }
 }
 
-/// One direction at work.
-pub(super) struct Pump<'a, R, W> {
-    pub(super) direction: &'a mut Direction,
-    pub(super) from: End<'a, R>,
-    pub(super) to: End<'a, W>,
-    pub(super) most: Most,
+/// An operation that failed, and its error.
+pub(crate) type Failed = (Step, io::Error);
+
+/// One direction and its two streams.
+pub(crate) struct Pump<'a, R, W> {
+    pub(crate) direction: &'a mut Direction,
+    pub(crate) from: Endpoint<'a, R>,
+    pub(crate) to: Endpoint<'a, W>,
+    pub(crate) limits: Limits,
 }
 
 impl<R, W> Pump<'_, R, W>
@@ -60,33 +70,36 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    /// Reads and writes until both would wait, or others should have their turn.
+    /// Reads and writes until both would wait, or until the task has to yield.
     ///
-    /// Reading goes on while a write waits. Every operation that the direction needs to go on has then
-    /// been polled to `Pending`, so that it will be woken for each.
-    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, (Step, io::Error)> {
-        let mut turn = Turn::default();
+    /// Reading continues while a write waits. Every operation that the direction needs was then polled to `Pending`, so
+    /// each of them wakes the task.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
         if self.direction.is_done() {
-            return Ok(turn);
+            return self.discard(cx);
         }
-        let Poll::Ready(budget) = self.budget(cx) else {
+        let mut turn = Turn::default();
+        let Poll::Ready(budget) = self.poll_budget(cx) else {
             turn.more = true;
             return Ok(turn);
         };
         let (mut work, mut write_waits) = (PollWork::default(), false);
         while !work.must_yield() {
-            let (fill, drain) = self.round(cx, write_waits)?;
-            write_waits = drain == Moved::Waits;
-            work.add_round(fill, drain);
-            if fill.is_stuck() && drain.is_stuck() {
+            let (read, written) = self.round(cx, write_waits)?;
+            write_waits = written == Moved::Waits;
+            work.add_round(read, written);
+            if read.is_stuck() && written.is_stuck() {
                 turn.moved = work.any();
                 if turn.moved {
                     spend(budget);
                 }
                 if turn.moved || !self.direction.is_open() {
-                    self.direction.rest();
+                    self.direction.release_idle();
                 }
-                self.settle(cx)?;
+                if read == Moved::Nothing && self.direction.watches_source {
+                    self.watch_source(cx)?;
+                }
+                self.flush_and_shutdown(cx)?;
                 return Ok(turn);
             }
         }
@@ -97,86 +110,115 @@ where
         Ok(turn)
     }
 
-    /// A turn's share of the task's budget. The sockets of Tokio count each read themselves; other streams may be ready for
-    /// ever and know of no budget.
+    /// Takes a unit of the task's budget. Tokio's sockets count each read themselves; other streams may always be ready
+    /// and ignore the budget.
     #[inline]
-    fn budget(&self, cx: &mut Context<'_>) -> Poll<Option<RestoreOnPending>> {
-        let End { stream, finder } = &self.from;
+    fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<Option<RestoreOnPending>> {
+        let Endpoint { stream, finder } = &self.from;
         match finder.socket(stream) {
             Some(_) => Poll::Ready(None),
             None => coop::poll_proceed(cx).map(Some),
         }
     }
 
-    /// One attempt to read and one to write.
-    fn round(
-        &mut self,
-        cx: &mut Context<'_>,
-        write_waits: bool,
-    ) -> Result<(Moved, Moved), (Step, io::Error)> {
-        let fill = match self.direction.offer(self.most) {
-            Some(Offer::Chain(offered)) if self.may_pass(offered) => {
-                return self.pass(cx, offered);
+    /// Makes one attempt to read and one to write.
+    fn round(&mut self, cx: &mut Context<'_>, write_waits: bool) -> Result<(Moved, Moved), Failed> {
+        let read = match self.direction.offer(self.limits) {
+            Some(Offer::Chain(offered)) if self.fits_the_stack(offered) => {
+                return self.copy_via_stack(cx, offered);
             }
             Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
             Some(Offer::Pipe(limit)) => self.fill_pipe(cx, limit),
             None => Ok(Moved::Nothing),
         };
-        let fill = fill.map_err(|error| (Step::Read, error))?;
-        let drain = match write_waits {
+        let read = read.map_err(|error| (Step::Read, error))?;
+        if read == Moved::Waits {
+            self.direction.found_nothing();
+        }
+        let written = match write_waits {
             true => Moved::Waits,
-            false => self.drain(cx).map_err(|error| (Step::Write, error))?,
+            false => self.write_held(cx).map_err(|error| (Step::Write, error))?,
         };
-        Ok((fill, drain))
+        if written == Moved::Waits {
+            self.direction.sink_waits(self.limits.stall());
+        }
+        Ok((read, written))
     }
 
-    /// Whether a read of so many bytes may leave out the chain. It is a read from the stream itself.
+    /// Whether a read of so many bytes may bypass the chain. It is a read from the stream itself.
     #[inline]
-    fn may_pass(&self, offered: usize) -> bool {
-        let End { stream, finder } = &self.from;
-        offered <= SMALL_MAX && self.direction.chain.is_empty() && !finder.is_inside(stream)
+    fn fits_the_stack(&self, offered: usize) -> bool {
+        let Endpoint { stream, finder } = &self.from;
+        let is_plain = match finder.socket(stream) {
+            // Tokio takes a short read for the last one, and a read from a Unix socket may be short with more behind it.
+            Some(socket) => socket.is_tcp() && !finder.is_inside(stream),
+            None => true,
+        };
+        offered <= STACK_READ_MAX
+            && self.direction.chain.is_empty()
+            && !self.direction.hang_up.is_cleared()
+            && is_plain
     }
 
-    /// Hands at most `offered` bytes on as they come. The chain, which is empty, gets what is not taken at once.
-    fn pass(
+    /// Reads at most `offered` bytes and writes them at once. The chain, which is empty, gets what the sink does not take.
+    fn copy_via_stack(
         &mut self,
         cx: &mut Context<'_>,
         offered: usize,
-    ) -> Result<(Moved, Moved), (Step, io::Error)> {
-        let mut room = [const { MaybeUninit::uninit() }; SMALL_MAX];
+    ) -> Result<(Moved, Moved), Failed> {
+        let mut room = [const { MaybeUninit::uninit() }; STACK_READ_MAX];
         let mut message = ReadBuf::uninit(&mut room[..offered]);
-        let read = Pin::new(&mut *self.from.stream).poll_read(cx, &mut message);
+        let polled = Pin::new(&mut *self.from.stream).poll_read(cx, &mut message);
         let message = message.filled();
-        let fill = Moved::from_poll(read.map_ok(|()| message.len()));
-        let fill = fill.map_err(|error| (Step::Read, error))?;
-        let Moved::Bytes(n) = fill else {
-            return Ok((fill, Moved::Nothing));
+        let read = Moved::from_poll(polled.map_ok(|()| message.len()));
+        let read = read.map_err(|error| (Step::Read, error))?;
+        let Moved::Bytes(n) = read else {
+            if read == Moved::Waits {
+                self.direction.found_nothing();
+            }
+            return Ok((read, Moved::Nothing));
         };
         self.direction.filled(offered, n);
         if n == 0 {
-            return Ok((fill, Moved::Nothing));
+            return Ok((read, Moved::Nothing));
         }
-        let End { stream, finder } = &mut self.to;
-        let written = Moved::from_poll(transport::poll_write(cx, *stream, *finder, message));
-        let drain = written.map_err(|error| (Step::Write, error))?;
-        self.direction.drained(drain.bytes());
-        if drain.bytes() < n {
-            let left = self.direction.chain.add(&message[drain.bytes()..]);
-            left.map_err(|error| (Step::Read, error.into()))?;
+        let Endpoint { stream, finder } = &mut self.to;
+        let polled = transport::poll_write(cx, *stream, *finder, message);
+        let written = Moved::from_poll(polled);
+        let rest = match &written {
+            Ok(written) => &message[written.bytes()..],
+            Err(_) => message,
+        };
+        // Also after an error, so that the count of what was read and not delivered is right.
+        let kept = match rest.is_empty() {
+            true => Ok(()),
+            false => self.direction.chain.add(rest),
+        };
+        let written = written.map_err(|error| (Step::Write, error))?;
+        kept.map_err(|error| (Step::Read, error.into()))?;
+        if written.bytes() > 0 {
+            self.direction.count_written(written.bytes());
         }
-        Ok((fill, drain))
+        if written == Moved::Waits {
+            self.direction.sink_waits(self.limits.stall());
+        }
+        Ok((read, written))
     }
 
     fn fill_chain(&mut self, cx: &mut Context<'_>, offered: usize) -> io::Result<Moved> {
-        let End { stream, finder } = &mut self.from;
-        let chain = &mut self.direction.chain;
-        let read = if chain.is_empty() {
-            transport::poll_fill_flat(cx, *stream, *finder, chain, offered)
+        let Endpoint { stream, finder } = &mut self.from;
+        let Direction { chain, hang_up, .. } = &mut *self.direction;
+        let polled = if hang_up.is_cleared() {
+            transport::poll_fill_watched(cx, *stream, *finder, chain, offered, hang_up)
         } else {
-            // The other side is behind: what it takes shall leave its memory with it.
-            transport::poll_fill(cx, *stream, *finder, chain, offered)
+            // While the sink is behind, each segment that it takes releases its memory.
+            let layout = match chain.is_empty() {
+                true => Layout::OneBlock,
+                false => Layout::Segments,
+            };
+            transport::poll_fill(cx, *stream, *finder, chain, offered, layout)
         };
-        let moved = Moved::from_poll(read)?;
+        let moved = Moved::from_poll(polled)?;
         if let Moved::Bytes(n) = moved {
             self.direction.filled(offered, n);
         }
@@ -184,13 +226,13 @@ where
     }
 
     fn fill_pipe(&mut self, cx: &mut Context<'_>, limit: usize) -> io::Result<Moved> {
-        let End { stream, finder } = &mut self.from;
+        let Endpoint { stream, finder } = &mut self.from;
         let pipe = &mut self.direction.pipe;
         let moved = match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
             Poll::Ready(Ok(Spliced::Bytes(n))) => Moved::Bytes(n),
             Poll::Ready(Ok(Spliced::Full)) => Moved::Nothing,
             Poll::Ready(Ok(Spliced::End)) => {
-                self.direction.end();
+                self.direction.source_has_ended();
                 Moved::Again
             }
             Poll::Ready(Ok(Spliced::Refused)) => {
@@ -206,52 +248,100 @@ where
         Ok(moved)
     }
 
-    fn drain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+    fn write_held(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
         let moved = if !self.direction.chain.is_empty() {
-            self.drain_chain(cx)?
+            self.write_chain(cx)?
         } else if self.direction.held() > 0 {
-            self.drain_pipe(cx)?
+            self.write_pipe(cx)?
         } else {
             Moved::Nothing
         };
         if let Moved::Bytes(n) = moved {
-            self.direction.drained(n);
+            self.direction.count_written(n);
         }
         Ok(moved)
     }
 
-    fn drain_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let End { stream, finder } = &mut self.to;
+    fn write_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let Endpoint { stream, finder } = &mut self.to;
         let chain = &mut self.direction.chain;
-        Moved::from_poll(transport::poll_drain(
-            cx,
-            *stream,
-            *finder,
-            chain,
-            BYTES_PER_POLL,
-        ))
+        let polled = transport::poll_write_from(cx, *stream, *finder, chain, BYTES_PER_POLL);
+        Moved::from_poll(polled)
     }
 
-    fn drain_pipe(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
-        let End { stream, finder } = &mut self.to;
+    fn write_pipe(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
+        let Endpoint { stream, finder } = &mut self.to;
         let Some(pipe) = &mut self.direction.pipe else {
             return Ok(Moved::Nothing);
         };
-        let spliced = match transport::poll_splice_out(cx, &**stream, *finder, pipe) {
-            Poll::Ready(Ok(Some(n))) => Poll::Ready(Ok(n)),
+        match transport::poll_splice_out(cx, &**stream, *finder, pipe) {
+            Poll::Ready(Ok(Some(n))) => Ok(Moved::Bytes(n)),
             Poll::Ready(Ok(None)) => {
-                pipe.rescue(&mut self.direction.chain)?;
-                self.direction.mode.refused();
-                return Ok(Moved::Again);
+                // This sink does not take a splice: copy what the pipe holds.
+                self.direction.return_pipe()?;
+                Ok(Moved::Again)
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        Moved::from_poll(spliced)
+            Poll::Ready(Err(error)) => Moved::from_poll(Poll::Ready(Err(error))),
+            Poll::Pending => Ok(Moved::Waits),
+        }
     }
 
-    /// Flushes what was written before there was nothing to do, and ends the stream if it is time.
-    fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), (Step, io::Error)> {
+    /// Notices a reset of the source while it is not read.
+    fn watch_source(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
+        let Endpoint { stream, finder } = &self.from;
+        let hang_up = &mut self.direction.hang_up;
+        match transport::poll_hang_up(cx, &**stream, *finder, hang_up) {
+            Poll::Ready(Err(error)) => Err((Step::Read, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads what an owned source still sends, and drops it: a source that is blocked on its output would not read either.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
+        let Endpoint { stream, finder } = &mut self.from;
+        let mut turn = Turn::default();
+        if !self.direction.discards() || !finder.owns(stream) {
+            return Ok(turn);
+        }
+        let mut work = PollWork::default();
+        while !work.must_yield() {
+            let mut chain = EvBuffer::new();
+            let hang_up = &mut self.direction.hang_up;
+            let polled = match hang_up.is_cleared() {
+                true => transport::poll_fill_watched(
+                    cx,
+                    *stream,
+                    *finder,
+                    &mut chain,
+                    DISCARD_LEN,
+                    hang_up,
+                ),
+                false => transport::poll_fill(
+                    cx,
+                    *stream,
+                    *finder,
+                    &mut chain,
+                    DISCARD_LEN,
+                    Layout::OneBlock,
+                ),
+            };
+            let read = Moved::from_poll(polled).map_err(|error| (Step::Read, error))?;
+            match read {
+                Moved::Bytes(0) => {
+                    self.direction.source_has_ended();
+                    return Ok(turn);
+                }
+                Moved::Waits => return Ok(turn),
+                read => work.add_round(read, Moved::Nothing),
+            }
+        }
+        turn.more = true;
+        yield_to_driver(cx);
+        Ok(turn)
+    }
+
+    /// Flushes what was written once nothing is held, and then ends the sink if it is time.
+    fn flush_and_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
         let direction = &mut *self.direction;
         if direction.held() > 0 {
             return Ok(());
@@ -264,10 +354,10 @@ where
                 Poll::Pending => return Ok(()),
             }
         }
-        match direction.settle() {
-            Settle::Wait | Settle::Done => {}
-            Settle::Finish => direction.finish(),
-            Settle::Shutdown => match retry_interrupted(to.poll_shutdown(cx), cx) {
+        match direction.next_step() {
+            NextStep::Read | NextStep::None => {}
+            NextStep::Finish => direction.finish(),
+            NextStep::Shutdown => match retry_interrupted(to.poll_shutdown(cx), cx) {
                 Poll::Ready(Ok(())) => direction.finish(),
                 Poll::Ready(Err(error)) => return Err((Step::Shutdown, error)),
                 Poll::Pending => {}

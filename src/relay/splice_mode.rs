@@ -1,36 +1,36 @@
-//! When a flow has proved to be bulk, and when it is so no more. Pure.
+//! Decides whether a flow is bulk, and so is spliced. No I/O.
 
-/// Bytes that must have come in large reads before a flow is spliced.
+/// The bytes that arrive in large reads before a flow is spliced.
 const PROVEN: u32 = 1 << 20;
 
-/// A read of so many bytes is a large one. Smaller ones are cheaper to copy.
+/// The smallest large read, in bytes. Smaller ones are cheaper to copy.
 const LARGE: usize = 16 << 10;
 
-/// Small moves in a row after which a flow is copied again.
+/// The number of small splices in a row after which a flow is copied again.
 const SMALL_MAX: u8 = 2;
 
 /// Whether a direction copies or splices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Copies for good.
+pub(crate) enum Mode {
+    /// Always copies.
     Never,
-    /// Copies; so many bytes have come in large reads, one after the other.
+    /// Copies. The value is the number of bytes in large reads in a row.
     Copying(u32),
-    /// Splices; so many moves in a row were small.
+    /// Splices. The value is the number of small splices in a row.
     Splicing(u8),
 }
 
 impl Mode {
-    pub(super) const START: Self = Self::Copying(0);
+    pub(crate) const START: Self = Self::Copying(0);
 
     #[inline]
-    pub(super) fn is_splicing(self) -> bool {
+    pub(crate) fn is_splicing(self) -> bool {
         matches!(self, Self::Splicing(_))
     }
 
     /// A read has copied `n` bytes.
     #[inline]
-    pub(super) fn copied(&mut self, n: usize) {
+    pub(crate) fn copied(&mut self, n: usize) {
         if let Self::Copying(proof) = self {
             *proof = if n < LARGE {
                 0
@@ -43,9 +43,9 @@ impl Mode {
         }
     }
 
-    /// A move into the pipe has brought `n` bytes.
+    /// A splice has brought `n` bytes to the pipe.
     #[inline]
-    pub(super) fn spliced(&mut self, n: usize) {
+    pub(crate) fn spliced(&mut self, n: usize) {
         if let Self::Splicing(small) = self {
             *small = if n < LARGE { *small + 1 } else { 0 };
             if *small >= SMALL_MAX {
@@ -54,8 +54,8 @@ impl Mode {
         }
     }
 
-    /// There was no pipe, or the kernel refused: copies, and has to prove itself anew.
-    pub(super) fn refused(&mut self) {
+    /// No pipe was available, or the kernel refused: copies, and starts to count again.
+    pub(crate) fn refused(&mut self) {
         if *self != Self::Never {
             *self = Self::START;
         }
@@ -76,14 +76,14 @@ mod tests {
         mode.copied(LARGE - 1);
         for _ in 0..63 {
             mode.copied(LARGE);
-            assert!(!mode.is_splicing(), "a small read starts the proof anew");
+            assert!(!mode.is_splicing(), "a small read starts the count again");
         }
         mode.copied(LARGE);
         assert!(mode.is_splicing());
     }
 
     #[test]
-    fn two_small_moves_in_a_row_end_it_and_one_does_not() {
+    fn two_small_splices_in_a_row_end_it_and_one_does_not() {
         let mut mode = Mode::Splicing(0);
         for n in [100, LARGE, 100, 1 << 20, 100] {
             mode.spliced(n);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_has_to_be_proved_again_and_never_stays_never() {
+    fn a_refused_flow_starts_again_and_never_stays_never() {
         let mut mode = Mode::Splicing(1);
         mode.refused();
         assert_eq!(mode, Mode::START);

@@ -1,66 +1,114 @@
-//! What a relay has done and why it ended: plain values.
+//! What a relay has done and why it has ended: plain values.
 
 use std::{error::Error, fmt, io};
 
-/// Bytes delivered so far, each way.
+use crate::buffer::chain::EvBuffer;
+
+/// The bytes written so far, in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
-    /// Bytes from a that b has taken.
+    /// Bytes from a that were written to b.
     pub a_to_b: u64,
-    /// Bytes from b that a has taken.
+    /// Bytes from b that were written to a.
     pub b_to_a: u64,
 }
 
-/// Bytes that were written to the other side, and why the relay ended.
+/// The bytes that a relay has delivered, and why it has ended.
+///
+/// Bytes count as delivered when they were written. When the relay has to reset a TCP socket that has not acknowledged
+/// everything, because that made no progress for too long, the bytes that the reset discards are not counted as
+/// delivered, but as held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelaySummary {
-    /// Bytes from a that b has taken.
+    /// Bytes from a that were delivered to b.
     pub a_to_b: u64,
-    /// Bytes from b that a has taken.
+    /// Bytes from b that were delivered to a.
     pub b_to_a: u64,
-    /// Why it ended.
+    /// Bytes that were read from a and not delivered to b.
+    pub held_a: u64,
+    /// Bytes that were read from b and not delivered to a.
+    pub held_b: u64,
+    /// Why the relay has ended.
     pub reason: RelayEnd,
 }
 
 impl RelaySummary {
-    pub(super) fn new(done: Progress, reason: RelayEnd) -> Self {
+    pub(crate) fn new(done: Progress, reason: RelayEnd) -> Self {
         Self {
             a_to_b: done.a_to_b,
             b_to_a: done.b_to_a,
+            held_a: 0,
+            held_b: 0,
             reason,
         }
     }
 }
 
-/// Why a relay ended.
+/// Why a relay has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RelayEnd {
-    /// Both sides reached end of stream, and all they sent was delivered.
+    /// Both sides have ended their streams, and everything was delivered.
     Eof,
-    /// One side did, which was to be enough by [`HalfClose::Close`](crate::relay::HalfClose::Close).
+    /// One side has ended its stream, and [`HalfClose::Close`](crate::relay::HalfClose::Close) ends the relay then.
     FirstEof,
-    /// After the first end of stream nothing moved for as long as
+    /// After the first end of stream no byte has moved for as long as
     /// [`HalfClose::Linger`](crate::relay::HalfClose::Linger) allows.
     LingerExpired,
-    /// Nothing moved for as long as the idle timeout allows.
+    /// No byte has moved for as long as the idle timeout allows.
     Idle,
-    /// An operation failed. Only inside a [`RelayError`].
+    /// The relay has run for as long as [`max_lifetime`](crate::Relay::max_lifetime) allows.
+    Lifetime,
+    /// The relay has read as many bytes as [`max_bytes`](crate::Relay::max_bytes) allows.
+    MaxBytes,
+    /// The future given to [`run_until`](crate::Relay::run_until) was ready. Only inside [`RelayParts`].
+    Stopped,
+    /// An operation has failed. Only inside a [`RelayError`].
     Error,
+}
+
+/// How [`run_until`](crate::Relay::run_until) has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RelayOutcome<A, B> {
+    /// The relay has ended before it was stopped. The streams that it owned are closed.
+    Ended(RelaySummary),
+    /// The relay was stopped.
+    Stopped(RelayParts<A, B>),
+}
+
+/// The parts of a relay that was stopped: both streams, and the bytes that were in transit.
+///
+/// Write `to_a` to `a` and `to_b` to `b` before anything else. A new relay of the streams does so with
+/// [`Relay::initial(to_b, to_a)`](crate::Relay::initial).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RelayParts<A, B> {
+    /// The first stream.
+    pub a: A,
+    /// The second stream.
+    pub b: B,
+    /// Bytes that were read from `b` and not yet written to `a`.
+    pub to_a: EvBuffer,
+    /// Bytes that were read from `a` and not yet written to `b`.
+    pub to_b: EvBuffer,
+    /// What was delivered until then.
+    pub summary: RelaySummary,
 }
 
 /// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
-    /// Reading what the peer sends.
+    /// Reading from the stream.
     Read,
-    /// Writing to the peer.
+    /// Writing to the stream.
     Write,
-    /// Flushing what was written to the peer.
+    /// Flushing what was written to the stream.
     Flush,
-    /// Telling the peer that no more will come.
+    /// Shutting the stream down.
     Shutdown,
 }
 
@@ -77,11 +125,21 @@ impl fmt::Display for Step {
 
 /// One of the two streams of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)] // A relay has two sides.
 pub enum Peer {
     /// The first argument.
     A,
     /// The second argument.
     B,
+}
+
+impl Peer {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -93,9 +151,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A relay that ended because an operation failed: which, on which stream, and what was delivered.
+/// The error of a relay that has ended because an operation failed.
 ///
-/// Converts into an [`io::Error`] of the kind of its cause, which keeps it as its source.
+/// Converts into an [`io::Error`] of the same kind as its cause, and stays inside of that.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RelayError {
@@ -103,9 +161,9 @@ pub struct RelayError {
     pub summary: RelaySummary,
     /// The stream whose operation failed first.
     pub peer: Peer,
-    /// That operation.
+    /// The operation that failed.
     pub step: Step,
-    /// Its error.
+    /// The error of that operation.
     pub error: io::Error,
 }
 
@@ -141,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_where_it_happened_and_keeps_its_cause() {
+    fn an_error_names_its_place_and_keeps_its_cause() {
         let error = RelayError {
             summary: RelaySummary::new(
                 Progress {

@@ -1,57 +1,87 @@
-//! Finds the socket in a stream whose type is only known to the caller.
+//! Finds the socket of a stream whose type only the caller knows.
 
-use std::{any::TypeId, fmt, net::SocketAddr, time::Duration};
+use std::{any::TypeId, fmt, mem, net::SocketAddr, time::Duration};
 
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
 use super::Prefixed;
-use crate::EvBuffer;
+use crate::buffer::chain::EvBuffer;
 
-/// A socket that a stream turned out to be, borrowed from it.
+/// The socket of a stream, borrowed from it.
+///
+/// The crate reads from it and writes to it in place of the stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Socket<'a> {
+#[non_exhaustive]
+pub enum Socket<'a> {
+    /// A TCP socket.
     Tcp(&'a TcpStream),
+    /// A Unix stream socket.
     #[cfg(unix)]
     Unix(&'a UnixStream),
 }
 
-/// Where to look for the socket of a stream of type `S`.
-///
-/// A `TcpStream` or `UnixStream`, by value or behind up to two `&mut`, is found by its type. For an enum
-/// or a wrapper the user may say where it is.
-pub(crate) struct Finder<S> {
-    hook: Option<fn(&S) -> Option<&TcpStream>>,
+impl Socket<'_> {
+    pub(crate) fn is_tcp(self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
 }
 
-impl<S> Finder<S> {
-    /// Looks at the type of the stream only.
+impl<'a> From<&'a TcpStream> for Socket<'a> {
+    fn from(tcp: &'a TcpStream) -> Self {
+        Self::Tcp(tcp)
+    }
+}
+
+#[cfg(unix)]
+impl<'a> From<&'a UnixStream> for Socket<'a> {
+    fn from(unix: &'a UnixStream) -> Self {
+        Self::Unix(unix)
+    }
+}
+
+/// A user's function that finds the socket inside a stream.
+pub(crate) type Hook<S> = dyn Fn(&S) -> Option<Socket<'_>> + Send;
+
+/// Finds the socket of a stream of type `S`.
+///
+/// A `TcpStream` or `UnixStream`, by value or behind up to two `&mut`, is recognised by its type. For an enum or a
+/// wrapper a hook of the user finds it.
+pub(crate) struct Finder<'h, S> {
+    hook: Option<&'h Hook<S>>,
+}
+
+impl<'h, S> Finder<'h, S> {
+    /// Looks only at the type of the stream.
     pub(crate) const fn by_type() -> Self {
         Self { hook: None }
     }
 
-    /// Asks `hook` about a stream whose type is not known here.
-    pub(crate) const fn with_hook(hook: fn(&S) -> Option<&TcpStream>) -> Self {
-        Self { hook: Some(hook) }
+    /// Asks `hook`, if there is one, about a stream whose type is not recognised.
+    #[inline]
+    pub(crate) fn with_hook(hook: Option<&'h Hook<S>>) -> Self {
+        Self { hook }
     }
 
     #[inline]
     pub(crate) fn socket<'a>(&self, stream: &'a S) -> Option<Socket<'a>> {
-        by_type(stream).or_else(|| self.hook?(stream).map(Socket::Tcp))
+        by_type(stream).or_else(|| self.hook?(stream))
     }
 
-    /// Whether the socket is one inside the stream that is used in its place. The stream may hold bytes of its own.
+    /// Whether the socket is one inside the stream. The stream may hold bytes that the socket does not.
     #[inline]
     pub(crate) fn is_inside(&self, stream: &S) -> bool {
         by_type(stream).is_none() && self.socket(stream).is_some()
     }
 
-    pub(crate) fn is_tcp(&self, stream: &S) -> bool {
-        matches!(self.socket(stream), Some(Socket::Tcp(_)))
+    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to someone else.
+    #[inline]
+    pub(crate) fn owns(&self, _: &S) -> bool {
+        mem::needs_drop::<S>()
     }
 
-    /// The address of the other end of a TCP socket.
+    /// The address of the peer of a TCP socket.
     pub(crate) fn peer(&self, stream: &S) -> Option<SocketAddr> {
         match self.socket(stream)? {
             Socket::Tcp(tcp) => tcp.peer_addr().ok(),
@@ -72,29 +102,36 @@ impl<S> Finder<S> {
     /// Makes a TCP socket send small writes at once.
     pub(crate) fn set_nodelay(&self, stream: &S) {
         if let Some(Socket::Tcp(tcp)) = self.socket(stream) {
-            // It fails for a connection that is gone, which the first read reports.
+            // Fails for a connection that is gone, which the first read reports.
             let _ = tcp.set_nodelay(true);
         }
     }
 
-    /// Makes a TCP socket reset its connection when it is closed. Of any other stream nothing is asked.
+    /// The bytes sent on a TCP socket that the peer's kernel has not acknowledged; `None` where that is unknown.
+    pub(crate) fn unacknowledged(&self, stream: &S) -> Option<usize> {
+        self.socket(stream)?.unacknowledged()
+    }
+
+    /// Makes a TCP socket send a reset when it is closed. Does nothing for any other stream.
+    ///
+    /// The reset discards what the peer has not acknowledged.
     pub(crate) fn reset_on_close(&self, stream: &S) {
         if let Some(Socket::Tcp(tcp)) = self.socket(stream) {
-            // It fails for a connection that is gone already, which is what was wanted.
+            // Fails only for a connection that is gone already.
             let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-impl<S> Clone for Finder<S> {
+impl<S> Clone for Finder<'_, S> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<S> Copy for Finder<S> {}
+impl<S> Copy for Finder<'_, S> {}
 
-impl<S> fmt::Debug for Finder<S> {
+impl<S> fmt::Debug for Finder<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Finder")
             .field("hook", &self.hook.is_some())
@@ -122,7 +159,7 @@ pub(crate) fn take_prefix<S>(stream: &mut S) -> EvBuffer {
 
 /// The socket of a stream that is one, or of a `Prefixed` one whose prefix is empty.
 ///
-/// The comparisons are constants for each `S`, so what remains is one branch of these or none.
+/// The comparisons are constants for each `S`, so at most one branch remains.
 #[inline]
 fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
     if let Some(tcp) = prefixed::<S, TcpStream>(stream) {
@@ -156,7 +193,7 @@ fn prefixed<S, T>(stream: &S) -> Option<&T> {
     prefixed.prefix().is_empty().then(|| prefixed.get_ref())
 }
 
-/// `from` as a `U`, if that is its type but for lifetimes.
+/// Returns `from` as a `U` if that is its type up to lifetimes.
 ///
 /// `U` is a socket, or `&mut` to one once or twice, and is used here with the lifetime of the borrow.
 #[inline(always)]
@@ -216,7 +253,7 @@ mod tests {
         }
     }
 
-    /// As in generic code: nothing is known of `S`, least of all that it is `'static`.
+    /// As in generic code: `S` need not be `'static`.
     fn found<S: AsyncRead + AsyncWrite + Unpin>(stream: &S) -> Option<u16> {
         port(Finder::by_type().socket(stream))
     }
@@ -230,7 +267,7 @@ mod tests {
         assert_eq!(found(&once), expected);
         let mut twice = &mut once;
         assert_eq!(found(&twice), expected);
-        assert_eq!(found(&&mut twice), None, "three are not looked through");
+        assert_eq!(found(&&mut twice), None, "three are too many");
     }
 
     #[cfg(unix)]
@@ -244,6 +281,13 @@ mod tests {
         let mut once = &mut stream;
         assert!(is_unix(&once));
         assert!(is_unix(&&mut once));
+    }
+
+    #[tokio::test]
+    async fn a_stream_behind_a_reference_is_not_owned() {
+        let mut stream = tcp().await;
+        assert!(Finder::by_type().owns(&stream));
+        assert!(!Finder::by_type().owns(&&mut stream));
     }
 
     #[tokio::test]
@@ -285,10 +329,11 @@ mod tests {
             Socket(TcpStream),
             Memory,
         }
-        let finder = Finder::<Either>::with_hook(|either| match either {
-            Either::Socket(tcp) => Some(tcp),
+        let hook: Box<Hook<Either>> = Box::new(|either| match either {
+            Either::Socket(tcp) => Some(Socket::from(tcp)),
             Either::Memory => None,
         });
+        let finder = Finder::with_hook(Some(&*hook));
         let socket = Either::Socket(tcp().await);
         assert!(port(finder.socket(&socket)).is_some());
         let memory = Either::Memory;

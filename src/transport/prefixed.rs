@@ -12,7 +12,7 @@ use std::{
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::poll::retry_interrupted;
-use crate::{EvBuffer, buffer::End};
+use crate::buffer::{End, chain::EvBuffer};
 
 /// Bytes that a peek reads at once at most.
 const READ_MAX: usize = 4 << 10;

@@ -1,11 +1,11 @@
-//! How much to offer the next read. Pure: no stream, no memory.
+//! Sizes the next read by what the last ones brought. No I/O.
 
 /// The sizes a read may have, in bytes.
 const STEPS: [u32; 5] = [2 << 10, 8 << 10, 32 << 10, 128 << 10, 256 << 10];
 
-/// Grows the offer while reads fill it, and shrinks it after two small reads in a row.
+/// Grows the size while reads fill it, and shrinks it after two small reads in a row.
 ///
-/// A quiet stream is thus offered 2 KiB, and a bulk flow 256 KiB after four reads.
+/// A quiet stream is offered 2 KiB, and a bulk flow 256 KiB after four reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadSizer {
     /// Index into [`STEPS`].
@@ -15,13 +15,13 @@ pub(crate) struct ReadSizer {
 }
 
 impl ReadSizer {
-    /// Bytes to offer to the next read, before any other limit.
+    /// Bytes to offer to the next read, before other limits apply.
     #[inline]
     pub(crate) fn offer(self) -> usize {
         STEPS[usize::from(self.step)] as usize
     }
 
-    /// Learns from a read that was offered `offered` bytes and brought `got`.
+    /// Records a read that was offered `offered` bytes and brought `got`.
     #[inline]
     pub(crate) fn record(&mut self, offered: usize, got: usize) {
         let step = usize::from(self.step);

@@ -8,12 +8,12 @@ use std::{
 use socket2::SockRef;
 use tokio::io::Interest;
 
-use super::lookup::Socket;
+use super::{Layout, lookup::Socket};
 use crate::buffer::chain::EvBuffer;
 
-/// Whether a transfer that fell short of what was offered shows that the socket would block now.
+/// Whether a transfer of fewer bytes than were offered shows that the socket would block now.
 ///
-/// True where Tokio's own reads and writes take it so: with edge-triggered selectors, which report the next change.
+/// True where Tokio's own reads and writes assume it: with edge-triggered selectors, which report the next change.
 const SHORT_MEANS_BLOCKED: bool = cfg!(all(
     not(mio_unsupported_force_poll_poll),
     any(
@@ -33,54 +33,53 @@ const SHORT_MEANS_BLOCKED: bool = cfg!(all(
     )
 ));
 
-/// One system call that receives to the back of a chain: the bytes that came, and those that were asked for.
-type Receive = fn(&mut EvBuffer, &socket2::Socket, usize) -> io::Result<(usize, usize)>;
+/// The flag of a send that makes a broken pipe an error only, and no signal that ends the process.
+///
+/// Elsewhere the flag is unknown, and sockets made by the standard library have an option for it.
+const MSG_NOSIGNAL: std::ffi::c_int = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(target_os = "openbsd", target_os = "dragonfly")) {
+    0x400
+} else if cfg!(target_os = "netbsd") {
+    0x800
+} else {
+    0
+};
 
 impl Socket<'_> {
-    /// Receives at most `max` bytes to the back of `chain` with one system call; 0 is the end of stream.
+    /// Receives at most `max` bytes to the back of `chain` with one system call; 0 is the end of the stream.
     #[inline]
     pub(crate) fn poll_recv(
         self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
-    ) -> Poll<io::Result<usize>> {
-        self.poll_recv_by(EvBuffer::recv_from, cx, chain, max)
-    }
-
-    /// The same into one block.
-    #[inline]
-    pub(crate) fn poll_recv_flat(
-        self,
-        cx: &mut Context<'_>,
-        chain: &mut EvBuffer,
-        max: usize,
-    ) -> Poll<io::Result<usize>> {
-        self.poll_recv_by(EvBuffer::recv_flat_from, cx, chain, max)
-    }
-
-    fn poll_recv_by(
-        self,
-        receive: Receive,
-        cx: &mut Context<'_>,
-        chain: &mut EvBuffer,
-        max: usize,
+        layout: Layout,
     ) -> Poll<io::Result<usize>> {
         loop {
-            // Before there is anything to read no memory is taken. This counts against the task's budget.
+            // No memory is taken before there is something to read. This counts against the task's budget.
             ready!(self.poll_ready(cx, Interest::READABLE))?;
-            let received = self.transfer(Interest::READABLE, |socket| receive(chain, socket, max));
+            let received = self.transfer(Interest::READABLE, |socket| {
+                let (n, offered) = match layout {
+                    Layout::Segments => chain.recv_from(socket, max)?,
+                    Layout::OneBlock => chain.recv_flat_from(socket, max)?,
+                };
+                // A read from a Unix socket stops at passed descriptors, with more bytes behind them.
+                Ok((n, if self.is_tcp() { offered } else { n }))
+            });
             if let Some(received) = received {
                 return Poll::Ready(received);
             }
-            // It was not ready after all, and the room made for it may never be filled.
+            // The readiness was out of date, and the reserved memory may stay unused for long.
             if chain.is_empty() {
                 chain.shrink_to_fit();
             }
         }
     }
 
-    /// Sends at most `max` bytes from the front of `chain` with one system call, and drains what was taken.
+    /// Sends at most `max` bytes from the front of `chain` with one system call, and removes what was sent.
     pub(crate) fn poll_send(
         self,
         cx: &mut Context<'_>,
@@ -98,10 +97,10 @@ impl Socket<'_> {
         Poll::Ready(Ok(sent))
     }
 
-    /// Sends what `slices` show, or the beginning of it, with one system call.
+    /// Sends a prefix of the bytes of `slices` with one system call.
     ///
-    /// Only where that would block, or was short before, the readiness is asked for: it counts against the task's
-    /// budget then, while whoever sends without end has to take care of that himself.
+    /// It tries without a look at the readiness first, so only a send that would block counts against the task's budget.
+    /// A caller that sends without end has to yield by itself.
     pub(crate) fn poll_send_slices(
         self,
         cx: &mut Context<'_>,
@@ -109,10 +108,13 @@ impl Socket<'_> {
     ) -> Poll<io::Result<usize>> {
         loop {
             let sent = self.transfer(Interest::WRITABLE, |socket| match slices {
-                [one] => Ok((socket.send(one)?, one.len())),
+                [one] => Ok((socket.send_with_flags(one, MSG_NOSIGNAL)?, one.len())),
                 many => {
                     let offered = many.iter().map(|slice| slice.len()).sum();
-                    Ok((socket.send_vectored(many)?, offered))
+                    Ok((
+                        socket.send_vectored_with_flags(many, MSG_NOSIGNAL)?,
+                        offered,
+                    ))
                 }
             });
             if let Some(sent) = sent {
@@ -122,11 +124,11 @@ impl Socket<'_> {
         }
     }
 
-    /// One attempt at `call`, which returns the bytes moved and offered; `None` if the socket would block.
+    /// Makes one attempt at `call`, which returns the bytes moved and offered; `None` if the socket would block.
     ///
-    /// A short transfer ends the readiness, so that the next attempt waits and costs no system call. That must be said
-    /// from inside the same `try_io` that made the call: it clears the readiness seen before the call, not what has
-    /// come since. After a transfer of nothing, the end of stream, the socket stays ready.
+    /// A short transfer ends the readiness, so that the next attempt waits and costs no system call. The `try_io` that
+    /// made the call has to end it: it clears the readiness seen before the call, not what arrived since. After a transfer
+    /// of nothing, the end of the stream, the socket stays ready.
     pub(super) fn transfer(
         self,
         interest: Interest,
@@ -145,7 +147,7 @@ impl Socket<'_> {
             (_, Some(n)) => Some(Ok(n)),
             (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => None,
             (Err(error), None) => Some(Err(error)),
-            (Ok(()), None) => unreachable!("a call that succeeds has said how much it moved"),
+            (Ok(()), None) => unreachable!("a successful call sets the number of bytes"),
         }
     }
 
@@ -194,17 +196,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flat_read_goes_into_one_block_and_another_into_several() {
+    async fn the_layout_decides_between_one_block_and_several() {
         let (from, mut source) = UnixStream::pair().unwrap();
         let mut chain = EvBuffer::new();
         source.write_all(&[1; 50_000]).await.unwrap();
-        let read = poll_fn(|cx| Socket::Unix(&from).poll_recv_flat(cx, &mut chain, 100_000));
+        let read =
+            poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 100_000, Layout::OneBlock));
         assert_eq!(read.await.unwrap(), 50_000);
         assert_eq!((chain.len(), chain.segments()), (50_000, 1));
 
         source.write_all(&[2; 50_000]).await.unwrap();
         let mut chain = EvBuffer::new();
-        let read = poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 100_000));
+        let read =
+            poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 100_000, Layout::Segments));
         assert_eq!(read.await.unwrap(), 50_000);
         assert_eq!((chain.len(), chain.segments()), (50_000, 4));
     }
@@ -214,8 +218,8 @@ mod tests {
         let (from, _source) = UnixStream::pair().unwrap();
         let mut chain = EvBuffer::new();
         let mut cx = Context::from_waker(Waker::noop());
-        for receive in [EvBuffer::recv_from, EvBuffer::recv_flat_from as Receive] {
-            let read = Socket::Unix(&from).poll_recv_by(receive, &mut cx, &mut chain, 100_000);
+        for layout in [Layout::Segments, Layout::OneBlock] {
+            let read = Socket::Unix(&from).poll_recv(&mut cx, &mut chain, 100_000, layout);
             assert!(read.is_pending());
             assert_eq!(chain.capacity(), 0);
         }

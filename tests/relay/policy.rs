@@ -128,8 +128,8 @@ async fn a_slow_reader_is_neither_idle_nor_lingering() {
     };
     let set = |relay: Relay<_, _>| {
         relay
-            .idle_timeout(2 * SECOND)
-            .half_close(HalfClose::Linger(2 * SECOND))
+            .idle_timeout(3 * SECOND)
+            .half_close(HalfClose::Linger(3 * SECOND))
             .buffer(10_000)
     };
     both_ways(set, test, |summary, _| {
@@ -245,7 +245,7 @@ async fn a_closing_relay_does_not_wait_permanently_for_a_stopped_reader() {
         sleep(1000 * SECOND).await;
         drop(right);
     };
-    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Close);
+    let set = |relay: Relay<_, _>| relay.half_close(HalfClose::Close).stall_buffer(1 << 20);
     both_ways(set, test, |summary, took| {
         assert_eq!(summary.reason, RelayEnd::LingerExpired);
         assert!((30.0..30.1).contains(&took), "{took} s");

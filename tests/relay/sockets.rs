@@ -152,7 +152,7 @@ impl AsyncWrite for Sealed {
 async fn the_named_socket_is_used_instead_of_its_wrapper() {
     let ((client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = async {
-        let relay = Relay::new(Sealed(a), b).sockets(|a| Some(&a.0), |_| None);
+        let relay = Relay::new(Sealed(a), b).sockets(|a| Some((&a.0).into()), |_| None);
         let summary = relay.run().await.unwrap();
         (summary.a_to_b, summary.b_to_a)
     };

@@ -371,7 +371,7 @@ async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
     let relaying = Relay::new(a, Fickle(b)).sockets(
         |_| None,
-        |fickle| IS_FOUND.load(Ordering::Relaxed).then_some(&fickle.0),
+        |fickle| IS_FOUND.load(Ordering::Relaxed).then(|| (&fickle.0).into()),
     );
     let relaying = tokio::spawn(relaying.run());
     let (mut left, mut right) = (End::new(left), End::new(right));

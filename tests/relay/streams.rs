@@ -213,8 +213,8 @@ fn a_read_error_at_any_byte_is_returned_after_all_bytes_read_are_delivered() {
                 assert_eq!(error.error.kind(), io::ErrorKind::ConnectionAborted);
                 assert_eq!(result.left_to_right(&error.summary), k);
                 assert!(result.right.written == case.left.0 && result.right.flushed == k as usize);
-                // Only a TCP socket can be reset; other streams stay open until their owner drops them.
-                assert_eq!(result.right.shut_down, how != Some(OnError::Reset));
+                // Only a TCP socket can be reset; other streams are dropped without shutdown.
+                assert_eq!(result.right.shut_down, how == Some(OnError::Fin));
                 assert!(!result.left.shut_down);
             });
         }

@@ -5,6 +5,6 @@ mod sendfile;
 mod splice;
 
 pub(crate) use peer_state::HangUp;
-pub(crate) use splice::Pipe;
 #[cfg(test)]
-pub(crate) use splice::one_at_a_time;
+pub(crate) use splice::pipe_test_lock;
+pub(crate) use splice::{Pipe, max_pipes, set_max_pipes};

@@ -35,6 +35,12 @@ pub(crate) struct HangUp {
 }
 
 impl HangUp {
+    /// Whether the socket may hold bytes that Tokio does not know of.
+    #[inline]
+    pub(crate) fn is_cleared(self) -> bool {
+        self.cleared
+    }
+
     /// Reads what the kernel holds although Tokio does not know of it. `None` if there is nothing.
     pub(crate) fn read_held(
         &mut self,
@@ -128,6 +134,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::transport::Layout;
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -176,7 +183,9 @@ mod tests {
             let n = match state.read_held(Socket::Tcp(&near), &mut chain, 1000) {
                 Some(read) => read.unwrap(),
                 None => {
-                    let read = poll_fn(|cx| Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000));
+                    let read = poll_fn(|cx| {
+                        Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000, Layout::Segments)
+                    });
                     timeout(Duration::from_secs(5), read)
                         .await
                         .unwrap()
@@ -191,7 +200,9 @@ mod tests {
                 .read_held(Socket::Tcp(&near), &mut chain, 1000)
                 .is_none()
             {
-                let read = poll_fn(|cx| Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000));
+                let read = poll_fn(|cx| {
+                    Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000, Layout::Segments)
+                });
                 timeout(Duration::from_secs(5), read)
                     .await
                     .unwrap()

@@ -1,4 +1,4 @@
-//! Files to sockets: the kernel sends the bytes, which never come into this process.
+//! Sends file ranges to sockets inside the kernel, without a copy through this process.
 
 use std::{
     io,
@@ -8,12 +8,12 @@ use std::{
 use rustix::{fs::sendfile, io::Errno};
 use tokio::io::Interest;
 
-use crate::{EvBuffer, transport::lookup::Socket};
+use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
 
 impl Socket<'_> {
-    /// Sends at most `max` bytes of the file range at the front of `chain`, and drains what was taken.
+    /// Sends at most `max` bytes of the file range at the front of `chain`, and removes what was sent.
     ///
-    /// `None` if there is no such range, or the kernel does not send from that kind of file.
+    /// `None` if the chain does not begin with a file range, or if the kernel does not send from that kind of file.
     pub(crate) fn poll_send_file(
         self,
         cx: &mut Context<'_>,
@@ -30,7 +30,7 @@ impl Socket<'_> {
             let sent = self.transfer(Interest::WRITABLE, |socket| {
                 let mut at = at;
                 let n = sendfile(&**socket, file, Some(&mut at), len.min(max))?;
-                // It falls short where the file ends, too, and then the socket is as ready as before.
+                // A send is also short at the end of the file, where the socket stays ready.
                 Ok((n, n))
             });
             if let Some(sent) = sent {

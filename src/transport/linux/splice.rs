@@ -1,8 +1,9 @@
-//! Socket to socket through a pipe: the kernel hands its pages on, and the bytes never come into this process.
+//! Moves bytes from socket to socket through a pipe inside the kernel, without a copy through this process.
 
 use std::{
     io,
     os::fd::OwnedFd,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
@@ -13,39 +14,58 @@ use rustix::{
 use tokio::io::Interest;
 
 use crate::{
-    EvBuffer,
+    buffer::chain::EvBuffer,
     sync::Global,
     transport::{Spliced, lookup::Socket},
 };
 
-/// The pipes of this process, at most. They may hold half of what Linux grants a user without privilege.
+/// The default for the most pipes of this process. They may hold half of what Linux grants a user without privilege.
 const PIPES_MAX: usize = 32;
 
-/// Asked of the kernel for each pipe, in bytes. A smaller one costs more calls than copying saves.
+/// The requested size of a pipe, in bytes. A smaller one costs more calls than copying saves.
 const PIPE_LEN: usize = 1 << 20;
 
-/// Below this many bytes a pipe is not worth having. To a user who holds many the kernel gives small ones.
+/// The smallest useful size of a pipe, in bytes. The kernel gives small pipes to a user that holds many.
 const PIPE_LEN_MIN: usize = 256 << 10;
 
-/// Leases that make no pipe after the kernel has refused one. A flow asks about once a mebibyte, and to be refused each
-/// time made it 5 % dearer than one that only copies.
+/// The number of leases that do not try to make a pipe after the kernel has refused one. A flow asks about once per
+/// mebibyte, and a refusal each time made it 5 % slower than one that only copies.
 const LEASES_AFTER_REFUSAL: u32 = 64;
 
 static POOL: Global<Pool> = Global::new();
 
-/// The empty pipes, and how many there are in all.
+static MAX_PIPES: AtomicUsize = AtomicUsize::new(PIPES_MAX);
+
+/// Returns the most pipes that the process uses.
+pub(crate) fn max_pipes() -> usize {
+    MAX_PIPES.load(Relaxed)
+}
+
+/// Sets the most pipes that the process uses, and closes idle ones beyond it.
+pub(crate) fn set_max_pipes(n: usize) {
+    MAX_PIPES.store(n, Relaxed);
+    let mut pool = POOL.lock();
+    let surplus = pool.made.saturating_sub(n).min(pool.idle.len());
+    let keep = pool.idle.len() - surplus;
+    let closed = pool.idle.split_off(keep);
+    pool.made -= surplus;
+    drop(pool);
+    drop(closed);
+}
+
+/// The empty pipes, and the number of all pipes.
 #[derive(Debug, Default)]
 struct Pool {
-    idle: Vec<Ends>,
+    idle: Vec<PipeFds>,
     made: usize,
-    /// So many leases are not to make a pipe.
+    /// The number of leases that do not try to make a pipe.
     refused: u32,
 }
 
 impl Pool {
-    /// Counts in one more pipe, if another may be made.
-    fn count_in(&mut self) -> bool {
-        if self.made >= PIPES_MAX {
+    /// Counts one more pipe, if another may be made.
+    fn try_count(&mut self) -> bool {
+        if self.made >= max_pipes() {
             return false;
         }
         let tries = self.refused == 0;
@@ -56,45 +76,45 @@ impl Pool {
 }
 
 #[derive(Debug)]
-struct Ends {
-    take: OwnedFd,
-    put: OwnedFd,
+struct PipeFds {
+    output: OwnedFd,
+    input: OwnedFd,
     size: u32,
 }
 
 /// A pipe leased from the pool of the process.
 ///
-/// Dropped when empty it goes back; dropped with bytes in it, it is closed with them. So a leased pipe is always empty
-/// at first, and nobody gets the bytes of another.
+/// Dropping an empty pipe returns it to the pool; dropping one that holds bytes closes it. So a leased pipe is always
+/// empty, and no flow sees the bytes of another.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// Some until it is dropped.
-    ends: Option<Ends>,
+    /// `None` while the pipe is made or dropped.
+    fds: Option<PipeFds>,
     /// Bytes in the pipe.
     len: u32,
 }
 
 impl Pipe {
-    /// An empty pipe; `None` if all are in use, or no descriptor or memory is to be had.
+    /// Returns an empty pipe; `None` if all are in use, or if the kernel gives no descriptor or memory.
     pub(crate) fn lease() -> Option<Self> {
         let mut pool = POOL.lock();
-        if let Some(ends) = pool.idle.pop() {
+        if let Some(fds) = pool.idle.pop() {
             return Some(Self {
-                ends: Some(ends),
+                fds: Some(fds),
                 len: 0,
             });
         }
-        if !pool.count_in() {
+        if !pool.try_count() {
             return None;
         }
         drop(pool);
-        // Counted from here on, since dropping it counts it out again.
-        let mut pipe = Self { ends: None, len: 0 };
-        let Ok(ends) = Ends::new(PIPE_LEN) else {
+        // The pipe is counted now, so that dropping it gives the place back.
+        let mut pipe = Self { fds: None, len: 0 };
+        let Ok(fds) = PipeFds::new(PIPE_LEN) else {
             POOL.lock().refused = LEASES_AFTER_REFUSAL;
             return None;
         };
-        pipe.ends = Some(ends);
+        pipe.fds = Some(fds);
         Some(pipe)
     }
 
@@ -109,19 +129,19 @@ impl Pipe {
         self.len == 0
     }
 
-    /// Moves all bytes of the pipe to the back of `chain`, for a target that cannot be spliced to.
-    pub(crate) fn rescue(&mut self, chain: &mut EvBuffer) -> io::Result<()> {
-        struct Taker<'a>(&'a OwnedFd);
-        impl io::Read for Taker<'_> {
+    /// Moves all bytes of the pipe to the back of `chain`.
+    pub(crate) fn move_to_chain(&mut self, chain: &mut EvBuffer) -> io::Result<()> {
+        struct Output<'a>(&'a OwnedFd);
+        impl io::Read for Output<'_> {
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 Ok(rustix::io::read(self.0, buf)?)
             }
         }
-        let Some(ends) = &self.ends else {
+        let Some(fds) = &self.fds else {
             return Ok(());
         };
         while self.len > 0 {
-            match chain.read_from(&mut Taker(&ends.take), self.len as usize) {
+            match chain.read_from(&mut Output(&fds.output), self.len as usize) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => self.len -= n as u32,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -131,26 +151,26 @@ impl Pipe {
         Ok(())
     }
 
-    fn ends(&self) -> io::Result<&Ends> {
-        self.ends
+    fn fds(&self) -> io::Result<&PipeFds> {
+        self.fds
             .as_ref()
             .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Fills the pipe up to `limit` bytes.
     fn fill(&mut self, from: &socket2::Socket, limit: usize) -> io::Result<Spliced> {
-        let ends = self.ends()?;
-        let room = limit.min(ends.size as usize).saturating_sub(self.len());
+        let fds = self.fds()?;
+        let room = limit.min(fds.size as usize).saturating_sub(self.len());
         if room == 0 {
             return Ok(Spliced::Full);
         }
-        match splice(from, &ends.put, room) {
+        match splice(from, &fds.input, room) {
             Ok(n) if n > 0 => {
                 self.len += n as u32;
                 Ok(Spliced::Bytes(n))
             }
-            // The socket is empty or at its end, or the pipe is full: it counts pieces, not bytes, and small ones fill it
-            // early. Or there is an urgent mark, which only a read gets past.
+            // The socket is empty or at its end; or the pipe is full, since it counts pieces and small ones fill it
+            // early; or there is an urgent mark, which only a read passes.
             Ok(_) | Err(Errno::AGAIN) if self.len > 0 => match peek(from)? {
                 0 => Ok(Spliced::End),
                 _ => Ok(Spliced::Full),
@@ -161,7 +181,7 @@ impl Pipe {
         }
     }
 
-    /// Nothing more comes by splicing; what is there has to go on first.
+    /// The source cannot be spliced from: what the pipe holds has to leave it before a read.
     fn refusal(&self) -> Spliced {
         match self.len {
             0 => Spliced::Refused,
@@ -169,9 +189,9 @@ impl Pipe {
         }
     }
 
-    /// Empties the pipe as far as `to` takes it; `None` if that cannot be spliced to.
-    fn drain(&mut self, to: &socket2::Socket) -> io::Result<Option<usize>> {
-        match splice(&self.ends()?.take, to, self.len()) {
+    /// Moves to `to` what that takes; `None` if it does not take a splice.
+    fn write_to(&mut self, to: &socket2::Socket) -> io::Result<Option<usize>> {
+        match splice(&self.fds()?.output, to, self.len()) {
             Ok(n) => {
                 self.len -= n as u32;
                 Ok(Some(n))
@@ -182,7 +202,7 @@ impl Pipe {
     }
 }
 
-/// Never with `SPLICE_F_MORE`, for which the kernel would hold back the end of what is sent.
+/// Without `SPLICE_F_MORE`, which makes the kernel delay the last bytes.
 fn splice(
     from: impl std::os::fd::AsFd,
     to: impl std::os::fd::AsFd,
@@ -195,40 +215,44 @@ fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// How many bytes a read of one would bring.
+/// Returns the number of bytes that a read of one byte would bring.
 fn peek(socket: &socket2::Socket) -> io::Result<usize> {
     socket.peek(&mut [std::mem::MaybeUninit::uninit()])
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let ends = self.ends.take().filter(|_| self.len == 0);
+        let fds = self.fds.take().filter(|_| self.len == 0);
         let mut pool = POOL.lock();
-        match ends {
-            Some(ends) => pool.idle.push(ends),
-            None => pool.made -= 1,
+        match fds {
+            Some(fds) if pool.made <= max_pipes() => pool.idle.push(fds),
+            closed => {
+                pool.made -= 1;
+                drop(pool);
+                drop(closed);
+            }
         }
     }
 }
 
-impl Ends {
-    /// A pipe for `len` bytes, or for more or fewer of them as the kernel likes.
+impl PipeFds {
+    /// Makes a pipe for about `len` bytes; the kernel decides.
     fn new(len: usize) -> io::Result<Self> {
-        let (take, put) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let size = fcntl_setpipe_size(&put, len)?;
+        let (output, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let size = fcntl_setpipe_size(&input, len)?;
         if size < PIPE_LEN_MIN {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         Ok(Self {
-            take,
-            put,
+            output,
+            input,
             size: size as u32,
         })
     }
 }
 
 impl Socket<'_> {
-    /// Moves what has come to the pipe in `slot`, which is leased now if there was none, up to `limit` bytes in it.
+    /// Moves what has arrived to the pipe in `slot`, up to `limit` bytes in it. Leases a pipe if there is none.
     pub(crate) fn poll_splice_in(
         self,
         cx: &mut Context<'_>,
@@ -247,13 +271,13 @@ impl Socket<'_> {
             let mut outcome = Spliced::Full;
             let moved = self.transfer(Interest::READABLE, |socket| {
                 outcome = match pipe.fill(socket, limit) {
-                    // It was said to be readable: at an urgent mark it is, and yet there is nothing to splice.
+                    // The socket is readable, but there is nothing to splice: that is an urgent mark.
                     Err(error) if first && would_block(&error) && matches!(peek(socket), Ok(1)) => {
                         Spliced::Refused
                     }
                     filled => filled?,
                 };
-                // That less came than there was room for does not say that the socket is empty.
+                // A short splice does not show that the socket is empty.
                 Ok((0, 0))
             });
             if let Some(moved) = moved {
@@ -265,7 +289,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Moves what `pipe`, which is not empty, holds to this socket; `None` if the kernel does not do that.
+    /// Moves what `pipe`, which is not empty, holds to this socket; `None` if the kernel refuses.
     pub(crate) fn poll_splice_out(
         self,
         cx: &mut Context<'_>,
@@ -274,7 +298,7 @@ impl Socket<'_> {
         loop {
             let mut outcome = None;
             let moved = self.transfer(Interest::WRITABLE, |socket| {
-                outcome = pipe.drain(socket)?;
+                outcome = pipe.write_to(socket)?;
                 Ok((0, 0))
             });
             match moved {
@@ -286,9 +310,9 @@ impl Socket<'_> {
     }
 }
 
-/// For tests that count on pipes, or on none: they share those of the process.
+/// Serialises the tests that need a pipe, or the lack of one: they share the pipes of the process.
 #[cfg(test)]
-pub(crate) fn one_at_a_time() -> impl Drop {
+pub(crate) fn pipe_test_lock() -> impl Drop {
     static TURN: Global<()> = Global::new();
     TURN.lock()
 }
@@ -309,21 +333,21 @@ mod tests {
 
     #[test]
     fn bytes_pass_through_a_pipe_in_order() {
-        let _all = one_at_a_time();
+        let _all = pipe_test_lock();
         let ((mut source, from), (to, mut sink)) = (pair(), pair());
         let mut pipe = Pipe::lease().unwrap();
         source.write_all(b"through the pipe").unwrap();
         assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Bytes(16));
         assert_eq!(pipe.fill(&from, 16).unwrap(), Spliced::Full, "at the limit");
-        assert_eq!(pipe.drain(&to).unwrap(), Some(16));
+        assert_eq!(pipe.write_to(&to).unwrap(), Some(16));
         let mut received = [0; 16];
         sink.read_exact(&mut received).unwrap();
         assert_eq!(&received, b"through the pipe");
     }
 
     #[test]
-    fn an_empty_socket_is_told_from_a_full_pipe() {
-        let _all = one_at_a_time();
+    fn an_empty_socket_and_a_full_pipe_differ() {
+        let _all = pipe_test_lock();
         let (mut source, from) = pair();
         let mut pipe = Pipe::lease().unwrap();
         let error = pipe.fill(&from, usize::MAX).unwrap_err();
@@ -332,7 +356,7 @@ mod tests {
             io::ErrorKind::WouldBlock,
             "empty pipe: the socket has nothing"
         );
-        // One piece a write: the pipe has no slot left long before it has all the bytes it may hold.
+        // Each write takes a slot: the pipe has no slot left long before it holds all its bytes.
         let mut filled = 0;
         loop {
             source.write_all(b"x").unwrap();
@@ -346,18 +370,18 @@ mod tests {
         drop(source);
         assert_eq!(pipe.len(), filled);
         let mut chain = EvBuffer::new();
-        pipe.rescue(&mut chain).unwrap();
+        pipe.move_to_chain(&mut chain).unwrap();
         assert!(pipe.is_empty() && chain == vec![b'x'; filled]);
         assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::Bytes(1));
         assert_eq!(pipe.fill(&from, usize::MAX).unwrap(), Spliced::End);
-        pipe.rescue(&mut chain).unwrap();
+        pipe.move_to_chain(&mut chain).unwrap();
         let end = pipe.fill(&from, usize::MAX).unwrap();
-        assert_eq!(end, Spliced::Refused, "the end is for a read to see");
+        assert_eq!(end, Spliced::Refused, "a read sees the end");
     }
 
     #[test]
-    fn a_pipe_with_bytes_in_it_is_never_lent_again() {
-        let _all = one_at_a_time();
+    fn a_pipe_that_holds_bytes_is_never_leased_again() {
+        let _all = pipe_test_lock();
         let (mut source, from) = pair();
         for _ in 0..2 * PIPES_MAX {
             let mut pipe = Pipe::lease().unwrap();
@@ -371,44 +395,58 @@ mod tests {
     }
 
     #[test]
-    fn what_a_socket_does_not_take_is_kept() {
-        let _all = one_at_a_time();
+    fn bytes_that_a_socket_refuses_stay_in_the_pipe() {
+        let _all = pipe_test_lock();
         let (mut source, from) = pair();
         source.write_all(b"kept").unwrap();
         let mut pipe = Pipe::lease().unwrap();
         pipe.fill(&from, usize::MAX).unwrap();
-        let deaf =
+        let unconnected =
             socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-        // Not connected: an error, and the bytes stay in the pipe.
-        assert!(pipe.drain(&deaf).is_err());
+        assert!(pipe.write_to(&unconnected).is_err());
         let mut chain = EvBuffer::new();
-        pipe.rescue(&mut chain).unwrap();
+        pipe.move_to_chain(&mut chain).unwrap();
         assert_eq!(chain, b"kept"[..]);
     }
 
     #[test]
-    fn a_refused_pipe_is_asked_for_again_after_a_while() {
+    fn a_lease_tries_again_a_while_after_a_refusal() {
         let mut pool = Pool::default();
-        assert!(pool.count_in());
+        assert!(pool.try_count());
         pool.refused = LEASES_AFTER_REFUSAL;
         for _ in 0..LEASES_AFTER_REFUSAL {
-            assert!(!pool.count_in());
+            assert!(!pool.try_count());
         }
-        while pool.count_in() {}
+        while pool.try_count() {}
         assert_eq!(pool.made, PIPES_MAX);
     }
 
     #[test]
-    fn a_size_that_is_refused_or_not_worth_it_gives_no_pipe() {
-        assert!(Ends::new(usize::MAX / 4).is_err());
-        let small = Ends::new(PIPE_LEN_MIN / 2).unwrap_err();
-        assert_eq!(small.kind(), io::ErrorKind::QuotaExceeded);
-        assert!(Ends::new(PIPE_LEN_MIN).is_ok());
+    fn the_number_of_pipes_is_a_setting() {
+        let _all = pipe_test_lock();
+        drop((Pipe::lease().unwrap(), Pipe::lease().unwrap()));
+        set_max_pipes(1);
+        let one = Pipe::lease().unwrap();
+        assert!(Pipe::lease().is_none());
+        set_max_pipes(0);
+        drop(one);
+        assert_eq!(POOL.lock().idle.len(), 0);
+        assert!(Pipe::lease().is_none());
+        set_max_pipes(PIPES_MAX);
+        assert!(Pipe::lease().is_some());
     }
 
     #[test]
-    fn what_cannot_be_spliced_from_or_to_is_told_from_an_error() {
-        let _all = one_at_a_time();
+    fn a_refused_or_too_small_pipe_is_an_error() {
+        assert!(PipeFds::new(usize::MAX / 4).is_err());
+        let small = PipeFds::new(PIPE_LEN_MIN / 2).unwrap_err();
+        assert_eq!(small.kind(), io::ErrorKind::QuotaExceeded);
+        assert!(PipeFds::new(PIPE_LEN_MIN).is_ok());
+    }
+
+    #[test]
+    fn a_source_or_sink_that_does_not_splice_is_no_error() {
+        let _all = pipe_test_lock();
         let mut pipe = Pipe::lease().unwrap();
         let directory = std::fs::File::open("/").unwrap();
         let from = socket2::Socket::from(OwnedFd::from(directory));
@@ -424,7 +462,7 @@ mod tests {
             .open(file.path().join("log"))
             .unwrap();
         let to = socket2::Socket::from(OwnedFd::from(appending));
-        assert_eq!(pipe.drain(&to).unwrap(), None);
+        assert_eq!(pipe.write_to(&to).unwrap(), None);
         assert_eq!(pipe.len(), 4);
     }
 }
