@@ -321,11 +321,11 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// let mut start = [0; 4];
     /// server.read_exact(&mut start).await?;
     /// stop.send(()).unwrap();
-    /// let RelayOutcome::Stopped(parts) = relay.await?? else { unreachable!() };
+    /// let RelayOutcome::Stopped(mut parts) = relay.await?? else { unreachable!() };
     /// drop(parts.b);
     /// let mut rest = start.to_vec();
     /// server.read_to_end(&mut rest).await?;
-    /// rest.extend(parts.to_b.to_bytes());
+    /// rest.extend(parts.to_b.take_bytes(usize::MAX)?);
     /// assert_eq!(rest, b"ping pong");
     /// # Ok(())
     /// # }

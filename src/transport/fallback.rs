@@ -57,11 +57,11 @@ mod no_sockets {
 
     /// Finds no socket.
     #[derive(Debug)]
-    pub(crate) struct Finder<'h, S>(PhantomData<(&'h (), fn(&S))>);
+    pub(crate) struct Finder<'h, S>(PhantomData<&'h ()>, PhantomData<fn(&S)>);
 
     impl<S> Finder<'_, S> {
         pub(crate) const fn by_type() -> Self {
-            Self(PhantomData)
+            Self(PhantomData, PhantomData)
         }
 
         #[inline]
