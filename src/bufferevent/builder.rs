@@ -12,11 +12,13 @@ use super::{
     endpoint::{Endpoint, Stream, Transport},
     event::{Event, Side},
     inner::{BufferEvent, Inner},
+    rate::RateControl,
     settings::Settings,
     task::{FinishOnDrop, Task},
 };
 use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks,
+    limits::{RateLimit, RateLimitGroup},
     shared::Crossing,
     sync::next_token,
     transport::{Finder, take_prefix},
@@ -41,6 +43,7 @@ const WRITE_HIGH: usize = 64 * 1024;
 /// | [`max_single_read`](Self::max_single_read), [`max_single_write`](Self::max_single_write) | 256 KiB | counts as 1 |
 /// | [`nodelay`](Self::nodelay) | on | |
 /// | [`allow_truncation`](Self::allow_truncation) | off | |
+/// | [`rate_limit`](Self::rate_limit), [`rate_group`](Self::rate_group) | none | [`RateLimit`] refuses it |
 /// | [`name`](Self::name) | none | |
 /// | [`defer_to`](Self::defer_to) | the queue of the current runtime | |
 /// | callbacks | none | |
@@ -90,6 +93,8 @@ pub struct Builder {
     nodelay: bool,
     name: Option<String>,
     queue: Option<DeferredQueue>,
+    rate_limit: Option<RateLimit>,
+    rate_group: Option<RateLimitGroup>,
     callbacks: Callbacks,
 }
 
@@ -105,6 +110,8 @@ impl Clone for Builder {
             nodelay: self.nodelay,
             name: self.name.clone(),
             queue: self.queue.clone(),
+            rate_limit: self.rate_limit,
+            rate_group: self.rate_group.clone(),
             callbacks: Callbacks::new(),
         }
     }
@@ -121,6 +128,8 @@ impl Builder {
             nodelay: true,
             name: None,
             queue: None,
+            rate_limit: None,
+            rate_group: None,
             callbacks: Callbacks::new(),
         }
     }
@@ -273,6 +282,23 @@ impl Builder {
     /// Sets the name of the connection in traces. By default it has none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Limits the bytes per second that are read from and written to the stream.
+    ///
+    /// See [`BufferEvent::set_rate_limit`], which changes the limit later.
+    #[doc(alias = "bufferevent_set_rate_limit")]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Makes the connection a member of a group that shares a rate limit, until the connection is over.
+    #[doc(alias = "bufferevent_add_to_rate_limit_group")]
+    #[doc(alias = "bufferevent_remove_from_rate_limit_group")]
+    pub fn rate_group(mut self, group: &RateLimitGroup) -> Self {
+        self.rate_group = Some(group.clone());
         self
     }
 
@@ -472,6 +498,7 @@ impl Builder {
             self.settings,
             stream_type,
         ));
+        inner.control.lock().rate = RateControl::new(self.rate_limit, self.rate_group.as_ref());
         let bev = BufferEvent::first(inner);
         bev.inner.set_callbacks(self.callbacks);
         bev

@@ -131,13 +131,19 @@ pub enum PauseReason {
     HighWatermark,
     /// The stream accepts no more for now.
     Peer,
+    /// The allowance of its [rate limit](crate::BufferEvent::set_rate_limit) is used up.
+    RateLimit,
+    /// The allowance of its [group](crate::limits::RateLimitGroup) is used up, or it is not its turn.
+    GroupRateLimit,
 }
 
 /// All reasons, in the order of their bits.
-const REASONS: [PauseReason; 3] = [
+const REASONS: [PauseReason; 5] = [
     PauseReason::User,
     PauseReason::HighWatermark,
     PauseReason::Peer,
+    PauseReason::RateLimit,
+    PauseReason::GroupRateLimit,
 ];
 
 /// The set of reasons for which a direction is paused. An empty set means that bytes move, or would if there were any.

@@ -118,15 +118,17 @@ impl BufferEvent {
         let control = self.inner.control.lock();
         let enabled = control.state.is_enabled(direction);
         let blocked = direction == Direction::Write && control.state.write.is_blocked();
+        let rate = control.rate_pause(direction);
         drop(control);
         let buffer = match direction {
             Direction::Read => self.input(),
             Direction::Write => self.output(),
         };
-        PauseReasons::default()
+        let reasons = PauseReasons::default()
             .with(PauseReason::User, !enabled)
             .with(PauseReason::HighWatermark, buffer.is_high())
-            .with(PauseReason::Peer, blocked)
+            .with(PauseReason::Peer, blocked);
+        rate.map_or(reasons, |reason| reasons.with(reason, true))
     }
 
     /// Sets the watermarks of one of the buffers. They apply at once. See [`SharedEvBuffer::set_watermarks`].

@@ -13,6 +13,7 @@ use super::{
     control::ConnectionState,
     endpoint::{AnyStream, Endpoint},
     event::{Event, EventQueue, Metrics, Side, Summary},
+    rate::RateControl,
     settings::Settings,
     task_waker::TaskWaker,
     waiters::Interest,
@@ -162,6 +163,8 @@ pub(super) struct Control {
     pub(super) stream_number: u32,
     /// The stream, for a call that waits for it.
     pub(super) taken: Option<Box<Taken>>,
+    /// Some once anything is limited.
+    pub(super) rate: Option<Box<RateControl>>,
 }
 
 pub(super) type OnBytes = Box<dyn FnMut(&BufferEvent) + Send>;
@@ -245,6 +248,7 @@ impl Inner {
                 takers: 0,
                 stream_number: 0,
                 taken: None,
+                rate: None,
             }),
             source: Source::new(),
             queue,

@@ -57,6 +57,7 @@ pub(crate) mod inner;
 mod into_inner;
 mod io;
 mod pair;
+mod rate;
 mod settings;
 mod split;
 mod task;

@@ -258,7 +258,7 @@ impl Inner {
         control.outcome = Some(Box::new(summary));
         let mut wakers = control.push_event(Event::Closed);
         control.waiters.take_due(|_| true, &mut wakers);
-        let stream = control.stream.take();
+        let (stream, rate) = (control.stream.take(), control.rate.take());
         // Callbacks that will not run must not keep alive what they own.
         let canceled = match runtime_is_gone || self.handles.load(Ordering::Acquire) == 0 {
             true => control.slots.take(),
@@ -268,6 +268,7 @@ impl Inner {
         drop(control);
         catch_panic("the drop of a callback", || drop(canceled));
         catch_panic("the drop of a stream", || drop(stream));
+        drop(rate);
         wakers.wake_all();
         if has_callbacks {
             // Even if none of them is called: the last run drops them.

@@ -29,7 +29,8 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 
 /// A rate limit that is shared by all connections that you add to it: a handle, cheap to clone.
 ///
-/// Add a connection with the `rate_group` method of its builder; it leaves when it ends. The rate is divided equally among the
+/// Add a connection with [`Builder::rate_group`](crate::bufferevent::Builder::rate_group); it leaves when it is over. The
+/// rate is divided equally among the
 /// members that have bytes to move: idle members take no share, and what one member does not use is there for the
 /// others. Members that wait are served in turn.
 ///
@@ -38,11 +39,29 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 /// # Examples
 ///
 /// ```
-/// use tokio_evbuffer::limits::{RateLimit, RateLimitGroup};
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tokio_evbuffer::{BufferEvent, limits::{RateLimit, RateLimitGroup}};
 ///
-/// let group = RateLimitGroup::new(RateLimit::both(10_000)?);
-/// assert_eq!((group.members(), group.totals()), (0, (0, 0)));
-/// # Ok::<(), tokio_evbuffer::limits::InvalidRateLimit>(())
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = RateLimitGroup::new(RateLimit::write(10_000)?);
+/// let (first, to_first) = tokio::io::duplex(1 << 20);
+/// let (second, to_second) = tokio::io::duplex(1 << 20);
+/// let first = BufferEvent::builder().rate_group(&group).spawn(first);
+/// let second = BufferEvent::builder().rate_group(&group).spawn(second);
+///
+/// let start = Instant::now();
+/// first.output().add(&[1; 20_000])?;
+/// second.output().add(&[2; 20_000])?;
+/// first.flush().await?;
+/// second.flush().await?;
+/// // One second's worth went at once, the rest at 10,000 bytes per second for both.
+/// assert!((start.elapsed().as_secs_f64() - 3.0).abs() < 0.1);
+/// assert_eq!((group.members(), group.totals()), (2, (0, 40_000)));
+/// # drop((to_first, to_second));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 #[doc(alias = "bufferevent_rate_limit_group_new")]

@@ -31,7 +31,6 @@ pub use group::RateLimitGroup;
 #[cfg(not(loom))]
 pub use rate_limit::{InvalidRateLimit, RateLimit};
 #[cfg(not(loom))]
-#[allow(unused_imports)] // Until the layers above use it.
 pub(crate) use throttle::{Held, Throttle};
 
 #[cfg(all(test, not(loom)))]

@@ -1,5 +1,4 @@
 //! What one direction of a stream may move now: its own limit, its group's, and the timer to wait for them.
-#![allow(dead_code)] // Until the layers above use it.
 
 use std::{
     fmt,

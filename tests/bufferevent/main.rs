@@ -12,6 +12,7 @@ mod flush;
 mod hostile;
 mod into_inner;
 mod pair;
+mod rate;
 #[cfg(unix)]
 mod reports;
 mod sockets;

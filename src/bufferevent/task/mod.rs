@@ -19,6 +19,7 @@ use super::{
     endpoint::{Endpoint, StreamCell},
     event::{CloseReason, Direction, Event},
     inner::{Control, Inner, Upgrade},
+    rate::{RateControl, Throttles},
     task_waker::WakeFor,
     timeouts::{Activity, Closing, ConnectionTimer, Due},
 };
@@ -42,6 +43,8 @@ pub(super) struct Task<E: Endpoint> {
     /// The waker of the task is stored.
     registered: bool,
     timer: Option<Box<ConnectionTimer>>,
+    /// `None` without rate limits.
+    throttles: Option<Box<Throttles>>,
     /// `None` without a subscriber.
     span: Option<Box<Span>>,
 }
@@ -141,6 +144,7 @@ impl<E: Endpoint> Task<E> {
             unacknowledged: 0,
             registered: false,
             timer: None,
+            throttles: None,
             span: (!span.is_disabled()).then(|| Box::new(span)),
         }
     }
@@ -184,6 +188,13 @@ impl<E: Endpoint> Task<E> {
         if !yields && read == Moved::Nothing {
             self.poll_hang_up(cx);
         }
+        let held = self
+            .throttles
+            .as_deref_mut()
+            .and_then(Throttles::take_change);
+        if let Some(held) = held {
+            self.guard.inner.control.lock().set_held(held);
+        }
         let finished = self.guard.inner.control.lock().state.finished();
         if let Some(reason) = finished {
             return Poll::Ready(End::Over(reason));
@@ -202,11 +213,15 @@ impl<E: Endpoint> Task<E> {
     fn apply_commands(&mut self) -> Result<Plan, End> {
         let inner = &self.guard.inner;
         let commanded = inner.task.take_commands();
-        let control = inner.control.lock();
+        let mut control = inner.control.lock();
         let mode = control.state.close_mode();
         let (upgrade, is_wanted) = (control.upgrade, control.takers > 0);
         let plan = Plan::new(&control);
+        let rate = (control.rate.as_deref_mut()).and_then(RateControl::take_commands);
         drop(control);
+        if let Some(commands) = rate {
+            Throttles::apply(&mut self.throttles, commands);
+        }
         if commanded && mode.is_closing() {
             inner.output.close();
             inner.input.close();
@@ -247,9 +262,13 @@ impl<E: Endpoint> Task<E> {
                 return Poll::Pending;
             }
             let has_room = self.room > 0 || discards;
-            at.reading = reading && may_read && has_room;
+            let held = self
+                .throttles
+                .as_deref()
+                .map_or_else(Default::default, Throttles::held);
+            at.reading = reading && may_read && has_room && held.read.is_none();
             let has_output = finishing || !inner.task.waits_for(WakeFor::OUTPUT);
-            at.writing = writing && may_write && has_output;
+            at.writing = writing && may_write && has_output && held.write.is_none();
             at.input_high = open && !has_room && inner.input.is_high();
             at.output_high = limits.stall.is_some() && self.is_output_high();
             let timer = self.timer.get_or_insert_default();
@@ -285,17 +304,22 @@ impl<E: Endpoint> Task<E> {
         match end {
             End::Over(reason) => {
                 self.drop_stream();
+                self.throttles = None;
                 inner.finish(reason);
             }
             End::Detach => {
                 if let Some(endpoint) = self.stream.take() {
                     inner.hand_over(endpoint.into_any());
                 }
+                self.throttles = None;
                 inner.finish(CloseReason::Detached);
             }
             End::Upgrade => {
                 // From now on the call ends the connection.
                 self.guard.armed = false;
+                if let Some(throttles) = self.throttles.take() {
+                    inner.control.lock().keep_throttles(throttles);
+                }
                 if let Some(endpoint) = self.stream.take() {
                     inner.hand_over_for_upgrade(endpoint.into_any(), self.span.take());
                 }

@@ -22,7 +22,7 @@ impl<E: Endpoint> Task<E> {
     /// Reads once, if reading is on and the input has room.
     pub(super) fn read_input(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
         if !plan.may_read {
-            return Moved::Nothing;
+            return self.pause_reading();
         }
         let want = self.sizer.offer().min(plan.max_read);
         if self.guard.inner.task.take_watermarks() || self.room < want {
@@ -30,15 +30,29 @@ impl<E: Endpoint> Task<E> {
         }
         let offered = want.min(self.room);
         if offered == 0 {
-            return Moved::Nothing;
+            return self.pause_reading();
         }
+        // Also for bytes that are discarded: a peer that sends without end should not use more after the close.
+        let mut throttle = self.throttles.as_mut().map(|throttles| &mut throttles.read);
+        let offered = match throttle
+            .as_mut()
+            .map(|throttle| throttle.poll_allowance(cx, offered))
+        {
+            Some(Poll::Pending) => return Moved::Nothing,
+            Some(Poll::Ready(allowed)) => allowed,
+            None => offered,
+        };
         let mut chain = EvBuffer::new();
         let Some(polled) =
             (self.stream).with(|endpoint| endpoint.poll_read_into(cx, &mut chain, offered))
         else {
             return Moved::Nothing;
         };
-        match Moved::from_poll(polled) {
+        let moved = Moved::from_poll(polled);
+        if let Some(throttle) = throttle {
+            throttle.moved(moved.as_ref().map_or(0, |moved| moved.bytes()));
+        }
+        match moved {
             Ok(Moved::Bytes(0)) => self.end_reading(plan, self.end_of_stream()),
             Ok(Moved::Bytes(n)) => {
                 self.sizer.record(offered, n);
@@ -53,6 +67,14 @@ impl<E: Endpoint> Task<E> {
                 self.end_reading(plan, error)
             }
         }
+    }
+
+    /// Reading is paused for another reason than its rate limit.
+    fn pause_reading(&mut self) -> Moved {
+        if let Some(throttles) = &mut self.throttles {
+            throttles.read.release();
+        }
+        Moved::Nothing
     }
 
     /// Asks the input for its room. Without room, the input wakes the task when it has some.

@@ -23,9 +23,18 @@ impl<E: Endpoint> Task<E> {
     /// Writes once, if writing is on and there is output.
     pub(super) fn write_output(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
         if !plan.may_write || self.guard.inner.task.waits_for(WakeFor::OUTPUT) {
+            if let Some(throttles) = &mut self.throttles {
+                throttles.write.release();
+            }
             return Moved::Nothing;
         }
-        let max = plan.max_write;
+        let max = match &mut self.throttles {
+            Some(throttles) => match throttles.write.poll_allowance(cx, plan.max_write) {
+                Poll::Pending => return Moved::Nothing,
+                Poll::Ready(allowed) => allowed,
+            },
+            None => plan.max_write,
+        };
         let mut flight = EvBuffer::new();
         let Some(removed) = self.share_output(&mut flight, max) else {
             return Moved::Again;
@@ -36,7 +45,13 @@ impl<E: Endpoint> Task<E> {
         }) else {
             return Moved::Nothing;
         };
-        let moved = match Moved::from_poll(polled) {
+        let moved = Moved::from_poll(polled);
+        if let Some(throttles) = &mut self.throttles {
+            throttles
+                .write
+                .moved(moved.as_ref().map_or(0, |moved| moved.bytes()));
+        }
+        let moved = match moved {
             Ok(Moved::Bytes(n)) => {
                 if needs_flush {
                     // Before anyone can see that the bytes have left the output.
