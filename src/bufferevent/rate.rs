@@ -20,7 +20,6 @@ impl BufferEvent {
     /// # Examples
     ///
     /// ```
-    /// use std::time::Duration;
     /// use tokio::time::Instant;
     /// use tokio_evbuffer::{BufferEvent, limits::RateLimit};
     ///

@@ -29,17 +29,15 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 
 /// A rate limit that is shared by all connections that you add to it: a handle, cheap to clone.
 ///
-/// Add a connection with [`Builder::rate_group`](crate::bufferevent::Builder::rate_group); it leaves when it is over. The
-/// rate is divided equally among the
-/// members that have bytes to move: idle members take no share, and what one member does not use is there for the
-/// others. Members that wait are served in turn.
+/// Add a connection with [`Builder::rate_group`](crate::bufferevent::Builder::rate_group); it leaves when it is over.
+/// The rate is divided equally among the members that have bytes to move: idle members take no share, and what one
+/// member does not use is there for the others. Members that wait are served in turn.
 ///
 /// A member can have a limit of its own as well; the stricter one applies.
 ///
 /// # Examples
 ///
 /// ```
-/// use std::time::Duration;
 /// use tokio::time::Instant;
 /// use tokio_evbuffer::{BufferEvent, limits::{RateLimit, RateLimitGroup}};
 ///
