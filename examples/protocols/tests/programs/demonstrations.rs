@@ -21,4 +21,5 @@ macro_rules! demonstrations {
 demonstrations! {
     http_peek_proxy
     sni_router
+    starttls_server
 }

@@ -4,4 +4,5 @@
 mod demonstrations;
 mod http_peek_proxy;
 mod sni_router;
+mod starttls_server;
 mod support;
