@@ -6,6 +6,8 @@ mod support;
 mod callbacks;
 mod connect;
 mod ends;
+#[cfg(unix)]
+mod ends_table;
 mod filter;
 mod flow;
 mod flush;
