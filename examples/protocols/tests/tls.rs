@@ -96,7 +96,6 @@ async fn a_half_close_of_tls_passes_through_a_relay() {
 }
 
 /// Many peers close TLS without close_notify. What such an upstream has sent before reaches a client that reads late.
-#[ignore = "the relay does not wait for the acknowledgement yet"]
 #[tokio::test]
 async fn an_answer_that_ends_without_close_notify_arrives_complete() {
     const LEN: usize = 1 << 20;

@@ -1,13 +1,13 @@
 //! The limit of open files: raises it, and says how many connections fit.
 
+use tokio_evbuffer::relay::max_pipes;
+
 use crate::cli::ProxyConfig;
 
 /// Descriptors of a connection: its client and its upstream.
 const PER_CONNECTION: u64 = 2;
 /// Descriptors for the listener, the runtime, name lookups and standard streams.
 const RESERVED: u64 = 32;
-/// Descriptors for the pipes that all spliced connections share: 32 pipes of two ends.
-const PIPES: u64 = 64;
 
 /// Raises the limit of open files to what the system allows, and returns how many connections may run at the same
 /// time: what `config` asks for, or what fits. The text says what was changed, if anything was.
@@ -16,7 +16,9 @@ pub(crate) fn prepare(config: &ProxyConfig) -> (usize, Option<String>) {
     let Some((before, limit)) = raise() else {
         return (asked, None);
     };
-    let reserved = RESERVED + if config.splices() { PIPES } else { 0 };
+    // Spliced connections share a few pipes, each of which has two ends.
+    let pipes = if config.splices() { max_pipes() } else { 0 };
+    let reserved = RESERVED + 2 * pipes as u64;
     // A very low limit leaves a quarter to connections: the rest of the process needs few in practice.
     let for_connections = limit.saturating_sub(reserved).max(limit / 4);
     let fit = usize::try_from(for_connections / PER_CONNECTION).unwrap_or(usize::MAX);
