@@ -10,7 +10,7 @@ use crate::{SharedEvBuffer, shared::WaitError};
 
 type Wait = Pin<Box<dyn Future<Output = Result<(), WaitError>> + Send>>;
 
-/// A wait for bytes in a buffer or for room, which is polled again and again.
+/// A wait for bytes in a buffer or for room, which is polled repeatedly.
 pub(crate) struct BufferWait {
     buffer: SharedEvBuffer,
     wait: Option<Wait>,

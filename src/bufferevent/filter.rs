@@ -353,6 +353,8 @@ impl FilterEndpoint {
 }
 
 impl Endpoint for FilterEndpoint {
+    const HAS_STREAM_BELOW: bool = true;
+
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,

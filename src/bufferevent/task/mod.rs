@@ -4,6 +4,7 @@ mod read;
 mod write;
 
 use std::{
+    cell::Cell,
     future::Future,
     io, mem,
     pin::Pin,
@@ -39,7 +40,7 @@ pub(super) struct Task<E: Endpoint> {
     /// The room of the input when it was last looked at. The user can only have made more since.
     room: usize,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
-    unacknowledged: usize,
+    unacknowledged: Cell<usize>,
     /// The waker of the task is stored.
     registered: bool,
     timer: Option<Box<ConnectionTimer>>,
@@ -49,7 +50,7 @@ pub(super) struct Task<E: Endpoint> {
     span: Option<Box<Span>>,
 }
 
-/// Ends the connection, whatever ends the task.
+/// Ends the connection when the task ends, for any reason.
 pub(super) struct FinishOnDrop {
     inner: Arc<Inner>,
     armed: bool,
@@ -141,7 +142,7 @@ impl<E: Endpoint> Task<E> {
             guard,
             sizer: ReadSizer::default(),
             room: 0,
-            unacknowledged: 0,
+            unacknowledged: Cell::new(0),
             registered: false,
             timer: None,
             throttles: None,
@@ -178,9 +179,9 @@ impl<E: Endpoint> Task<E> {
         if yields || work.any() {
             budget.made_progress();
         }
-        if work.any() {
-            let inner = &self.guard.inner;
-            (self.stream).with(|endpoint| inner.counters.update_below(endpoint));
+        if E::HAS_STREAM_BELOW && work.any() {
+            let counters = &self.guard.inner.counters;
+            (self.stream).with(|endpoint| counters.update_below(endpoint));
         }
         // Also if the task yields: a peer that sends without end must not delay the end of the output.
         let blocked = written == Moved::Waits;
@@ -195,9 +196,17 @@ impl<E: Endpoint> Task<E> {
         if let Some(held) = held {
             self.guard.inner.control.lock().set_held(held);
         }
-        let finished = self.guard.inner.control.lock().state.finished();
+        let control = self.guard.inner.control.lock();
+        let finished = control.state.finished();
+        let is_limited = (control.settings().limits).any(control.state.close_mode().is_closing());
+        drop(control);
         if let Some(reason) = finished {
             return Poll::Ready(End::Over(reason));
+        }
+        if !is_limited {
+            // The time that has passed does not count for a limit that is set later.
+            self.timer = None;
+            return Poll::Pending;
         }
         let activity = Activity {
             read: work.read > 0,
@@ -256,11 +265,6 @@ impl<E: Endpoint> Task<E> {
             let (may_read, may_write) = (state.may_read(), state.may_write());
             let orderly = state.orderly_reason();
             drop(control);
-            if !limits.any(at.closing.is_some()) {
-                // The time that has passed does not count for a limit that is set later.
-                self.timer = None;
-                return Poll::Pending;
-            }
             let has_room = self.room > 0 || discards;
             let held = self
                 .throttles

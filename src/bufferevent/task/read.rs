@@ -139,7 +139,7 @@ impl<E: Endpoint> Task<E> {
         }
     }
 
-    /// The error that a read of zero bytes stands for, if it is not an end in order: after a write was told of a reset, the
+    /// The error that a read of zero bytes stands for, if it is not an end in order: after a write has returned a reset, the
     /// socket reports no other error.
     fn end_of_stream(&self) -> Option<io::Error> {
         let control = self.guard.inner.control.lock();

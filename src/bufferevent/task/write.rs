@@ -1,9 +1,9 @@
 //! Writes the output to the stream, flushes the stream, and ends it after the last byte.
 
 use std::{
-    io, mem,
+    io,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use super::{Plan, Task};
@@ -54,7 +54,7 @@ impl<E: Endpoint> Task<E> {
         let moved = match moved {
             Ok(Moved::Bytes(n)) => {
                 if needs_flush {
-                    // Before anyone can see that the bytes have left the output.
+                    // Before a task or callback can see that the bytes have left the output.
                     self.guard.inner.control.lock().state.write.note_unflushed();
                 }
                 self.remove_written(n, removed);
@@ -87,7 +87,7 @@ impl<E: Endpoint> Task<E> {
     /// Removes the `n` bytes that were written. `removed` bytes had been removed from the output when they were shared.
     fn remove_written(&mut self, n: usize, removed: u64) {
         let inner = &self.guard.inner;
-        // Before anyone can see that the bytes have left the output.
+        // Before a task or callback can see that the bytes have left the output.
         Counters::count(&inner.counters.bytes_out, &inner.counters.writes, n);
         let mut guard = inner.output.lock();
         // If the user has replaced the output meanwhile, some or all of them are gone.
@@ -111,42 +111,33 @@ impl<E: Endpoint> Task<E> {
 
     /// Ends a turn: notes whether the stream is `blocked`, wakes tasks that wait for what was `written`, flushes, and
     /// shuts the stream down after the last byte. Returns whether a flush or the shutdown waits for the peer.
-    pub(super) fn finish_output(
-        &mut self,
-        cx: &mut Context<'_>,
-        blocked: bool,
-        written: bool,
-    ) -> bool {
-        let inner = Arc::clone(&self.guard.inner);
+    pub(super) fn finish_output(&self, cx: &mut Context<'_>, blocked: bool, written: bool) -> bool {
+        let inner = &self.guard.inner;
         let mut control = inner.control.lock();
         control.state.write.set_blocked(blocked);
         let may_write = control.state.may_write();
         let unflushed = control.state.write.is_unflushed();
+        let unacknowledged = control.state.write.awaits_acknowledgement();
         let awaited = control.waiters.waiting().any(Interest::is_flush);
         drop(control);
+        if unacknowledged {
+            self.check_acknowledged();
+        }
         if written && awaited && !unflushed {
             inner.wake_flushed();
         }
         let is_empty = inner.task.waits_for(WakeFor::OUTPUT);
         if !may_write || !(is_empty || awaited) {
-            self.check_acknowledged();
             return false;
         }
         let closing = is_empty && inner.output.is_closed();
-        let endpoint_flushes =
-            (self.stream.with(|endpoint| endpoint.flushes_when_idle())).unwrap_or(true);
-        if unflushed && (endpoint_flushes || !closing) {
-            let polled = match awaited {
-                true => self.poll_endpoint(cx, E::poll_flush),
-                false => self.poll_endpoint(cx, E::poll_idle),
-            };
-            match polled {
+        if unflushed {
+            match self.poll_flush(cx, awaited, closing) {
                 Poll::Pending => return true,
                 Poll::Ready(Err(error)) => {
                     self.fail_writing(error);
                     return false;
                 }
-                Poll::Ready(Ok(())) if awaited || endpoint_flushes => inner.note_flushed(),
                 Poll::Ready(Ok(())) => {}
             }
         }
@@ -167,6 +158,29 @@ impl<E: Endpoint> Task<E> {
         false
     }
 
+    /// Flushes the stream. One that flushes only when a task waits for it is just told that the output is empty.
+    fn poll_flush(
+        &self,
+        cx: &mut Context<'_>,
+        awaited: bool,
+        closing: bool,
+    ) -> Poll<io::Result<()>> {
+        let flushes_when_idle = (self.stream)
+            .with(|endpoint| endpoint.flushes_when_idle())
+            .unwrap_or(true);
+        if closing && !flushes_when_idle {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(match awaited {
+            true => self.poll_endpoint(cx, E::poll_flush),
+            false => self.poll_endpoint(cx, E::poll_idle),
+        })?;
+        if awaited || flushes_when_idle {
+            self.guard.inner.note_flushed();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_endpoint(
         &self,
         cx: &mut Context<'_>,
@@ -178,7 +192,7 @@ impl<E: Endpoint> Task<E> {
 
     /// Asks whether the peer has acknowledged everything, if the stream was shut down. Returns whether it has acknowledged
     /// more than at the last call.
-    pub(super) fn check_acknowledged(&mut self) -> bool {
+    pub(super) fn check_acknowledged(&self) -> bool {
         let inner = &self.guard.inner;
         if !inner.control.lock().state.write.awaits_acknowledgement() {
             return false;
@@ -187,7 +201,7 @@ impl<E: Endpoint> Task<E> {
             .with(|endpoint| endpoint.unacknowledged())
             .flatten()
             .unwrap_or(0);
-        let before = mem::replace(&mut self.unacknowledged, unacknowledged);
+        let before = self.unacknowledged.replace(unacknowledged);
         if unacknowledged == 0 {
             inner.control.lock().state.write.acknowledge();
         }
