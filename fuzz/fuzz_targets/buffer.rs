@@ -1,7 +1,7 @@
 //! Programs over three buffers, made by a fuzzer and compared with plain vectors after each step.
 #![no_main]
 
-#[path = "../../tests/support/model/mod.rs"]
+#[path = "../../src/buffer/model/mod.rs"]
 mod model;
 
 use libfuzzer_sys::fuzz_target;

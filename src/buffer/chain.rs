@@ -1,25 +1,38 @@
-//! The chain itself: its fields, its rules, and what all operations share.
+//! The chain itself: its fields, its rules, and the private steps that its operations share.
 
-use std::mem;
+use std::{collections::VecDeque, mem};
 
-use super::{attached::Attached, chunks::Chunks, eol::EolStyle, flags::Flags};
+use super::{attached::Attached, chunks::Chunks, eol::EolStyle, flags::Flags, steps};
 use crate::{
     error::{BufferError, End, Result},
     segment::{
-        BlockSlice, Ring, Segment,
+        BlockSlice, Segment,
         sizing::{self, BLOCK},
     },
 };
 
 /// A byte queue made of linked segments.
 ///
-/// Bytes are added at the back and taken from the front; they may be prepended, too. Whole segments move between
-/// buffers without a copy, foreign memory is linked in by reference, and what is taken out as [`Bytes`](bytes::Bytes) shares the
-/// memory it lies in. An empty new buffer owns no heap memory.
+/// Bytes are added at the back and removed from the front; they can also be prepended. Whole segments move between
+/// buffers without a copy, foreign memory is linked by reference, and bytes that are taken out as
+/// [`Bytes`](bytes::Bytes) share the memory in which they lie. An empty new buffer owns no heap memory.
 ///
-/// Each operation either happens whole or changes nothing. Nothing to move is `Ok`, whatever is frozen or full.
-/// Reading ([`copyout`](Self::copyout), [`peek`](Self::peek), [`search`](Self::search), [`pullup`](Self::pullup),
+/// # All or nothing
+///
+/// Each operation either happens completely or changes nothing. Moving zero bytes is `Ok`, even if the buffer is frozen or
+/// full. Reading ([`copyout`](Self::copyout), [`peek`](Self::peek), [`search`](Self::search), [`pullup`](Self::pullup),
 /// [`chunks`](Self::chunks)) is never refused.
+///
+/// # Memory and time
+///
+/// After each operation, [`capacity`](Self::capacity) is at most four times the length plus 64 KiB, whatever was done
+/// before. It does not bound room that [`expand`](Self::expand) or [`with_capacity`](Self::with_capacity) asked for, until
+/// that is used; the invisible parts of foreign memory; about 250 bytes for each range of a file; and blocks of which a
+/// [`Bytes`](bytes::Bytes) that was taken out keeps a part, which is at most 32 times its length.
+///
+/// To hold that bound, operations copy bytes: short pieces instead of sharing them, and small pieces of large blocks.
+/// Over a sequence of operations each byte is copied a constant number of times, so the cost is linear in the bytes and
+/// segments that the operations touch.
 ///
 /// # Examples
 ///
@@ -27,7 +40,7 @@ use crate::{
 /// use tokio_evbuffer::{EolStyle, EvBuffer};
 ///
 /// let mut buffer = EvBuffer::new();
-/// buffer.add(b"GET / HTTP/1.1\r\nHost: ")?;
+/// buffer.add("GET / HTTP/1.1\r\nHost: ")?;
 /// buffer.add_reference("example.org\r\n")?; // linked, not copied
 ///
 /// assert_eq!(buffer.readln(EolStyle::Crlf)?.unwrap(), "GET / HTTP/1.1");
@@ -40,9 +53,9 @@ use crate::{
 //
 // 1. `len` is the sum of the lengths of all segments, `tail` included.
 // 2. No segment of `body` is empty.
-// 3. `tail` comes last. It is where the next byte goes, and when it is empty it is the spare; it was lent by nobody.
-// 4. `held` is the sum of what the owned segments answer for, `tail` included.
-// 5. The first `scanned` bytes hold no end of line of style `scanned_for`; they are at most `len`.
+// 3. `tail` comes last. The next byte goes there; when it is empty it is the spare.
+// 4. `held` is the sum of the memory that the segments keep, `tail` included, without loaded pieces of files.
+// 5. The first `scanned` bytes hold no end of line of style `scanned_for`; `scanned` is at most `len`.
 #[doc(alias = "evbuffer")]
 #[doc(alias = "evbuffer_new")]
 #[doc(alias = "evbuffer_free")]
@@ -53,16 +66,15 @@ pub struct EvBuffer {
     pub(super) scanned: u32,
     pub(super) scanned_for: EolStyle,
     pub(super) held: usize,
-    pub(super) body: Ring<Segment>,
+    pub(super) body: VecDeque<Segment>,
     pub(super) attached: Option<Box<Attached>>,
 }
 
-/// How many segments are asked whether they lie on the block of a tail that goes: enough for what is mostly linked between two
-/// pieces of a block, and no walk over a long chain.
-const HEIRS_MAX: usize = 64;
-
-/// A buffer is moved about, and many of them are held; it stays small.
+/// Many buffers are held, and they are moved; so they stay small.
 const _: () = assert!(size_of::<EvBuffer>() <= 96);
+
+/// A list of segments with room for no more entries than this keeps its memory, and counts as no memory.
+const LIST_KEPT: usize = 64;
 
 impl Default for EvBuffer {
     fn default() -> Self {
@@ -75,20 +87,20 @@ impl EvBuffer {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            tail: BlockSlice::NONE,
+            tail: BlockSlice::none(),
             len: 0,
             flags: Flags::NONE,
             scanned: 0,
             scanned_for: EolStyle::Lf,
             held: 0,
-            body: Ring::new(),
+            body: VecDeque::new(),
             attached: None,
         }
     }
 
-    /// Makes an empty buffer with room for about `n` bytes, the next of which go into one segment.
+    /// Makes an empty buffer with room for `n` bytes, as [`expand`](Self::expand) does.
     ///
-    /// `n` is a hint: a size that cannot be had is ignored.
+    /// `n` is a hint: a size that is not available is ignored.
     #[must_use]
     pub fn with_capacity(n: usize) -> Self {
         let mut buffer = Self::new();
@@ -97,7 +109,7 @@ impl EvBuffer {
         buffer
     }
 
-    /// Returns the number of bytes held. This is a field, not a walk.
+    /// Returns the number of bytes in the buffer. This is a field, not a walk.
     #[doc(alias = "evbuffer_get_length")]
     #[inline]
     #[must_use]
@@ -105,28 +117,38 @@ impl EvBuffer {
         self.len
     }
 
-    /// Returns whether the buffer holds no byte.
+    /// Returns whether the buffer is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Returns the bytes of memory held: blocks with their whole size, foreign memory with what is shown of it.
+    /// Returns the bytes of memory that the buffer keeps allocated.
     ///
-    /// A block that several buffers share counts with the first of them. Costs one step a segment.
+    /// That is its blocks, each with its whole length; the visible part of foreign memory; loaded pieces of files; and the
+    /// list of its segments, if it has room for more than 64. A block of which several buffers show a part counts in each of them. Takes one step if there
+    /// is no range of a file, and otherwise one for each segment.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.held + self.body.iter().map(Segment::foreign_len).sum::<usize>()
+        let loaded = match self.flags.intersects(Flags::FILES) {
+            true => self.body.iter().map(Segment::loaded_len).sum(),
+            false => 0,
+        };
+        self.held + self.list_held() + loaded
     }
 
-    /// Returns the number of segments that hold data.
+    /// Returns the number of segments that hold data. A range of a file counts as its pieces of 256 KiB.
     #[must_use]
     pub fn segments(&self) -> usize {
-        self.body.len() + usize::from(!self.tail.is_empty())
+        let body = match self.flags.intersects(Flags::FILES) {
+            true => self.body.iter().map(Segment::chunks).sum(),
+            false => self.body.len(),
+        };
+        body + usize::from(!self.tail.is_empty())
     }
 
-    /// Returns the data, one slice a segment, in order; no slice is empty.
+    /// Returns the data as slices, one for each segment, in order; no slice is empty.
     ///
     /// The first slice is what libevent calls the contiguous space.
     ///
@@ -134,7 +156,7 @@ impl EvBuffer {
     ///
     /// ```
     /// # use tokio_evbuffer::EvBuffer;
-    /// let mut buffer = EvBuffer::from(&b"head"[..]);
+    /// let mut buffer = EvBuffer::from("head");
     /// buffer.add_reference("body")?;
     /// assert_eq!(buffer.chunks().collect::<Vec<_>>(), [b"head", b"body"]);
     /// # Ok::<(), tokio_evbuffer::BufferError>(())
@@ -146,55 +168,56 @@ impl EvBuffer {
         Chunks::new(&self.body, &self.tail)
     }
 
-    /// Returns the data from position `pos` on, one slice a segment. Nothing if `pos` is the length or more.
+    /// Returns the data from position `pos` on as slices. There are none if `pos` is the length or more.
     #[doc(alias = "evbuffer_ptr_set")]
     #[must_use]
     #[inline]
     pub fn chunks_from(&self, pos: usize) -> Chunks<'_> {
-        let mut chunks = self.chunks();
-        if pos > 0 {
-            chunks.skip_bytes(pos);
+        match pos {
+            0 => self.chunks(),
+            pos => Chunks::starting_at(&self.body, &self.tail, self.len, pos),
         }
-        chunks
     }
 
-    /// Lets go of spare room. An empty buffer then holds no memory.
+    /// Releases spare room, also that of [`expand`](Self::expand). An empty buffer then keeps no memory.
     #[inline]
     pub fn shrink_to_fit(&mut self) {
         // Often there is none: then this costs no call.
-        if !self.tail.is_none() || self.body.held() > 0 {
+        if !self.tail.is_none() || self.body.capacity() > 0 {
             self.release_spare();
         }
     }
 
-    pub(super) fn release_spare(&mut self) {
+    fn release_spare(&mut self) {
+        self.flags.remove(Flags::PROMISED);
         if self.tail.is_empty() {
             self.drop_tail();
         }
         self.body.shrink_to_fit();
         self.compact_if_wasteful();
+        self.debug_check();
     }
 
-    /// Refuses all changes at `end` until [`unfreeze`](Self::unfreeze).
+    /// Refuses changes at `end` until [`unfreeze`](Self::unfreeze).
     ///
-    /// A frozen front refuses `drain`, `remove`, `prepend` and moves out; a frozen back refuses adding, reserving
-    /// and moves in. Reading goes on. A flag, not a count.
+    /// A frozen front refuses `drain`, `remove`, `prepend` and moves out of the buffer; a frozen back refuses adding,
+    /// reserving and moves into it. Reading still works. This is a flag, not a count.
     #[doc(alias = "evbuffer_freeze")]
     pub fn freeze(&mut self, end: End) {
         self.flags.insert(Flags::frozen(end));
-        self.notify_owner_of_freeze();
+        self.request_check_of_freeze();
     }
 
     /// Allows changes at `end` again.
     #[doc(alias = "evbuffer_unfreeze")]
     pub fn unfreeze(&mut self, end: End) {
         self.flags.remove(Flags::frozen(end));
-        self.notify_owner_of_freeze();
+        self.request_check_of_freeze();
     }
 
-    fn notify_owner_of_freeze(&mut self) {
+    fn request_check_of_freeze(&mut self) {
         if self.flags.intersects(Flags::SHARED) {
-            // What fills the buffer is to stop, or waits to go on.
+            // The task that fills or empties the buffer has to stop, or waits to continue.
             self.request_check();
         }
     }
@@ -205,20 +228,20 @@ impl EvBuffer {
         self.is_frozen_by_user(end) || self.has_owner_flag(Flags::owner_frozen(end))
     }
 
-    /// Whether [`freeze`](Self::freeze) was called for it, whatever the owner of a shared buffer has frozen.
+    /// Returns whether [`freeze`](Self::freeze) was called for `end`, regardless of the owner of a shared buffer.
     #[inline]
     pub(crate) fn is_frozen_by_user(&self, end: End) -> bool {
         self.flags.intersects(Flags::frozen(end))
     }
 
-    /// Sets the most bytes that the buffer may hold; `None` is no limit.
+    /// Sets the maximum length in bytes; `None`, the default, is no limit. Zero refuses every byte.
     ///
-    /// Adding beyond it fails and adds nothing. A limit below the present length is allowed: what is there stays.
+    /// Adding beyond it fails and adds nothing. A limit below the present length is allowed and removes nothing.
     pub fn set_max_len(&mut self, max: Option<usize>) {
         self.set_limit(max);
     }
 
-    /// Returns the most bytes that the buffer may hold.
+    /// Returns the maximum length in bytes.
     #[must_use]
     pub fn max_len(&self) -> Option<usize> {
         self.limit()
@@ -258,7 +281,7 @@ impl EvBuffer {
         }
     }
 
-    /// Bytes that may still come in at the back.
+    /// Returns how many bytes may still come in at the back.
     pub(super) fn room(&self) -> usize {
         if self.check_growth(End::Back, 1).is_err() {
             return 0;
@@ -273,14 +296,61 @@ impl EvBuffer {
     pub(super) fn link(&mut self, segment: Segment) {
         self.seal_tail();
         self.len += segment.len();
+        self.push_back(segment);
+    }
+
+    /// Appends `segment` to the body, without counting its length.
+    pub(super) fn push_back(&mut self, segment: Segment) {
+        steps::count(1);
+        let segment = match segment {
+            Segment::Block(mut block) => {
+                if let Some(Segment::Block(last)) = self.body.back_mut() {
+                    if last.join(&mut block) {
+                        return;
+                    }
+                }
+                Segment::Block(without_large_waste(block))
+            }
+            Segment::File(file) => {
+                self.flags.insert(Flags::FILES);
+                Segment::File(file)
+            }
+            foreign => foreign,
+        };
         self.held += segment.allocated();
-        if matches!(segment, Segment::File(_)) {
-            self.flags.insert(Flags::FILES);
-        }
         self.body.push_back(segment);
     }
 
-    /// Moves the data of the tail into the body, so that a segment can be linked behind it. Spare worth keeping stays.
+    /// Puts `segment` before the body, without counting its length.
+    pub(super) fn push_front(&mut self, segment: Segment) {
+        steps::count(1);
+        self.thin_front();
+        if matches!(segment, Segment::File(_)) {
+            self.flags.insert(Flags::FILES);
+        }
+        self.held += segment.allocated();
+        self.body.push_front(segment);
+    }
+
+    /// Moves a little data at the front out of a large block, before another segment comes to lie before it.
+    ///
+    /// At the front most of a block may have been drained; elsewhere a segment fills at least half of it.
+    pub(super) fn thin_front(&mut self) {
+        let Some(Segment::Block(first)) = self.body.front_mut() else {
+            return;
+        };
+        let (len, allocated) = (first.len(), first.allocated());
+        if allocated > 2 * len && allocated > sizing::sizes().copy_threshold {
+            // Without memory for a copy the data stays where it is.
+            if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
+                steps::count(len);
+                self.held = self.held - allocated + copy.allocated();
+                *first = copy;
+            }
+        }
+    }
+
+    /// Moves the data of the tail into the body, so that a segment can be linked behind it.
     #[inline]
     pub(super) fn seal_tail(&mut self) {
         if !self.tail.is_empty() {
@@ -289,79 +359,145 @@ impl EvBuffer {
         }
     }
 
-    /// Takes the data of the tail, of which there is some, without an account of their length.
+    /// Takes the data of the tail, of which there is some. They count in `held` as before.
+    ///
+    /// A little data in a large block moves out of it, and the block stays the tail, where the next byte goes. So a
+    /// segment of the body fills at least half of its block.
     #[inline(never)]
     pub(super) fn take_tail_data(&mut self) -> BlockSlice {
-        let spare = self.tail.spare();
-        if spare >= sizing::sizes().min_spare {
-            return self.tail.split_data();
-        }
-        // A little data in a small block moves out of it, and the block stays where the next byte goes.
-        match self.tail.copy_out_of() {
-            Some(data) => {
-                self.held += data.allocated();
-                data
+        let (len, allocated) = (self.tail.len(), self.tail.allocated());
+        if len < allocated / 2 {
+            if let Ok(copy) = BlockSlice::copy_of(self.tail.as_slice()) {
+                steps::count(len);
+                self.held += copy.allocated();
+                self.tail.advance(len);
+                if !self.tail.reset() {
+                    self.drop_tail();
+                }
+                return copy;
             }
-            None => mem::take(&mut self.tail),
         }
+        self.flags.remove(Flags::PROMISED);
+        mem::take(&mut self.tail)
     }
 
-    /// Puts `block` in the place of the tail, whose data become part of the body. No spare is split off: the new tail is
-    /// where the next byte goes.
+    /// Makes `block` the tail, where the next byte goes. The data of the old tail become part of the body.
     pub(super) fn replace_tail(&mut self, block: BlockSlice) {
+        self.seal_tail();
+        self.drop_tail();
         self.held += block.allocated();
-        let old = mem::replace(&mut self.tail, block);
-        if old.is_empty() {
-            self.account_for_old_tail(&old);
-        } else {
-            self.body.push_back(Segment::Block(old));
-        }
+        self.tail = block;
     }
 
+    /// Drops the tail, which is empty.
     pub(super) fn drop_tail(&mut self) {
-        let old = mem::take(&mut self.tail);
-        self.account_for_old_tail(&old);
+        debug_assert!(self.tail.is_empty());
+        self.flags.remove(Flags::PROMISED);
+        self.held -= self.tail.allocated();
+        self.tail = BlockSlice::none();
     }
 
-    /// Accounts for a tail without data that goes.
+    /// Accounts for `n` bytes that were unlinked from the front.
     #[inline]
-    pub(super) fn account_for_old_tail(&mut self, tail: &BlockSlice) {
-        debug_assert!(tail.is_empty());
-        if tail.is_unique() || !self.hand_over(tail) {
-            self.held -= tail.allocated();
+    pub(super) fn after_removal(&mut self, n: usize) {
+        self.len -= n;
+        self.scanned = self
+            .scanned
+            .saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
+        self.count_removed(n);
+        self.tidy_up();
+    }
+
+    /// Bounds the memory of a buffer that has become shorter.
+    #[inline]
+    pub(super) fn tidy_up(&mut self) {
+        if self.is_empty() {
+            self.release_if_large();
+        } else if self.held > sizing::sizes().waste_allowed
+            || self.flags.intersects(Flags::FILES)
+            || self.body.capacity() > LIST_KEPT
+        {
+            self.release_waste();
+        }
+        self.debug_check();
+    }
+
+    #[inline(never)]
+    fn release_waste(&mut self) {
+        if self.body.capacity() > LIST_KEPT && self.body.len() < self.body.capacity() / 4 {
+            // Half of the list stays free, so that the next change of size is far.
+            self.body.shrink_to(2 * self.body.len());
+        }
+        self.note_waste();
+        self.compact_if_too_large();
+        self.release_loaded_file();
+    }
+
+    /// Replaces a range of a file at the front, of which little is left of much that was loaded, by a copy of the rest.
+    fn release_loaded_file(&mut self) {
+        let Some(Segment::File(file)) = self.body.front() else {
+            return;
+        };
+        let (len, loaded) = (file.len(), file.loaded_len());
+        if loaded <= BLOCK || loaded / 4 <= len {
+            return;
+        }
+        let rest = file.chunk(0).filter(|chunk| chunk.len() == len);
+        if let Some(Ok(copy)) = rest.map(BlockSlice::copy_of) {
+            steps::count(len);
+            self.held += copy.allocated();
+            if let Some(file) = self.body.pop_front() {
+                self.body.push_front(Segment::Block(copy));
+                self.release_foreign(file);
+            }
         }
     }
 
-    /// Has what was split off from `tail` and is still here, and keeps its block, answer for that from now on. False if
-    /// there is no such segment among the last ones.
-    #[inline(never)]
-    pub(super) fn hand_over(&mut self, tail: &BlockSlice) -> bool {
-        let mut last = self.body.iter_mut().rev().take(HEIRS_MAX);
-        last.any(|segment| match segment {
-            Segment::Block(owned) => owned.take_over_from(tail),
-            Segment::Shared(_) | Segment::File(_) => false,
-        })
-    }
-
-    /// Keeps at most one block, of at most 16 KiB in all with the ring, after the last byte has gone.
+    /// Bounds the memory of a buffer that has become empty: one block of at most 16 KiB, the list included.
     #[inline]
-    pub(super) fn release_if_large(&mut self) {
+    fn release_if_large(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
-        // The tail is all that is left, so that what it answers for is all that is held.
         let is_of_use = self.tail.reset();
-        if !is_of_use || self.held + self.body.held() > BLOCK {
-            self.drop_memory(is_of_use);
+        // The tail is all that is left, so what it keeps is all that is held; the reset may have regained more of it.
+        self.held = self.tail.allocated();
+        if !is_of_use || self.held + self.list_held() > BLOCK {
+            self.release_memory(is_of_use);
         }
         self.flags.remove(Flags::EMPTIED);
     }
 
     #[inline(never)]
-    fn drop_memory(&mut self, tail_is_of_use: bool) {
+    fn release_memory(&mut self, tail_is_of_use: bool) {
         if !tail_is_of_use || self.held > BLOCK {
             self.drop_tail();
         }
-        if self.body.held() > BLOCK - self.held {
-            self.body = Ring::new();
+        if self.list_held() > BLOCK - self.held {
+            self.body = VecDeque::new();
         }
+    }
+
+    /// Returns the bytes of memory that a long list of segments takes.
+    #[inline]
+    fn list_held(&self) -> usize {
+        match self.body.capacity() {
+            0..=LIST_KEPT => 0,
+            capacity => capacity * size_of::<Segment>(),
+        }
+    }
+}
+
+/// Returns `block`, or a copy of its data if that is little of a large block: a slice keeps all of its block in memory.
+fn without_large_waste(block: BlockSlice) -> BlockSlice {
+    let (len, allocated) = (block.len(), block.allocated());
+    if allocated <= sizing::sizes().block || allocated <= 2 * len {
+        return block;
+    }
+    // Without memory for a copy the block is kept.
+    match BlockSlice::copy_of(block.as_slice()) {
+        Ok(copy) => {
+            steps::count(len);
+            copy
+        }
+        Err(_) => block,
     }
 }

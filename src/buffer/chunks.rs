@@ -1,46 +1,129 @@
 //! The data as slices.
 
-use std::{io::IoSlice, iter::FusedIterator, mem, slice};
+use std::{collections::VecDeque, io::IoSlice, iter::FusedIterator, mem, slice};
 
-use crate::segment::{BlockSlice, Ring, Segment};
+use super::steps;
+use crate::{
+    error::Result,
+    segment::{BlockSlice, Segment},
+};
 
-/// The data of a buffer, one slice a segment, from [`EvBuffer::chunks`](crate::EvBuffer::chunks).
+/// The data of a buffer as slices, in order; none is empty. See [`EvBuffer::chunks`](crate::EvBuffer::chunks).
 ///
-/// A file range is loaded when its turn comes, and ends the iteration if that fails.
+/// A range of a file is loaded piece by piece when the iterator comes to it. If that fails, the iterator ends.
 #[derive(Clone, Debug)]
 pub struct Chunks<'a> {
-    /// What is left of a segment that was entered in the middle.
-    first: &'a [u8],
+    /// A segment that was entered, and the position in it of the next chunk.
+    entered: Option<(&'a Segment, usize)>,
     body: slice::Iter<'a, Segment>,
-    /// What of the body follows that.
-    rest: &'a [Segment],
+    /// The rest of the body, behind `body`.
+    wrapped: &'a [Segment],
     tail: &'a [u8],
 }
 
 impl<'a> Chunks<'a> {
     #[inline]
-    pub(super) fn new(body: &'a Ring<Segment>, tail: &'a BlockSlice) -> Self {
-        let (body, rest) = body.as_slices();
+    pub(super) fn new(body: &'a VecDeque<Segment>, tail: &'a BlockSlice) -> Self {
+        let (body, wrapped) = body.as_slices();
         Self {
-            first: &[],
+            entered: None,
             body: body.iter(),
-            rest,
+            wrapped,
             tail: tail.as_slice(),
         }
     }
 
-    /// Leaves the first `n` bytes out.
-    pub(super) fn skip_bytes(&mut self, mut n: usize) {
-        while let Some(chunk) = self.next() {
-            if n < chunk.len() {
-                self.first = &chunk[n..];
-                return;
-            }
-            n -= chunk.len();
+    /// The chunks of segments that are not in a buffer.
+    pub(super) fn of_segments(segments: &'a [Segment]) -> Self {
+        Self {
+            entered: None,
+            body: segments.iter(),
+            wrapped: &[],
+            tail: &[],
         }
     }
 
-    /// Lists the next ones in `out`, as many as there are or as fit, and returns how many those were.
+    /// The chunks from position `pos` on of a buffer of `len` bytes. Loads nothing that lies before.
+    ///
+    /// Walks the segments from both ends at once, so it takes as many steps as there are segments before `pos` or behind
+    /// it, whichever are fewer.
+    pub(super) fn starting_at(
+        body: &'a VecDeque<Segment>,
+        tail: &'a BlockSlice,
+        len: usize,
+        pos: usize,
+    ) -> Self {
+        let mut chunks = Self::new(body, tail);
+        let body_len = len - tail.len();
+        if pos >= body_len {
+            let behind = (pos - body_len).min(tail.len());
+            chunks.tail = &chunks.tail[behind..];
+            (chunks.body, chunks.wrapped) = ([].iter(), &[]);
+            return chunks;
+        }
+        let (mut front, mut back) = (0, body.len() - 1);
+        let (mut before, mut until) = (0, body_len);
+        let at = loop {
+            steps::count(1);
+            let len = body[front].len();
+            if pos < before + len {
+                break front;
+            }
+            before += len;
+            front += 1;
+            until -= body[back].len();
+            if pos >= until {
+                before = until;
+                break back;
+            }
+            back -= 1;
+        };
+        let (first, second) = body.as_slices();
+        (chunks.body, chunks.wrapped) = match at.checked_sub(first.len()) {
+            Some(at) => (second[at + 1..].iter(), &[][..]),
+            None => (first[at + 1..].iter(), second),
+        };
+        chunks.entered = Some((&body[at], pos - before));
+        chunks
+    }
+
+    /// Returns the next chunk, or the error of loading it; then the iterator is where it was.
+    #[inline]
+    pub(super) fn try_next(&mut self) -> Option<Result<&'a [u8]>> {
+        if self.entered.is_none() {
+            match self.body.next() {
+                Some(Segment::Block(block)) => return Some(Ok(block.as_slice())),
+                Some(Segment::Foreign(bytes)) => return Some(Ok(bytes)),
+                Some(file) => self.entered = Some((file, 0)),
+                None => return self.next_elsewhere(),
+            }
+        }
+        self.next_of_entered()
+    }
+
+    #[inline(never)]
+    fn next_of_entered(&mut self) -> Option<Result<&'a [u8]>> {
+        let (segment, at) = self.entered?;
+        let loaded = segment.load(at);
+        if let Ok(chunk) = loaded {
+            let next = at + chunk.len();
+            self.entered = (next < segment.len()).then_some((segment, next));
+        }
+        Some(loaded)
+    }
+
+    /// Returns the next chunk where it is not simply the next segment of `body`.
+    #[inline(never)]
+    fn next_elsewhere(&mut self) -> Option<Result<&'a [u8]>> {
+        if !self.wrapped.is_empty() {
+            self.body = mem::take(&mut self.wrapped).iter();
+            return self.try_next();
+        }
+        let tail = mem::take(&mut self.tail);
+        (!tail.is_empty()).then_some(Ok(tail))
+    }
+
+    /// Lists the next chunks in `out`, as many as there are or as fit, and returns their number.
     pub(super) fn list(mut self, out: &mut [IoSlice<'a>]) -> usize {
         let mut filled = self.list_segments(out);
         for (slot, chunk) in out[filled..].iter_mut().zip(self) {
@@ -50,9 +133,9 @@ impl<'a> Chunks<'a> {
         filled
     }
 
-    /// The same for those that simply are the next segments, without a look at each at what else may come.
+    /// Does the same for chunks that simply are the next segments: most of them, so each is looked at only once.
     fn list_segments(&mut self, out: &mut [IoSlice<'a>]) -> usize {
-        if !self.first.is_empty() {
+        if self.entered.is_some() {
             return 0;
         }
         let segments = self.body.as_slice();
@@ -68,22 +151,12 @@ impl<'a> Chunks<'a> {
         filled
     }
 
-    /// The next one, where that is not simply the next segment.
-    #[inline(never)]
-    fn next_elsewhere(&mut self) -> Option<&'a [u8]> {
-        if !self.rest.is_empty() {
-            self.body = mem::take(&mut self.rest).iter();
-            return self.next();
-        }
-        let tail = mem::take(&mut self.tail);
-        (!tail.is_empty()).then_some(tail)
-    }
-
-    /// Nothing more: what lies behind bytes that cannot be had must not be taken for them.
+    /// Ends the iteration: bytes behind those that cannot be loaded must not be taken for them.
     #[cold]
     fn end(&mut self) {
+        self.entered = None;
         self.body = [].iter();
-        self.rest = &[];
+        self.wrapped = &[];
         self.tail = &[];
     }
 }
@@ -93,13 +166,7 @@ impl<'a> Iterator for Chunks<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        if !self.first.is_empty() {
-            return Some(mem::take(&mut self.first));
-        }
-        let Some(segment) = self.body.next() else {
-            return self.next_elsewhere();
-        };
-        match segment.load() {
+        match self.try_next()? {
             Ok(chunk) => Some(chunk),
             Err(_) => {
                 self.end();
@@ -109,11 +176,13 @@ impl<'a> Iterator for Chunks<'a> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = usize::from(!self.first.is_empty())
-            + self.body.len()
-            + self.rest.len()
+        let files = |segments: &[Segment]| segments.iter().map(Segment::chunks).sum::<usize>();
+        let entered = self.entered.map_or(0, |(segment, _)| segment.chunks());
+        let most = entered
+            + files(self.body.as_slice())
+            + files(self.wrapped)
             + usize::from(!self.tail.is_empty());
-        (0, Some(left))
+        (0, Some(most))
     }
 }
 

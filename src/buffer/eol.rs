@@ -2,12 +2,15 @@
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-/// What ends a line.
+use super::steps;
+
+/// The kinds of terminators of a line.
 #[doc(alias = "evbuffer_eol_style")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums)] // The five styles of libevent.
 pub enum EolStyle {
-    /// A run of CR and LF of any length and order, swallowed whole. Blank lines vanish, and a run ends at what has
-    /// arrived: CR now and LF later are two ends of line.
+    /// A run of CR and LF of any length and order, all of which is one terminator. Blank lines vanish. A run ends at the end
+    /// of the data: CR now and LF later are two terminators.
     #[doc(alias = "EVBUFFER_EOL_ANY")]
     Any,
     /// An LF, with one CR before it if there is one. A lone CR is data.
@@ -24,23 +27,24 @@ pub enum EolStyle {
     Nul,
 }
 
-/// Where a line ends: `len` bytes of terminator from `at` on.
+/// The end of a line: `len` bytes of terminator from position `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs)] // A position and a length.
 pub struct Eol {
-    /// Position of the first byte of the terminator.
+    /// The position of the first byte of the terminator.
     pub at: usize,
-    /// Length of the terminator in bytes.
+    /// The length of the terminator in bytes.
     pub len: usize,
 }
 
-/// One search for an end of line over many chunks.
+/// A search for an end of line over many chunks.
 pub(super) struct Scan {
     style: EolStyle,
-    /// Position of the next chunk.
-    at: usize,
+    /// The position of the next chunk.
+    pub(super) at: usize,
     /// The byte before it.
     last: u8,
-    /// A run of [`EolStyle::Any`] that has reached the end of the last chunk and may go on.
+    /// A run of [`EolStyle::Any`] that reaches the end of the last chunk and may continue in the next one.
     pub(super) run: Option<Eol>,
 }
 
@@ -55,19 +59,25 @@ impl Scan {
         }
     }
 
+    /// Searches chunks that begin at position `until` or before.
     pub(super) fn look_through_all<'a>(
         mut self,
         chunks: impl Iterator<Item = &'a [u8]>,
+        until: usize,
     ) -> Option<Eol> {
         for chunk in chunks {
+            steps::count(1);
             if let Some(eol) = self.look_through(chunk) {
                 return Some(eol);
+            }
+            if self.at > until && self.run.is_none() {
+                return None;
             }
         }
         self.run
     }
 
-    /// Returns the first end of line that ends in `chunk`, as far as that can be told from there.
+    /// Returns the first end of line in `chunk`. A run that reaches the end of the chunk is kept for the next one.
     #[inline]
     pub(super) fn look_through(&mut self, chunk: &[u8]) -> Option<Eol> {
         let found = match self.style {
@@ -95,7 +105,7 @@ impl Scan {
         }
     }
 
-    /// The end of line of which the second byte is at `lf`.
+    /// Returns the end of line whose second byte is at `lf`.
     #[inline]
     fn crlf(&self, lf: usize) -> Eol {
         Eol {
@@ -112,7 +122,7 @@ impl Scan {
         }
     }
 
-    /// Follows a run of CR and LF until something else ends it.
+    /// Follows a run of CR and LF until another byte ends it.
     fn run_in(&mut self, chunk: &[u8]) -> Option<Eol> {
         let (start, mut eol) = match self.run {
             Some(eol) => (0, eol),
@@ -122,8 +132,8 @@ impl Scan {
             }
         };
         let rest = &chunk[start..];
-        let goes_on = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-        let len = rest.iter().take_while(goes_on).count();
+        let is_in_run = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let len = rest.iter().take_while(is_in_run).count();
         eol.len += len;
         if len < rest.len() {
             return Some(eol);

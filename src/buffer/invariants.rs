@@ -1,4 +1,4 @@
-//! The rules of [`EvBuffer`](super::EvBuffer), checked; and its shape, for `Debug`.
+//! Checks the rules of [`EvBuffer`], and formats its shape for `Debug`.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::chain::EvBuffer;
 use crate::segment::Segment;
 
 impl EvBuffer {
-    /// Checks all rules after an operation: in debug builds, and with `--cfg evbuffer_verify`.
+    /// Checks all rules after an operation, in debug builds and with `--cfg evbuffer_verify`.
     #[inline]
     pub(super) fn debug_check(&self) {
         if cfg!(any(debug_assertions, evbuffer_verify)) && self.body.len() <= CHECKED_SEGMENTS {
@@ -30,11 +30,11 @@ impl EvBuffer {
         assert_eq!(
             self.held,
             held + self.tail.allocated(),
-            "rule 4: held is the sum of the charges"
+            "rule 4: held is the sum of what the segments keep"
         );
         assert!(
             self.scanned as usize <= self.len,
-            "rule 5: no more was scanned than there is"
+            "rule 5: scanned is at most len"
         );
         self.tail.check_invariants();
         for segment in &self.body {
@@ -45,7 +45,7 @@ impl EvBuffer {
     }
 }
 
-/// A chain that is longer than this is not walked after each operation, or tests of long chains would take for ever.
+/// A longer chain is not checked after each operation, since tests of long chains would take too long.
 const CHECKED_SEGMENTS: usize = 32;
 
 impl fmt::Debug for EvBuffer {

@@ -1,4 +1,4 @@
-//! Bytes from a reader and to a writer, one call each.
+//! Bytes from a reader and to a writer, with one call each.
 
 use std::{
     io::{self, IoSlice},
@@ -8,20 +8,20 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::chain::EvBuffer;
+use super::{chain::EvBuffer, flags::Flags};
 #[cfg(feature = "net")]
 use crate::segment::{self, sizing::BLOCK};
 use crate::{
     error::End,
-    segment::{Segment, sizing::SLICES_MAX},
+    segment::{FilePiece, Segment, sizing::SLICES_MAX},
 };
 
 impl EvBuffer {
-    /// Adds at most `max` bytes from one call of `read` and returns how many; 0 is the end of `src`, or a `max` of 0.
+    /// Adds at most `max` bytes from one call of `read` and returns their number; 0 is the end of `src`, or a `max` of 0.
     ///
     /// # Errors
     ///
-    /// What `src` returned; or, before anything was read, what [`add`](Self::add) of one byte would return.
+    /// The error of `src`; or, before a byte was read, the error of [`add`](Self::add) of one byte.
     #[doc(alias = "evbuffer_read")]
     #[doc(alias = "evbuffer_set_max_read")]
     pub fn read_from(
@@ -34,16 +34,19 @@ impl EvBuffer {
         }
         let mut room = self.reserve_one(max)?;
         let (memory, n) = room.first_memory();
+        // A reader may claim more than it was given room for.
         let read = src.read(memory.spare_mut(n))?.min(n);
         room.commit(read)?;
         Ok(read)
     }
 
-    /// Writes at most `max` bytes with one call of `write_vectored`, removes what was written and returns how much.
+    /// Writes at most `max` bytes with one call of `write_vectored`, removes the bytes that were written and returns their
+    /// number.
     ///
     /// # Errors
     ///
-    /// What `dst` returned; or, before anything was written, `PermissionDenied` if the front is frozen.
+    /// The error of `dst`; or, before a byte was written, `PermissionDenied` if the front is frozen, and the error of
+    /// loading a range of a file at the front.
     #[doc(alias = "evbuffer_write")]
     #[doc(alias = "evbuffer_write_atmost")]
     pub fn write_to(
@@ -56,14 +59,14 @@ impl EvBuffer {
             return Ok(0);
         }
         self.load_first(1)?;
-        let written = self
-            .with_slices(n, |slices| dst.write_vectored(slices))?
-            .min(n);
+        let (written, offered) = self.with_slices(n, |slices| dst.write_vectored(slices));
+        // A writer may claim more than it was given.
+        let written = written?.min(offered);
         self.discard(written);
         Ok(written)
     }
 
-    /// Adds at most `max` bytes from one `poll_read` and returns how many; 0 is the end of `src`, or a `max` of 0.
+    /// Adds at most `max` bytes from one `poll_read` and returns their number; 0 is the end of `src`, or a `max` of 0.
     ///
     /// While it is `Pending` the buffer holds no more memory than before.
     ///
@@ -86,8 +89,8 @@ impl EvBuffer {
         Poll::Ready(Ok(read))
     }
 
-    /// Writes at most `max` bytes with one `poll_write` or `poll_write_vectored`, removes what was written and returns
-    /// how much.
+    /// Writes at most `max` bytes with one `poll_write` or `poll_write_vectored`, removes the bytes that were written and
+    /// returns their number.
     ///
     /// # Errors
     ///
@@ -103,13 +106,15 @@ impl EvBuffer {
             return Poll::Ready(Ok(0));
         }
         self.load_first(1)?;
-        let written = if dst.is_write_vectored() {
+        let (written, offered) = if dst.is_write_vectored() {
             self.with_slices(n, |slices| dst.poll_write_vectored(cx, slices))
         } else {
             let first = self.first_in_memory();
-            dst.poll_write(cx, &first[..first.len().min(n)])
+            let first = &first[..first.len().min(n)];
+            (dst.poll_write(cx, first), first.len())
         };
-        let written = ready!(written)?.min(n);
+        // A writer may claim more than it was given.
+        let written = ready!(written)?.min(offered);
         self.discard(written);
         Poll::Ready(Ok(written))
     }
@@ -122,7 +127,7 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Receives at most `max` bytes, at least one, with one system call: how many came, and how many were asked for.
+    /// Receives at most `max` bytes, at least one, with one system call. Returns how many came, and how many were asked for.
     #[cfg(feature = "net")]
     pub(crate) fn recv_from(
         &mut self,
@@ -139,23 +144,29 @@ impl EvBuffer {
         Ok((n, offered))
     }
 
-    /// The same into one block, however large: for who soon empties the buffer, since all of the block is held until then.
+    /// Does the same into one block of any size, all of which is held until the buffer is empty. For callers that empty it
+    /// soon.
     #[cfg(feature = "net")]
     pub(crate) fn recv_flat_from(
         &mut self,
         socket: &socket2::Socket,
         max: usize,
     ) -> io::Result<(usize, usize)> {
-        self.expand(max)?;
+        self.make_room(max)?;
         let n = self.tail.recv(socket, max)?;
         self.commit_to_tail(n);
         Ok((n, max))
     }
 
-    /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory.
-    pub(crate) fn with_slices<R>(&self, n: usize, f: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory. Returns its result and how
+    /// many bytes it was given.
+    pub(crate) fn with_slices<R>(
+        &self,
+        n: usize,
+        f: impl FnOnce(&[IoSlice<'_>]) -> R,
+    ) -> (R, usize) {
         if self.body.is_empty() {
-            return f(&[IoSlice::new(&self.tail.as_slice()[..n])]);
+            return (f(&[IoSlice::new(&self.tail.as_slice()[..n])]), n);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut used, mut left) = (0, n);
@@ -168,29 +179,41 @@ impl EvBuffer {
                 break;
             }
         }
-        f(&slices[..used])
+        (f(&slices[..used]), n - left)
     }
 
-    /// The file range at the front, if there is one that is not in memory: the file, the position in it, the length.
+    /// Returns the range of a file at the front, if there is one that is not in memory: the file, the position in it, the
+    /// length.
     #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
     pub(crate) fn first_file(&self) -> Option<(&std::fs::File, u64, usize)> {
-        let piece = self.first_unloaded()?;
-        let (file, at) = piece.place();
-        Some((file, at, piece.len()))
-    }
-
-    /// The same, to be loaded elsewhere. The buffer has the bytes as soon as any copy of it was loaded.
-    pub(crate) fn first_unloaded(&self) -> Option<&crate::segment::FilePiece> {
         match self.body.front() {
-            Some(Segment::File(piece)) if piece.loaded().is_none() => Some(piece),
+            Some(Segment::File(range)) if range.chunk(0).is_none() => {
+                let (file, at) = range.place();
+                Some((file, at, range.len()))
+            }
             _ => None,
         }
     }
 
-    /// The data up to the first file range that is not in memory.
+    /// Returns the first piece of a file at the front, if it is not in memory, to be loaded by another thread.
+    pub(crate) fn first_unloaded(&self) -> Option<FilePiece> {
+        match self.body.front() {
+            Some(Segment::File(range)) => range.first_unloaded(),
+            _ => None,
+        }
+    }
+
+    /// Returns the data up to the first piece of a file that is not in memory. Of a range of a file only the first piece is
+    /// looked at.
     fn chunks_in_memory(&self) -> impl Iterator<Item = &[u8]> {
-        let body = self.body.iter().map(Segment::in_memory);
-        let tail = (!self.tail.is_empty()).then(|| Some(self.tail.as_slice()));
-        body.chain(tail).map_while(|chunk| chunk)
+        let mut is_whole = true;
+        let body = self.body.iter().map_while(move |segment| {
+            let chunk = segment.chunk(0).filter(|_| is_whole)?;
+            is_whole = chunk.len() == segment.len();
+            Some(chunk)
+        });
+        let all_in_memory = !self.flags.intersects(Flags::FILES);
+        let tail = (all_in_memory && !self.tail.is_empty()).then(|| self.tail.as_slice());
+        body.chain(tail)
     }
 }

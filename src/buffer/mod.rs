@@ -3,17 +3,26 @@
 //! No async runtime, no lock and no callback appears here; those belong to the layers above.
 
 mod add;
+mod attach;
 mod attached;
 pub(crate) mod chain;
 mod chunks;
 mod compact;
+mod cursor;
+mod edit;
 pub(crate) mod eol;
 mod flags;
 mod invariants;
 mod io;
+mod lines;
+mod look;
+#[cfg(test)]
+mod model;
 mod remove;
 mod reserve;
 mod search;
+mod shared_bytes;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod traits;
@@ -22,5 +31,10 @@ mod transfer;
 pub use crate::error::{End, LineError, Result};
 pub use crate::segment::{COPY_THRESHOLD, FileSegment};
 pub use chunks::Chunks;
+pub use cursor::Cursor;
 pub use eol::Eol;
 pub use reserve::{Reservation, SlicesMut};
+pub use shared_bytes::SharedBytes;
+
+/// Foreign memory that was released under a lock, to be dropped after it.
+pub(crate) type DeferredDrops = Vec<crate::segment::Segment>;

@@ -1,21 +1,24 @@
-//! Bytes go out, or are looked at.
+//! Bytes leave at the front.
 
-use std::{io::IoSlice, mem};
+use std::mem;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::{chain::EvBuffer, flags::Flags};
+use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
     error::{BufferError, End, Result},
-    segment::{BlockSlice, Segment, sizing},
+    segment::{
+        BlockSlice, Segment,
+        sizing::{self, PINNED_MAX},
+    },
 };
 
 impl EvBuffer {
-    /// Removes at most `n` bytes from the front and returns how many that were.
+    /// Removes at most `n` bytes from the front and returns their number.
     ///
     /// # Errors
     ///
-    /// [`BufferError::Frozen`] if the front is frozen and there is something to remove.
+    /// [`BufferError::Frozen`] if the front is frozen and there is a byte to remove.
     #[doc(alias = "evbuffer_drain")]
     #[inline]
     pub fn drain(&mut self, n: usize) -> Result<usize> {
@@ -24,7 +27,7 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Removes all bytes and returns how many that were.
+    /// Removes all bytes and returns their number.
     ///
     /// # Errors
     ///
@@ -33,11 +36,11 @@ impl EvBuffer {
         self.drain(usize::MAX)
     }
 
-    /// Moves bytes from the front into `out`, as many as there are or as fit, and returns how many.
+    /// Moves bytes from the front into `out`, as many as there are or as fit, and returns their number.
     ///
     /// # Errors
     ///
-    /// As [`drain`](Self::drain).
+    /// As [`drain`](Self::drain); [`BufferError::File`] if a range of a file among them cannot be loaded.
     #[doc(alias = "evbuffer_remove")]
     #[doc(alias = "bufferevent_read")]
     #[inline]
@@ -51,12 +54,12 @@ impl EvBuffer {
 
     /// Takes at most `n` bytes from the front.
     ///
-    /// Without a copy when one segment holds them all, but for short pieces of short segments, which are copied rather
-    /// than to pin the block they lie in; else they are gathered.
+    /// The result shares the segment in which the bytes lie. Short pieces are copied instead, so that a `Bytes` you keep
+    /// does not keep a much larger block in memory; bytes of several segments are copied together.
     ///
     /// # Errors
     ///
-    /// As [`drain`](Self::drain); [`BufferError::TooLarge`] if there is no memory to gather them in.
+    /// As [`remove`](Self::remove); [`BufferError::TooLarge`] if there is no memory for a copy.
     ///
     /// # Examples
     ///
@@ -76,133 +79,84 @@ impl EvBuffer {
     /// Removes the first `n` bytes, which are there and may be removed, and returns the first `kept` of them.
     #[inline]
     pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
-        match self.body.front_mut() {
-            // The next piece of what is shared already, as line after line of a segment is.
-            Some(Segment::Shared(first)) if n < first.len() => {
-                let taken = first.slice(..kept);
-                first.advance(n);
-                self.note_removed(n);
-                Ok(taken)
-            }
-            _ => self.take_front_slow(kept, n),
-        }
-    }
-
-    #[inline(never)]
-    fn take_front_slow(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         if n == 0 {
             return Ok(Bytes::new());
         }
+        if kept < sizing::sizes().copy_threshold && self.first_is_block() {
+            if let Some(first) = self.first_in_memory().get(..n) {
+                // A copy of a short piece costs no more than to share it, and keeps nothing else in memory.
+                let copied = Bytes::copy_from_slice(&first[..kept]);
+                self.discard(n);
+                return Ok(copied);
+            }
+        }
+        self.take_long_front(kept, n)
+    }
+
+    #[inline(never)]
+    fn take_long_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         self.load_first(n)?;
-        let first = self.first_len();
-        if n > first {
+        if n > self.first_in_memory().len() {
             let gathered = self.gather(kept)?;
             self.discard(n);
             return Ok(gathered);
         }
-        if n.max(first - n) < sizing::sizes().copy_threshold && self.first_is_owned() {
-            let copied = Bytes::copy_from_slice(&self.first_in_memory()[..kept]);
-            self.discard(n);
-            return Ok(copied);
+        if let Some(taken) = self.take_whole_segment(n) {
+            return Ok(taken.slice(..kept));
         }
-        let mut taken = self.split_first(n);
-        taken.truncate(kept);
+        let taken = match self.body.front() {
+            Some(Segment::Foreign(first)) => first.slice(..kept),
+            Some(Segment::Block(first)) => bytes_of(first, kept),
+            None => bytes_of(&self.tail, kept),
+            Some(Segment::File(file)) => {
+                let piece = file.first_bytes().expect("it was just loaded");
+                match kept < sizing::sizes().copy_threshold {
+                    true => Bytes::copy_from_slice(&piece[..kept]),
+                    false => piece.slice(..kept),
+                }
+            }
+        };
+        self.discard(n);
         Ok(taken)
     }
 
-    /// Takes the first `n` bytes, all in the first segment, without a copy.
-    fn split_first(&mut self, n: usize) -> Bytes {
-        self.share_first();
-        let Some(Segment::Shared(first)) = self.body.front_mut() else {
-            unreachable!("the first segment was just made one that is shared")
+    /// Takes the first segment if it has `n` bytes and keeps little more memory: then nothing has to be shared.
+    fn take_whole_segment(&mut self, n: usize) -> Option<Bytes> {
+        let (len, allocated) = match self.body.front() {
+            Some(Segment::File(_)) => return None,
+            Some(first) => (first.len(), first.allocated()),
+            // Spare behind the taken bytes stays, if it is worth that.
+            None if self.tail.spare() >= sizing::sizes().min_spare => return None,
+            None => (self.tail.len(), self.tail.allocated()),
         };
-        if n < first.len() {
-            let taken = first.split_to(n);
-            self.note_removed(n);
-            return taken;
+        if len != n || allocated / PINNED_MAX > n {
+            return None;
         }
-        let taken = mem::take(first);
-        self.body.pop_front();
-        self.note_removed(n);
-        taken
+        let taken = match self.body.pop_front() {
+            Some(Segment::Foreign(bytes)) => bytes,
+            Some(Segment::Block(block)) => block.into_bytes(),
+            Some(Segment::File(_)) => unreachable!("ruled out above"),
+            None => mem::take(&mut self.tail).into_bytes(),
+        };
+        self.held -= allocated;
+        self.after_removal(n);
+        Some(taken)
     }
 
-    /// Makes `Bytes` of the first segment, of which there is one, so that pieces of it cost one atomic operation each.
-    pub(super) fn share_first(&mut self) {
-        let first = match self.body.front_mut() {
-            Some(first) => first,
-            None => {
-                let owned = self.data_of_tail();
-                self.body.push_front(Segment::Shared(owned.into_bytes()));
-                return;
-            }
-        };
-        let bytes = match first {
-            Segment::Shared(_) => return,
-            Segment::Block(owned) => {
-                self.held -= owned.allocated();
-                mem::take(owned).into_bytes()
-            }
-            Segment::File(file) => file.bytes(),
-        };
-        *first = Segment::Shared(bytes);
-    }
-
-    /// The first segment, of which there is one, which is in memory; it stays where it is.
+    /// Returns the first chunk, of which there is one, which is in memory; it also stays in the buffer.
     pub(super) fn front_bytes(&mut self) -> Bytes {
-        self.share_first();
         match self.body.front() {
-            Some(Segment::Shared(first)) => first.clone(),
-            _ => unreachable!("the first segment was just made one that is shared"),
+            Some(Segment::Foreign(first)) => first.clone(),
+            Some(Segment::Block(first)) => first.share(0, first.len()).into_bytes(),
+            Some(Segment::File(file)) => file.first_bytes().expect("it was just loaded"),
+            None => self.tail.share(0, self.tail.len()).into_bytes(),
         }
-    }
-
-    /// The data of the tail, whose spare stays if it is worth that.
-    fn data_of_tail(&mut self) -> BlockSlice {
-        if self.tail.spare() >= sizing::sizes().min_spare {
-            return self.tail.split_data();
-        }
-        self.held -= self.tail.allocated();
-        mem::take(&mut self.tail)
-    }
-
-    /// Copies bytes from the front into `out`, as many as there are or as fit, and returns how many.
-    ///
-    /// # Errors
-    ///
-    /// [`BufferError::File`] if there is a file range among them that cannot be loaded.
-    #[doc(alias = "evbuffer_copyout")]
-    #[inline]
-    pub fn copyout(&self, out: &mut [u8]) -> Result<usize> {
-        let n = out.len().min(self.len());
-        self.load_first(n)?;
-        self.copy_front(&mut out[..n]);
-        Ok(n)
-    }
-
-    /// Copies bytes from position `pos` on into `out`, as many as there are or as fit, and returns how many.
-    ///
-    /// # Errors
-    ///
-    /// [`BufferError::OutOfRange`] if `pos` is larger than the length.
-    #[doc(alias = "evbuffer_copyout_from")]
-    pub fn copyout_from(&self, pos: usize, out: &mut [u8]) -> Result<usize> {
-        if pos > self.len() {
-            return Err(BufferError::OutOfRange {
-                at: pos,
-                len: self.len(),
-            });
-        }
-        let n = out.len().min(self.len() - pos);
-        self.load_first(pos + n)?;
-        copy_chunks(self.chunks_from(pos), &mut out[..n]);
-        Ok(n)
     }
 
     /// Makes the first `n` bytes contiguous and returns them; `None` if there are fewer.
     ///
-    /// Nothing is copied if they are contiguous already. This is no change: it works on a frozen buffer, too. `None` also
-    /// if there is no memory for a copy.
+    /// Nothing is copied if they are contiguous already. This changes no byte, so it works on a frozen buffer, too. Also
+    /// returns `None` if there is no memory for a copy, or a range of a file cannot be loaded.
     ///
     /// # Examples
     ///
@@ -231,86 +185,87 @@ impl EvBuffer {
             return None;
         }
         self.load_first(n).ok()?;
-        if n > self.first_len() {
+        if n > self.first_in_memory().len() {
             self.gather_first(n).ok()?;
-            self.debug_check();
         }
         Some(())
     }
 
+    /// Puts the first `n` bytes, which are in memory, into one segment.
+    ///
+    /// The first segment is used if it has the room, so that a caller who looks further and further ahead copies each
+    /// byte a constant number of times.
     fn gather_first(&mut self, n: usize) -> Result<()> {
         if n > sizing::sizes().max_block {
             let gathered = self.gather(n)?;
-            self.skip(n);
-            self.body.push_front(Segment::Shared(gathered));
+            let owners = self.unlink_first(n);
+            self.push_front(Segment::Foreign(gathered));
+            self.end_gathering(owners);
             return Ok(());
         }
-        let mut first = self.roomy_first(n)?;
-        let mut left = n - first.len();
-        while left > 0 {
-            let piece = self.first_in_memory();
-            let piece = &piece[..piece.len().min(left)];
-            first.push(piece);
-            let piece_len = piece.len();
-            self.skip(piece_len);
-            left -= piece_len;
-        }
-        self.held += first.allocated();
+        let mut first = match self.body.front_mut() {
+            Some(Segment::Block(first)) if first.spare() >= n - first.len() => {
+                self.held -= first.allocated();
+                let first = mem::take(first);
+                self.body.pop_front();
+                first
+            }
+            front => {
+                let previous = match front {
+                    Some(Segment::Block(first)) => first.allocated(),
+                    _ => 0,
+                };
+                BlockSlice::with_capacity(sizing::next_block(n, previous)?)?
+            }
+        };
+        let missing = n - first.len();
+        steps::count(missing);
+        self.copy_to(missing, |chunk| first.push(chunk));
+        let owners = self.unlink_first(missing);
         let is_last = self.body.is_empty() && self.tail.is_empty();
         if is_last && self.tail.spare() < first.spare() && first.forget_past() {
+            // The spare behind the gathered bytes is where the next byte goes.
             self.replace_tail(first);
-            self.held -= self.tail.allocated();
         } else {
-            self.body.push_front(Segment::Block(first));
+            self.push_front(Segment::Block(first));
         }
+        self.end_gathering(owners);
         Ok(())
     }
 
-    /// Unlinks a block with room for the first `n` bytes: the first segment if it has that room, so that looking further
-    /// and further ahead copies each byte a bounded number of times; else a new block with that segment's data.
-    fn roomy_first(&mut self, n: usize) -> Result<BlockSlice> {
-        match self.body.front_mut() {
-            Some(Segment::Block(first)) if first.spare() >= n - first.len() => {
-                let first = mem::take(first);
-                self.held -= first.allocated();
-                self.body.pop_front();
-                Ok(first)
+    fn end_gathering(&mut self, owners: Owners) {
+        self.tidy_up();
+        // User code, so the bytes are in their new place before it runs.
+        owners.for_each(|owner| self.release_foreign(owner));
+    }
+
+    /// Unlinks the first `n` bytes, without counting their length, and returns the segments whose drop runs user code.
+    pub(super) fn unlink_first(&mut self, n: usize) -> Owners {
+        let mut owners = Owners::default();
+        let mut left = n;
+        while left > 0 {
+            steps::count(1);
+            let Some(first) = self.body.front_mut() else {
+                self.tail.advance(left);
+                break;
+            };
+            let len = first.len();
+            if left < len {
+                self.held -= first.advance(left);
+                break;
             }
-            Some(Segment::Block(first)) => {
-                BlockSlice::with_capacity(sizing::next_block(n, first.allocated())?)
+            left -= len;
+            self.held -= first.allocated();
+            if let Some(first) = self.body.pop_front().filter(Segment::has_owner) {
+                owners.more.extend(owners.first.replace(first));
             }
-            _ => BlockSlice::with_capacity(sizing::next_block(n, 0)?),
         }
+        owners
     }
 
-    /// Lists the data from position `pos` on in `out`, one slice a segment, and returns how many slices were filled.
-    ///
-    /// The rest, if `out` was too short, is had from [`chunks_from`](Self::chunks_from).
-    #[doc(alias = "evbuffer_peek")]
-    pub fn peek<'a>(&'a self, pos: usize, out: &mut [IoSlice<'a>]) -> usize {
-        self.chunks_from(pos).list(out)
-    }
-
-    /// Returns whether the buffer begins with `prefix`.
-    #[must_use]
-    pub fn starts_with(&self, prefix: &[u8]) -> bool {
-        let mut left = prefix;
-        for chunk in self.chunks() {
-            if chunk.len() >= left.len() {
-                return chunk.starts_with(left);
-            }
-            let (here, rest) = left.split_at(chunk.len());
-            if chunk != here {
-                return false;
-            }
-            left = rest;
-        }
-        left.is_empty()
-    }
-
-    /// How many of at most `n` bytes may be removed now.
+    /// Returns how many of at most `n` bytes may be removed now.
     #[inline]
-    fn removable(&self, n: usize) -> Result<usize> {
+    pub(super) fn removable(&self, n: usize) -> Result<usize> {
         let n = n.min(self.len());
         if n > 0 {
             self.check_not_frozen(End::Front)?;
@@ -318,142 +273,144 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Removes the first `n` bytes, which are there, whatever is frozen.
+    /// Removes the first `n` bytes, which are there, even if the front is frozen.
     #[inline]
     pub(crate) fn discard(&mut self, n: usize) {
         match self.body.front_mut() {
             None => self.tail.advance(n),
-            Some(first) if n < first.len() => first.advance(n),
-            Some(_) => self.skip(n),
+            Some(first) if n < first.len() => self.held -= first.advance(n),
+            Some(_) => return self.discard_segments(n),
         }
-        self.note_removed(n);
+        self.after_removal(n);
     }
 
-    /// Accounts for `n` bytes that have left at the front.
-    #[inline]
-    pub(super) fn note_removed(&mut self, n: usize) {
-        self.len -= n;
-        self.scanned = 0;
-        self.count_removed(n);
-        if self.is_empty() {
-            self.release_if_large();
-        } else {
-            self.note_waste();
-        }
-        self.debug_check();
-    }
-
-    /// Lets the first `n` bytes go, without an account of the length.
+    /// Does the same for whole segments.
+    ///
+    /// The drop of an owner is user code, which may panic. So each segment is accounted for before it is dropped: an owner
+    /// that panics takes its own bytes along and no others.
     #[inline(never)]
-    pub(super) fn skip(&mut self, n: usize) {
+    fn discard_segments(&mut self, n: usize) {
         let mut left = n;
         while let Some(first) = self.body.front_mut() {
+            steps::count(1);
             let len = first.len();
             if left < len {
-                return first.advance(left);
+                break;
             }
             left -= len;
             self.held -= first.allocated();
-            // Memory of our own runs nobody's code when it goes.
-            let is_foreign = matches!(first, Segment::Shared(_));
-            let on_panic = Recount(self);
-            if is_foreign && on_panic.0.flags.intersects(Flags::SHARED) {
-                if let Some(Segment::Shared(bytes)) = on_panic.0.body.pop_front() {
-                    on_panic.0.release_foreign(bytes);
-                }
+            let has_owner = first.has_owner();
+            let first = self.body.pop_front();
+            if has_owner {
+                self.count_unlinked(len);
+                first
+                    .into_iter()
+                    .for_each(|owner| self.release_foreign(owner));
             } else {
-                on_panic.0.body.drop_front();
-            }
-            mem::forget(on_panic);
-            if left == 0 {
-                return;
+                drop(first);
+                self.count_unlinked(len);
             }
         }
-        self.tail.advance(left);
+        match self.body.front_mut() {
+            Some(first) => self.held -= first.advance(left),
+            None => self.tail.advance(left),
+        }
+        self.after_removal(left);
     }
 
+    /// Accounts for `n` bytes that were unlinked, while more are to follow.
+    fn count_unlinked(&mut self, n: usize) {
+        self.len -= n;
+        self.scanned = self
+            .scanned
+            .saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
+        self.count_removed(n);
+    }
+
+    /// Copies the first `n` bytes, which are in memory, into new memory.
     fn gather(&self, n: usize) -> Result<Bytes> {
         let mut gathered = Vec::new();
         gathered
             .try_reserve_exact(n)
             .map_err(|_| BufferError::TooLarge)?;
-        for chunk in self.chunks() {
-            gathered.extend_from_slice(&chunk[..chunk.len().min(n - gathered.len())]);
-        }
+        steps::count(n);
+        self.copy_to(n, |chunk| gathered.extend_from_slice(chunk));
         Ok(gathered.into())
     }
 
-    #[inline]
-    fn copy_front(&self, out: &mut [u8]) {
-        match self.first_in_memory().get(..out.len()) {
-            Some(front) => out.copy_from_slice(front),
-            None => copy_chunks(self.chunks(), out),
+    /// Passes the first `n` bytes, which are in memory, to `copy`. Does not touch what lies behind them.
+    fn copy_to(&self, n: usize, mut copy: impl FnMut(&[u8])) {
+        let mut left = n;
+        let mut chunks = self.chunks();
+        while left > 0 {
+            let chunk = chunks.next().expect("so many bytes are in memory");
+            let chunk = &chunk[..chunk.len().min(left)];
+            copy(chunk);
+            left -= chunk.len();
         }
     }
 
-    /// The first segment's data, if that is in memory; else nothing.
+    /// Returns the data of the first segment, up to the end of its first chunk, if it is in memory; else nothing.
     #[inline]
     pub(super) fn first_in_memory(&self) -> &[u8] {
         match self.body.front() {
-            Some(first) => first.in_memory().unwrap_or_default(),
+            Some(Segment::Block(block)) => block.as_slice(),
+            Some(first) => first.chunk(0).unwrap_or_default(),
             None => self.tail.as_slice(),
         }
     }
 
-    /// Brings what of the first `n` bytes lies in files into memory, so that nothing after this can fail.
+    /// Loads the parts of files among the first `n` bytes, so that nothing after this can fail.
     #[inline]
     pub(crate) fn load_first(&self, n: usize) -> Result<()> {
+        self.load_range(0, n)
+    }
+
+    /// Loads the parts of files among the `n` bytes from position `from` on.
+    #[inline]
+    pub(super) fn load_range(&self, from: usize, n: usize) -> Result<()> {
         if self.flags.intersects(Flags::FILES) {
-            self.load_files(n)
+            self.load_files(from, n)
         } else {
             Ok(())
         }
     }
 
     #[cold]
-    fn load_files(&self, n: usize) -> Result<()> {
+    fn load_files(&self, from: usize, n: usize) -> Result<()> {
         let mut left = n;
-        for segment in &self.body {
-            if left == 0 {
+        let mut chunks = self.chunks_from(from);
+        while left > 0 {
+            let Some(chunk) = chunks.try_next() else {
                 break;
-            }
-            segment.load()?;
-            left = left.saturating_sub(segment.len());
+            };
+            left = left.saturating_sub(chunk?.len());
         }
         Ok(())
     }
 
-    pub(super) fn first_len(&self) -> usize {
-        self.body
-            .front()
-            .map_or_else(|| self.tail.len(), Segment::len)
-    }
-
-    fn first_is_owned(&self) -> bool {
+    fn first_is_block(&self) -> bool {
         matches!(self.body.front(), None | Some(Segment::Block(_)))
     }
 }
 
-/// Makes good for what could not be done because the `Drop` of an owner has panicked: the length is that of what is there.
-struct Recount<'a>(&'a mut EvBuffer);
+/// Segments whose drop runs user code. There is mostly none or one, which costs no list.
+#[derive(Default)]
+pub(super) struct Owners {
+    first: Option<Segment>,
+    more: Vec<Segment>,
+}
 
-impl Drop for Recount<'_> {
-    fn drop(&mut self) {
-        let buffer = &mut *self.0;
-        let body: usize = buffer.body.iter().map(Segment::len).sum();
-        buffer.len = body + buffer.tail.len();
-        buffer.scanned = 0;
+impl Owners {
+    pub(super) fn for_each(self, f: impl FnMut(Segment)) {
+        self.more.into_iter().chain(self.first).for_each(f);
     }
 }
 
-#[inline(never)]
-fn copy_chunks<'a>(chunks: impl Iterator<Item = &'a [u8]>, mut out: &mut [u8]) {
-    for chunk in chunks {
-        let n = chunk.len().min(out.len());
-        out[..n].copy_from_slice(&chunk[..n]);
-        out = &mut out[n..];
-        if out.is_empty() {
-            return;
-        }
+/// Returns the first `n` bytes of `block`: shared, unless that would keep much more memory than that.
+fn bytes_of(block: &BlockSlice, n: usize) -> Bytes {
+    if n == 0 || block.allocated() / PINNED_MAX > n {
+        return Bytes::copy_from_slice(&block.as_slice()[..n]);
     }
+    block.share(0, n).into_bytes()
 }

@@ -8,17 +8,17 @@ use crate::{
     segment::{BlockSlice, sizing},
 };
 
-/// The most new blocks of one reservation: what one vectored system call takes with ease.
+/// The most new blocks of one reservation, so that one vectored system call can fill them.
 const BLOCKS_MAX: usize = 64;
 
-/// The most bytes of one reservation. More is not asked of the allocator, which might promise it block by block.
+/// The most bytes of one reservation. The allocator is not asked for more, since it might grant it block by block.
 const RESERVE_MAX: usize = (1_usize << 30).saturating_mul(BLOCKS_MAX);
 
 impl EvBuffer {
     /// Reserves room for at least `n` bytes at the back, in one or several slices.
     ///
-    /// Nothing is part of the buffer before [`commit`](Reservation::commit); dropped without it, the reservation leaves
-    /// the buffer as it was. With a limit on the length the room is never more than what is left of that.
+    /// The room becomes part of the buffer only by [`commit`](Reservation::commit); a reservation that is dropped without it
+    /// leaves the buffer unchanged. The room never exceeds the maximum length of the buffer.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl EvBuffer {
         Ok(Reservation::new(self, spare, fresh))
     }
 
-    /// Reserves room for 1 to `n` bytes in one slice: spare room if there is a fair amount of it, else a new block.
+    /// Reserves room for 1 to `n` bytes in one slice: the spare if it is large enough to be worth it, else a new block.
     pub(super) fn reserve_one(&mut self, n: usize) -> Result<Reservation<'_>> {
         let n = n.min(self.room()).min(sizing::sizes().block);
         self.check_growth(End::Back, n.max(1))?;
@@ -101,16 +101,30 @@ impl EvBuffer {
         Ok(blocks)
     }
 
-    /// Makes sure that the next `n` bytes added go into one segment without an allocation.
+    /// Makes room for `n` more bytes, so that they are added without an allocation and into one segment.
+    ///
+    /// The room is kept, whatever is added and drained, until it is filled, the last byte of the buffer is removed, other
+    /// bytes are linked behind it, or [`shrink_to_fit`](Self::shrink_to_fit) is called. One segment holds at most 1 GiB:
+    /// of more, room for the first GiB is made. Zero does nothing.
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add) of `n` bytes. The buffer is then as it was.
+    /// As [`add`](Self::add) of `n` bytes; [`BufferError::TooLarge`] above 64 GiB. The buffer is unchanged then.
     #[doc(alias = "evbuffer_expand")]
     pub fn expand(&mut self, n: usize) -> Result<()> {
         if n == 0 {
             return Ok(());
         }
+        if n > RESERVE_MAX {
+            return Err(BufferError::TooLarge);
+        }
+        self.make_room(n.min(sizing::sizes().max_block))?;
+        self.flags.insert(Flags::PROMISED);
+        Ok(())
+    }
+
+    /// Does the same without a promise that the room is kept.
+    pub(super) fn make_room(&mut self, n: usize) -> Result<()> {
         self.check_growth(End::Back, n)?;
         self.prepare_add(n);
         self.enlarge_tail(n);
@@ -122,20 +136,20 @@ impl EvBuffer {
         Ok(())
     }
 
-    /// Makes sure that there is spare room for one more byte, and returns all of it that may be used.
+    /// Makes sure that there is spare for one more byte, and returns all of the spare that may be used.
     pub(super) fn spare_for_one(&mut self) -> Result<(&mut BlockSlice, usize)> {
         let room = self.room();
         if room > 0 {
             self.prepare_add(0);
             if self.tail.spare() == 0 {
-                self.expand(1)?;
+                self.make_room(1)?;
             }
         }
         let n = self.tail.spare().min(room);
         Ok((&mut self.tail, n))
     }
 
-    /// Counts `n` bytes of the spare as data.
+    /// Makes the first `n` bytes of the spare data.
     #[inline]
     pub(super) fn commit_to_tail(&mut self, n: usize) {
         self.tail.commit(n);
@@ -144,16 +158,16 @@ impl EvBuffer {
     }
 }
 
-/// Room at the back. Dropped without [`commit`](Self::commit), it leaves the buffer as it was.
+/// Room at the back of a buffer, from [`EvBuffer::reserve`].
 ///
-/// The room never shows bytes of another buffer. It is zeroed, but only where nothing was written before.
+/// A reservation that is dropped without [`commit`](Self::commit) leaves the buffer unchanged. The room never shows bytes of
+/// another buffer; where nothing was written before, it is zero.
 #[must_use = "nothing is added before `commit`"]
 pub struct Reservation<'a> {
     buffer: &'a mut EvBuffer,
     /// How much of the tail's spare is part of the room.
     spare: usize,
-    /// Blocks that follow the tail once something is committed to them. Mostly there are none, and then there is no list
-    /// to be dropped either.
+    /// Blocks that follow the tail once something is committed to them. `None` is the usual case, which costs no drop.
     fresh: Option<Vec<BlockSlice>>,
     capacity: usize,
     /// Where the next [`put`](Self::put) goes.
@@ -164,7 +178,7 @@ impl<'a> Reservation<'a> {
     #[inline]
     fn new(buffer: &'a mut EvBuffer, spare: usize, fresh: Option<Vec<BlockSlice>>) -> Self {
         let all = spare + fresh.iter().flatten().map(BlockSlice::spare).sum::<usize>();
-        // Also where nothing was asked for, the room is only what may be added.
+        // The room is only what may be added, even if zero bytes were asked for.
         let capacity = if buffer.flags.intersects(Flags::SLOW_ADD) {
             all.min(buffer.room())
         } else {
@@ -188,7 +202,7 @@ impl<'a> Reservation<'a> {
 
     /// Returns the room as slices, whose lengths sum to [`capacity`](Self::capacity). May be called again.
     ///
-    /// What was [`put`](Self::put) or written before is still there.
+    /// Bytes that were [`put`](Self::put) or written before are still there.
     pub fn slices_mut(&mut self) -> SlicesMut<'_> {
         let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
         SlicesMut {
@@ -199,14 +213,14 @@ impl<'a> Reservation<'a> {
         }
     }
 
-    /// Writes `src` behind what was put before and returns how much of it fitted.
+    /// Writes `src` behind the bytes that were put before, and returns how many of them fit.
     #[inline]
     pub fn put(&mut self, src: &[u8]) -> usize {
         let end = self.cursor + src.len();
         if end > self.spare {
             return self.put_over_blocks(src);
         }
-        self.buffer.tail.draft(self.cursor, src);
+        self.buffer.tail.write_spare(self.cursor, src);
         self.cursor = end;
         src.len()
     }
@@ -233,7 +247,7 @@ impl<'a> Reservation<'a> {
         n
     }
 
-    /// Adds the first `n` bytes of the room to the buffer, whoever wrote them. Those that nobody wrote are zero.
+    /// Adds the first `n` bytes of the room to the buffer. Bytes that were not written are zero.
     ///
     /// # Errors
     ///
@@ -253,19 +267,21 @@ impl<'a> Reservation<'a> {
         if n > to_tail {
             link_blocks(self.buffer, self.fresh.unwrap_or_default(), n - to_tail);
         }
+        // Few bytes of a large block must not keep all of it.
+        self.buffer.compact_sparse_tail();
         self.buffer.debug_check();
         Ok(())
     }
 
-    /// The memory of the room, for those who fill it without having it zeroed first: the tail if it is part of the room,
-    /// and the blocks behind it.
+    /// Returns the memory of the room for a receive call, which fills it without zeroing it first: the tail if it is part of
+    /// the room, and the blocks behind it.
     #[cfg(feature = "net")]
     pub(crate) fn memory(&mut self) -> (Option<&mut BlockSlice>, &mut [BlockSlice]) {
         let tail = (self.spare > 0).then_some(&mut self.buffer.tail);
         (tail, self.fresh.as_deref_mut().unwrap_or_default())
     }
 
-    /// The first range of the room, which is not empty, and how many bytes of it may be used.
+    /// Returns the first slice of the room, which is not empty, and how many bytes of it may be used.
     pub(crate) fn first_memory(&mut self) -> (&mut BlockSlice, usize) {
         let capacity = self.capacity;
         if self.spare > 0 {
@@ -304,7 +320,7 @@ impl fmt::Debug for Reservation<'_> {
     }
 }
 
-/// The room of a [`Reservation`] as slices.
+/// The slices of a [`Reservation`], from [`Reservation::slices_mut`].
 #[derive(Debug)]
 pub struct SlicesMut<'a> {
     tail: Option<&'a mut BlockSlice>,

@@ -1,21 +1,16 @@
-//! Finding bytes and lines, over the borders of segments.
+//! Finding bytes over the borders of segments.
 
 use std::ops::{Bound, RangeBounds};
 
-use bytes::Bytes;
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr2, memchr3, memmem};
 
-use super::{
-    chain::EvBuffer,
-    eol::{Eol, EolStyle, Scan},
-};
-use crate::error::{End, Result};
+use super::{chain::EvBuffer, steps};
 
 impl EvBuffer {
-    /// Returns the position of the first `needle` that lies wholly within `range`.
+    /// Returns the position of the first `needle` that lies completely in `range`.
     ///
     /// An empty needle is found at the start of the range, if that is not behind the end of the data. A range that is
-    /// reversed or reaches too far is clamped.
+    /// reversed is empty; one that exceeds the data ends with them.
     ///
     /// # Examples
     ///
@@ -33,6 +28,107 @@ impl EvBuffer {
     #[doc(alias = "evbuffer_find")]
     #[must_use]
     pub fn search(&self, needle: &[u8], range: impl RangeBounds<usize>) -> Option<usize> {
+        let (start, end) = self.bounds(range);
+        if needle.is_empty() {
+            return (start <= self.len()).then_some(start);
+        }
+        if end.saturating_sub(start) < needle.len() {
+            return None;
+        }
+        Search::new(needle).over(self, start, end)
+    }
+
+    /// Returns the position of the last `needle` that lies completely in `range`.
+    ///
+    /// An empty needle is found at the end of the range. Ranges are treated as by [`search`](Self::search).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::from("a/b/");
+    /// buffer.add_reference("c")?;
+    /// assert_eq!(buffer.rsearch(b"/", ..), Some(3));
+    /// assert_eq!(buffer.rsearch(b"/", ..3), Some(1));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    #[must_use]
+    pub fn rsearch(&self, needle: &[u8], range: impl RangeBounds<usize>) -> Option<usize> {
+        let (start, end) = self.bounds(range);
+        if needle.is_empty() {
+            return (start <= end).then_some(end);
+        }
+        if end.saturating_sub(start) < needle.len() {
+            return None;
+        }
+        let mut chunks = Vec::new();
+        let mut at = start;
+        for chunk in self.chunks_from(start) {
+            steps::count(1);
+            let chunk = &chunk[..chunk.len().min(end - at)];
+            chunks.push((at, chunk));
+            at += chunk.len();
+            if at == end {
+                break;
+            }
+        }
+        let finder = memmem::FinderRev::new(needle);
+        // The first bytes of what was searched, in which a needle may end.
+        let mut carry = Vec::new();
+        for (at, chunk) in chunks.into_iter().rev() {
+            let near = &chunk[chunk.len().saturating_sub(needle.len() - 1)..];
+            if !carry.is_empty() {
+                let border = [near, &carry].concat();
+                if let Some(i) = finder.rfind(&border).filter(|&i| i < near.len()) {
+                    return Some(at + chunk.len() - near.len() + i);
+                }
+            }
+            if let Some(i) = finder.rfind(chunk) {
+                return Some(at + i);
+            }
+            let kept = [chunk, &carry].concat();
+            carry = kept[..kept.len().min(needle.len() - 1)].to_vec();
+        }
+        None
+    }
+
+    /// Returns the position of the first byte at or behind position `from` that is one of `bytes`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let buffer = EvBuffer::from("key: value;");
+    /// assert_eq!(buffer.search_any(b":;", 0), Some(3));
+    /// assert_eq!(buffer.search_any(b":;", 4), Some(10));
+    /// assert_eq!(buffer.search_any(b"", 0), None);
+    /// ```
+    #[must_use]
+    pub fn search_any(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let mut is_wanted = [false; 256];
+        for &byte in bytes {
+            is_wanted[usize::from(byte)] = true;
+        }
+        let find = |chunk: &[u8]| match *bytes {
+            [] => None,
+            [a] => memchr(a, chunk),
+            [a, b] => memchr2(a, b, chunk),
+            [a, b, c] => memchr3(a, b, c, chunk),
+            _ => chunk.iter().position(|&byte| is_wanted[usize::from(byte)]),
+        };
+        let mut at = from;
+        for chunk in self.chunks_from(from) {
+            steps::count(1);
+            if let Some(i) = find(chunk) {
+                return Some(at + i);
+            }
+            at += chunk.len();
+        }
+        None
+    }
+
+    /// Returns the start of `range`, and its end, which is at most the length.
+    fn bounds(&self, range: impl RangeBounds<usize>) -> (usize, usize) {
         let start = match range.start_bound() {
             Bound::Included(&at) => at,
             Bound::Excluded(&at) => at.saturating_add(1),
@@ -43,88 +139,15 @@ impl EvBuffer {
             Bound::Excluded(&at) => at,
             Bound::Unbounded => usize::MAX,
         };
-        let end = end.min(self.len());
-        if needle.is_empty() {
-            return (start <= self.len()).then_some(start);
-        }
-        if end.saturating_sub(start) < needle.len() {
-            return None;
-        }
-        Search::new(needle).over(self, start, end)
-    }
-
-    /// Returns the first end of line at or behind position `from`.
-    ///
-    /// A search that starts on the LF of a CR LF does not look back at the CR. `None` if `from` is behind the end.
-    #[doc(alias = "evbuffer_search_eol")]
-    #[must_use]
-    #[inline]
-    pub fn search_eol(&self, from: usize, style: EolStyle) -> Option<Eol> {
-        let mut scan = Scan::new(from, style);
-        // The next line mostly lies in the first segment: no list of them is made for it.
-        let first = self.first_in_memory();
-        if let Some(chunk) = first.get(from..) {
-            if let Some(eol) = scan.look_through(chunk) {
-                return Some(eol);
-            }
-        }
-        if first.len() < self.len() {
-            let behind = self.chunks_from(from.max(first.len()));
-            return scan.look_through_all(behind);
-        }
-        scan.run
-    }
-
-    /// Takes the first line, without what ends it; `None` if no end of line has arrived yet.
-    ///
-    /// What was looked at before is not looked at again, so a line that arrives in many pieces is scanned once.
-    ///
-    /// # Errors
-    ///
-    /// [`BufferError::Frozen`](crate::BufferError::Frozen) if the front is frozen and there is a line;
-    /// [`BufferError::File`](crate::BufferError::File) if a file range could not be loaded before a line was found;
-    /// [`BufferError::TooLarge`](crate::BufferError::TooLarge) if there is no memory for one that lies in several segments.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use tokio_evbuffer::{EolStyle, EvBuffer};
-    /// let mut buffer = EvBuffer::from(&b"one\r\ntwo"[..]);
-    /// assert_eq!(buffer.readln(EolStyle::Crlf)?.unwrap(), "one");
-    /// assert_eq!(buffer.readln(EolStyle::Crlf)?, None);
-    /// assert_eq!(buffer, b"two"[..]);
-    /// # Ok::<(), tokio_evbuffer::BufferError>(())
-    /// ```
-    #[doc(alias = "evbuffer_readln")]
-    #[doc(alias = "evbuffer_readline")]
-    pub fn readln(&mut self, style: EolStyle) -> Result<Option<Bytes>> {
-        let Some(eol) = self.search_eol(self.scan_start(style), style) else {
-            // Where bytes cannot be had there may have been a line.
-            self.load_first(self.len())?;
-            self.scanned = u32::try_from(self.len()).unwrap_or(u32::MAX);
-            self.scanned_for = style;
-            return Ok(None);
-        };
-        self.check_not_frozen(End::Front)?;
-        self.take_front(eol.at, eol.at + eol.len).map(Some)
-    }
-
-    /// Where a search for the next line goes on. One byte is looked at again, since it may have been half of an end of
-    /// line.
-    fn scan_start(&self, style: EolStyle) -> usize {
-        if self.scanned_for == style {
-            (self.scanned as usize).saturating_sub(1)
-        } else {
-            0
-        }
+        (start, end.min(self.len()))
     }
 }
 
-/// One search over many chunks.
+/// A search for a needle over many chunks.
 struct Search<'n> {
     needle: &'n [u8],
     finder: memmem::Finder<'n>,
-    /// The end of what was searched, in which a needle may have begun.
+    /// The last bytes that were searched, in which a needle may begin.
     carry: Vec<u8>,
 }
 
@@ -140,6 +163,7 @@ impl<'n> Search<'n> {
     fn over(mut self, buffer: &EvBuffer, start: usize, end: usize) -> Option<usize> {
         let mut at = start;
         for chunk in buffer.chunks_from(start) {
+            steps::count(1);
             let chunk = &chunk[..chunk.len().min(end - at)];
             if let Some(before) = self.at_border(chunk) {
                 return Some(at - before);
@@ -169,7 +193,7 @@ impl<'n> Search<'n> {
         found.map(|i| carried - i)
     }
 
-    /// A plain scan for the first byte is the fastest while hardly any of them are there, and hopeless when many are.
+    /// A plain scan for the first byte is the fastest while it is rare, and slow when it is common.
     fn within(&self, chunk: &[u8]) -> Option<usize> {
         const FALSE_HITS_MAX: usize = 8;
         let mut at = 0;

@@ -1,20 +1,24 @@
-//! All short programs over segments of 1 to 8 bytes: what else takes long buffers, borders and splits, happens here
-//! within a few bytes, in every order.
+//! All short programs over segments of 1 to 8 bytes, and the number of steps that programs take.
+//!
+//! With such sizes a few bytes reach the borders and splits that otherwise need long buffers, in every order.
 
-#[path = "../../tests/support/model/mod.rs"]
-mod model;
-
+use super::{
+    model::{
+        Model,
+        choose::Random,
+        op::{
+            AddBy, Amount, Commit, Data, Fill, MoveBy, Needle, Op, Pos, PrependBy, RemoveBy, Step,
+        },
+    },
+    steps,
+};
 use crate::{
     EolStyle,
     buffer::End,
     segment::sizing::{Sizes, test_only::set_sizes},
 };
-use model::{
-    Model,
-    op::{AddBy, Amount, Commit, Data, Fill, MoveBy, Needle, Op, Pos, PrependBy, RemoveBy, Step},
-};
 
-/// Every operation that treats segments in a way of its own, in sizes around theirs.
+/// Each operation that treats segments differently, with sizes around those of the segments.
 fn alphabet(block: usize) -> Vec<Step> {
     let data = |len| Data { len, seed: 3 };
     let on_the_first = [
@@ -113,7 +117,7 @@ fn alphabet(block: usize) -> Vec<Step> {
     first.into_iter().chain(second).collect()
 }
 
-/// Looks at every byte in every way.
+/// Reads each byte with each method.
 fn looks() -> impl Iterator<Item = Step> {
     let needle = Needle::Present { at: Pos(1), len: 3 };
     let looks = [
@@ -163,12 +167,63 @@ fn tiny(block: usize) -> Sizes {
     }
 }
 
-/// All programs of three steps; of as many as `EVBUFFER_MODEL_DEPTH` says, for those who have the time.
+/// Runs all programs of three steps, or of `EVBUFFER_MODEL_DEPTH` steps.
 #[test]
 fn all_short_programs_over_segments_of_1_to_8_bytes() {
     let depth = std::env::var("EVBUFFER_MODEL_DEPTH");
     let len = depth.map_or(3, |depth| depth.parse().expect("a number of steps"));
     for block in 1..=8 {
         run_all_programs(len, tiny(block));
+    }
+}
+
+/// The cost of a long program is linear in the bytes and segments that its operations touch.
+///
+/// Compares the counted steps with what the operations touch. An operation that walks a chain without need takes more with
+/// each step of the program.
+#[test]
+fn long_programs_take_steps_in_proportion_to_what_they_touch() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let mut model = Model::default();
+        let (before, mut touched) = (steps::counted(), 0);
+        for _ in 0..2_000 {
+            let step = Step::choose(&mut random);
+            touched += model.touched_by(&step);
+            model.apply(step);
+        }
+        let taken = steps::counted() - before;
+        assert!(
+            taken <= 4 * touched,
+            "{taken} steps for {touched} of seed {seed}"
+        );
+    }
+}
+
+/// Repeats each pair of operations. An operation whose cost grows with the chain takes more and more steps.
+#[test]
+fn repeated_operations_take_steps_in_proportion_to_what_they_touch() {
+    let alphabet = alphabet(16 * 1024);
+    for first in &alphabet {
+        for second in &alphabet {
+            let ops = (first.op, second.op);
+            let prepends = |op| matches!(op, Op::Prepend { .. } | Op::Move { .. });
+            let reads = |op| matches!(op, Op::Readln(_));
+            if prepends(ops.0) && reads(ops.1) || reads(ops.0) && prepends(ops.1) {
+                // The search for a line starts again after bytes were put in front.
+                continue;
+            }
+            let mut model = Model::default();
+            let (before, mut touched) = (steps::counted(), 0);
+            for step in [first, second].into_iter().cycle().take(200) {
+                touched += model.touched_by(step);
+                model.apply(*step);
+            }
+            let taken = steps::counted() - before;
+            assert!(
+                taken <= 4 * touched,
+                "{taken} steps for {touched}: {first:?}, {second:?}"
+            );
+        }
     }
 }

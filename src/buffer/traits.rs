@@ -10,47 +10,57 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use super::chain::EvBuffer;
+use super::{chain::EvBuffer, chunks::Chunks};
 use crate::error::End;
 
-impl From<&[u8]> for EvBuffer {
-    /// Copies the bytes.
-    fn from(data: &[u8]) -> Self {
-        let mut buffer = Self::new();
-        buffer
-            .add(data)
-            .expect("a new buffer takes whatever memory there is for");
-        buffer
+/// Implements `From` for types whose bytes are copied.
+macro_rules! from_copied {
+    ($([$($param:tt)*] $from:ty),* $(,)?) => {$(
+        impl<$($param)*> From<$from> for EvBuffer {
+            /// Copies the bytes.
+            fn from(data: $from) -> Self {
+                let mut buffer = Self::new();
+                buffer.add(data).expect("there is memory for the bytes");
+                buffer
+            }
+        }
+    )*};
+}
+
+from_copied!([] &[u8], [] &str, [const N: usize] [u8; N], [const N: usize] &[u8; N]);
+
+/// Implements `From` for types whose memory is linked.
+macro_rules! from_linked {
+    ($($from:ty),* $(,)?) => {$(
+        impl From<$from> for EvBuffer {
+            /// Links the bytes, without a copy.
+            fn from(data: $from) -> Self {
+                let mut buffer = Self::new();
+                buffer.extend([Bytes::from(data)]);
+                buffer
+            }
+        }
+    )*};
+}
+
+from_linked!(Bytes, BytesMut, Vec<u8>, Box<[u8]>, String);
+
+impl From<EvBuffer> for Vec<u8> {
+    /// Copies the bytes, as [`to_vec`](EvBuffer::to_vec) does.
+    fn from(buffer: EvBuffer) -> Self {
+        buffer.to_vec()
     }
 }
 
-impl From<Bytes> for EvBuffer {
-    /// Links the bytes, without a copy.
-    fn from(data: Bytes) -> Self {
-        let mut buffer = Self::new();
-        buffer.extend([data]);
-        buffer
-    }
-}
-
-impl From<Vec<u8>> for EvBuffer {
-    /// Links the bytes, without a copy.
-    fn from(data: Vec<u8>) -> Self {
-        Bytes::from(data).into()
-    }
-}
-
-impl From<BytesMut> for EvBuffer {
-    /// Links the bytes, without a copy.
-    fn from(data: BytesMut) -> Self {
-        data.freeze().into()
-    }
-}
-
-impl From<String> for EvBuffer {
-    /// Links the bytes, without a copy.
-    fn from(data: String) -> Self {
-        Bytes::from(data).into()
+impl From<EvBuffer> for Bytes {
+    /// Shares the memory of a single segment; copies several into one. Bytes behind a range of a file that cannot be loaded
+    /// are missing.
+    fn from(mut buffer: EvBuffer) -> Self {
+        let n = buffer.len();
+        match buffer.take_bytes(n) {
+            Ok(bytes) => bytes,
+            Err(_) => buffer.to_vec().into(),
+        }
     }
 }
 
@@ -63,37 +73,54 @@ impl FromIterator<Bytes> for EvBuffer {
 }
 
 impl Extend<Bytes> for EvBuffer {
-    /// Links each item, without a copy.
+    /// Links each item, as [`add_reference`](EvBuffer::add_reference) does.
     ///
     /// # Panics
     ///
-    /// If the back is frozen or the limit would be passed. [`add_reference`](EvBuffer::add_reference) returns an error
-    /// instead.
+    /// If the back is frozen or the maximum length would be exceeded. [`add_reference`](EvBuffer::add_reference) returns an
+    /// error instead.
     fn extend<I: IntoIterator<Item = Bytes>>(&mut self, items: I) {
         for item in items {
             self.add_reference(item)
-                .expect("the buffer takes the bytes");
+                .expect("the buffer accepts the bytes");
         }
     }
 }
 
-impl PartialEq<[u8]> for EvBuffer {
-    fn eq(&self, other: &[u8]) -> bool {
-        self.len() == other.len() && self.starts_with(other)
+impl<'a> IntoIterator for &'a EvBuffer {
+    type Item = &'a [u8];
+    type IntoIter = Chunks<'a>;
+
+    /// Returns the data as slices, as [`chunks`](EvBuffer::chunks) does.
+    fn into_iter(self) -> Chunks<'a> {
+        self.chunks()
     }
 }
 
-impl PartialEq<&[u8]> for EvBuffer {
-    fn eq(&self, other: &&[u8]) -> bool {
-        self == *other
-    }
+/// Implements `==` with types that are bytes in one piece.
+macro_rules! eq_bytes {
+    ($([$($param:tt)*] $other:ty),* $(,)?) => {$(
+        impl<$($param)*> PartialEq<$other> for EvBuffer {
+            fn eq(&self, other: &$other) -> bool {
+                let other: &[u8] = other.as_ref();
+                self.len() == other.len() && self.starts_with(other)
+            }
+        }
+    )*};
 }
 
-impl PartialEq<Vec<u8>> for EvBuffer {
-    fn eq(&self, other: &Vec<u8>) -> bool {
-        self == other.as_slice()
-    }
-}
+eq_bytes!(
+    [] [u8],
+    [] &[u8],
+    [] str,
+    [] &str,
+    [] String,
+    [] Vec<u8>,
+    [] Bytes,
+    [] BytesMut,
+    [const N: usize] [u8; N],
+    [const N: usize] &[u8; N],
+);
 
 impl PartialEq for EvBuffer {
     /// Compares the bytes, however they are divided into segments. Bytes of a file that cannot be loaded equal nothing.
@@ -127,16 +154,20 @@ impl Eq for EvBuffer {}
 
 /// Formats to the back of the buffer, as `evbuffer_add_printf` does: [`write!`] with this trait in scope.
 ///
-/// With [`io::Write`] in scope, too, `write!` does not know which of the two is meant; name one of them as in
-/// `fmt::Write::write_fmt(&mut buffer, format_args!("…"))`, or import only one.
+/// A text is added completely or not at all. If [`io::Write`] is in scope, too, `write!` does not know which trait is meant:
+/// name one of them as in `fmt::Write::write_fmt(&mut buffer, format_args!("..."))`, or import only one.
 impl fmt::Write for EvBuffer {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.add(s.as_bytes()).map_err(|_| fmt::Error)
+        self.add(s).map_err(|_| fmt::Error)
+    }
+
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> fmt::Result {
+        self.add_formatted(args).map_err(|_| fmt::Error)
     }
 }
 
 impl Read for EvBuffer {
-    /// Reads what is there; an empty buffer is the end.
+    /// Reads the bytes that are there; an empty buffer is the end.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         Ok(self.remove(out)?)
     }
@@ -153,7 +184,7 @@ impl BufRead for EvBuffer {
     }
 
     fn consume(&mut self, n: usize) {
-        // What was never shown, by a frozen front or an empty buffer, cannot be consumed.
+        // `fill_buf` returned no bytes if the front is frozen or the buffer is empty.
         let _ = self.drain(n);
     }
 }
@@ -169,6 +200,11 @@ impl Write for EvBuffer {
         Ok(self.add_vectored(data)?)
     }
 
+    /// Adds the whole text, or fails and adds nothing.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        Ok(self.add_formatted(args)?)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -182,12 +218,12 @@ impl Buf for EvBuffer {
 
     /// # Panics
     ///
-    /// If the first segment is a file range that cannot be loaded: an empty chunk would make the default methods of
-    /// this trait loop for ever. All fallible methods return [`BufferError::File`](crate::BufferError::File) instead.
+    /// If the first segment is a range of a file that cannot be loaded: with an empty chunk the default methods of this trait
+    /// would never end. Fallible methods return [`BufferError::File`](crate::BufferError::File) instead.
     #[inline]
     fn chunk(&self) -> &[u8] {
         self.load_first(1)
-            .expect("a file range at the front cannot be loaded");
+            .expect("the range of a file at the front cannot be loaded");
         self.first_in_memory()
     }
 
@@ -197,7 +233,7 @@ impl Buf for EvBuffer {
 
     /// # Panics
     ///
-    /// If `n` is more than there is, or the front is frozen.
+    /// If there are fewer than `n` bytes, or the front is frozen.
     #[inline]
     fn advance(&mut self, n: usize) {
         assert!(
@@ -220,8 +256,8 @@ impl Buf for EvBuffer {
     }
 }
 
-// SAFETY: `chunk_mut` shows spare room of the buffer and `advance_mut` counts its first bytes, which the caller of that
-// promises to have written; `remaining_mut` is the room that the limit and the address space leave.
+// SAFETY: `chunk_mut` returns spare of the buffer, and `advance_mut` makes its first bytes data, which its caller promises to
+// have written; `remaining_mut` is the room that the maximum length and the address space leave.
 #[allow(unsafe_code)]
 unsafe impl BufMut for EvBuffer {
     #[inline]
@@ -248,12 +284,12 @@ unsafe impl BufMut for EvBuffer {
 
     #[inline]
     fn put_slice(&mut self, src: &[u8]) {
-        self.add(src).expect("the buffer does not take the bytes");
+        self.add(src).expect("the buffer accepts the bytes");
     }
 }
 
 impl AsyncRead for EvBuffer {
-    /// Reads what is there; an empty buffer is the end, never `Pending`.
+    /// Reads the bytes that are there; an empty buffer is the end. Never `Pending`.
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -266,13 +302,14 @@ impl AsyncRead for EvBuffer {
         }
         this.check_not_frozen(End::Front)?;
         this.load_first(n)?;
-        for chunk in this.chunks() {
-            let here = chunk.len().min(out.remaining());
-            out.put_slice(&chunk[..here]);
-            // What lies behind is not looked at: it may have to be loaded for that.
-            if out.remaining() == 0 {
-                break;
-            }
+        let mut chunks = this.chunks();
+        // Chunks behind are not looked at: they may have to be loaded for that.
+        let mut left = n;
+        while left > 0 {
+            let chunk = chunks.next().expect("so many bytes are in memory");
+            let chunk = &chunk[..chunk.len().min(left)];
+            out.put_slice(chunk);
+            left -= chunk.len();
         }
         this.discard(n);
         Poll::Ready(Ok(()))
@@ -290,7 +327,7 @@ impl AsyncBufRead for EvBuffer {
 }
 
 impl AsyncWrite for EvBuffer {
-    /// Adds the whole of `data`, or fails and adds nothing; never `Pending`.
+    /// Adds the whole of `data`, or fails and adds nothing. Never `Pending`.
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

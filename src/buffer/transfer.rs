@@ -1,34 +1,34 @@
-//! Moves between buffers: segments change hands, bytes stay where they are.
+//! Moves between buffers: segments change owner, bytes stay in place.
 
 use std::mem;
 
-use super::{chain::EvBuffer, flags::Flags};
+use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
     error::{End, Result},
     segment::{
-        Segment,
+        BlockSlice, Segment,
         sizing::{self, SLICES_MAX},
     },
 };
 
 impl EvBuffer {
-    /// Moves all bytes of `src` to the back of `self` and returns how many that were.
+    /// Moves all bytes of `src` to the back of `self` and returns their number.
     ///
-    /// Costs one step a segment of the shorter chain, however long the segments are. A single segment below
-    /// [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes is copied. `src` is left empty and usable.
+    /// Takes one step for each segment of the shorter chain, regardless of the length of the segments. Fewer than
+    /// [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes are copied. `src` is left empty and usable.
     ///
     /// # Errors
     ///
     /// As [`add`](Self::add), and [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `src` is frozen.
-    /// Both buffers are then as they were.
+    /// Both buffers are unchanged then.
     ///
     /// # Examples
     ///
     /// ```
     /// # use tokio_evbuffer::EvBuffer;
-    /// let (mut head, mut tail) = (EvBuffer::from(&b"GET "[..]), EvBuffer::from(&b"/index"[..]));
+    /// let (mut head, mut tail) = (EvBuffer::from("GET "), EvBuffer::from("/index"));
     /// assert_eq!(head.add_buffer(&mut tail)?, 6);
-    /// assert!(head == b"GET /index"[..] && tail.is_empty());
+    /// assert!(head == "GET /index" && tail.is_empty());
     /// # Ok::<(), tokio_evbuffer::BufferError>(())
     /// ```
     #[doc(alias = "evbuffer_add_buffer")]
@@ -46,39 +46,35 @@ impl EvBuffer {
 
     fn take_all(&mut self, src: &mut EvBuffer) {
         let n = src.len();
-        if n < sizing::sizes().copy_threshold
-            && src.segments() == 1
-            && self.copy_short(src.first_in_memory())
-        {
-            return src.discard(n);
+        if self.copy_short(src, n) {
+            return src.discard_into(n, self);
         }
         self.append_body(src);
         if !src.tail.is_empty() {
             self.take_tail(src);
         }
         self.len += n;
-        src.note_removed(n);
+        src.after_removal(n);
         self.compact_if_wasteful();
         self.debug_check();
     }
 
-    /// Moves the tail of `src`, which is not empty, behind our body. It becomes ours, unless we could then see what `src`
-    /// removed from it.
+    /// Moves the tail of `src`, which is not empty, behind the body. It becomes the tail of `self`, unless its spare could
+    /// then show bytes that were removed from `src`.
     fn take_tail(&mut self, src: &mut EvBuffer) {
         let mut tail = mem::take(&mut src.tail);
         src.held -= tail.allocated();
-        let becomes_ours = tail.forget_past();
-        // Only now: a range that was lent counts with whoever may write behind it.
-        self.held += tail.allocated();
-        if becomes_ours {
-            self.held -= self.tail.allocated();
-            self.tail = tail;
+        let is_new_tail = tail.forget_past();
+        if is_new_tail {
+            self.replace_tail(tail);
+            self.compact_sparse_tail();
         } else {
-            self.body.push_back(Segment::Block(tail));
+            self.seal_tail();
+            self.push_back(Segment::Block(tail));
         }
     }
 
-    /// Checks that `n` bytes may come in at `end` and leave `src`: both freezes count before any limit.
+    /// Checks that `n` bytes may leave `src` and come in at `end`. A frozen end is reported before a limit.
     fn check_move(&self, end: End, src: &EvBuffer, n: usize) -> Result<()> {
         src.check_not_frozen(End::Front)?;
         self.check_growth(end, n)
@@ -86,11 +82,17 @@ impl EvBuffer {
 
     /// Moves the body of `src` behind all data; the longer list stays in place.
     fn append_body(&mut self, src: &mut EvBuffer) {
-        self.adopt(src);
+        if src.body.is_empty() {
+            return;
+        }
+        src.thin_front();
+        self.adopt_body(src);
         if self.body.len() >= src.body.len() {
             self.seal_tail();
+            steps::count(src.body.len());
             return self.body.append(&mut src.body);
         }
+        steps::count(self.body.len() + 1);
         if !self.tail.is_empty() {
             let data = self.take_tail_data();
             src.body.push_front(Segment::Block(data));
@@ -101,20 +103,23 @@ impl EvBuffer {
         mem::swap(&mut self.body, &mut src.body);
     }
 
-    /// Answers from now on for what the body of `src` holds.
-    fn adopt(&mut self, src: &mut EvBuffer) {
+    /// Takes over the account of the memory that the body of `src` keeps.
+    fn adopt_body(&mut self, src: &mut EvBuffer) {
         let moved = src.held - src.tail.allocated();
         src.held -= moved;
         self.held += moved;
         self.flags.insert(src.flags.only(Flags::FILES));
     }
 
-    /// Moves all bytes of `src` before the first byte of `self` and returns how many that were.
+    /// Moves all bytes of `src` before the first byte of `self` and returns their number.
+    ///
+    /// Takes one step for each segment of `src`. Fewer than [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes are
+    /// copied.
     ///
     /// # Errors
     ///
     /// As [`prepend`](Self::prepend), and [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `src` is
-    /// frozen. Both buffers are then as they were.
+    /// frozen. Both buffers are unchanged then.
     #[doc(alias = "evbuffer_prepend_buffer")]
     pub fn prepend_buffer(&mut self, src: &mut EvBuffer) -> Result<usize> {
         let n = src.len();
@@ -122,35 +127,39 @@ impl EvBuffer {
             return Ok(0);
         }
         self.check_move(End::Front, src, n)?;
-        if n < sizing::sizes().copy_threshold
-            && src.segments() == 1
-            && self.prepend_short(src.first_in_memory())
-        {
-            src.discard(n);
-            return Ok(n);
+        if n < sizing::sizes().copy_threshold && src.load_first(n).is_ok() {
+            let copied = BlockSlice::with_capacity(n).and_then(|mut copy| {
+                src.chunks().for_each(|chunk| copy.push(chunk));
+                self.prepend(copy.as_slice())
+            });
+            if copied.is_ok() {
+                src.discard_into(n, self);
+                return Ok(n);
+            }
         }
-        if !src.tail.is_empty() {
-            let tail = mem::take(&mut src.tail);
-            src.body.push_back(Segment::Block(tail));
+        src.seal_tail();
+        src.thin_front();
+        self.thin_front();
+        steps::count(src.body.len());
+        self.adopt_body(src);
+        while let Some(segment) = src.body.pop_back() {
+            self.body.push_front(segment);
         }
-        mem::swap(&mut self.body, &mut src.body);
-        self.adopt(src);
-        self.body.append(&mut src.body);
         self.note_prepended(n);
-        src.note_removed(n);
+        src.after_removal(n);
         self.compact_if_wasteful();
         self.debug_check();
         Ok(n)
     }
 
-    /// Moves at most `n` bytes from the front of `self` to the back of `dst` and returns how many that were.
+    /// Moves at most `n` bytes from the front of `self` to the back of `dst` and returns their number.
     ///
-    /// Whole segments change hands. Of the segment in the middle the part that goes is shared, not copied, unless it is
-    /// below [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes.
+    /// Whole segments change owner. Of a segment that is moved in part, that part is shared, not copied, unless it has fewer
+    /// than [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes or is a small part of a large block.
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add) for `dst`, if what would move does not fit there, and
+    /// As [`add`](Self::add) for `dst`, if the bytes do not fit there, and
     /// [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `self` is frozen. Nothing was moved then.
     #[doc(alias = "evbuffer_remove_buffer")]
     pub fn remove_buffer(&mut self, dst: &mut EvBuffer, n: usize) -> Result<usize> {
@@ -163,109 +172,127 @@ impl EvBuffer {
             dst.take_all(self);
             return Ok(n);
         }
+        if dst.copy_short(self, n) {
+            self.discard_into(n, dst);
+            return Ok(n);
+        }
         let mut left = n;
         while left > 0 {
             left -= self.move_front(dst, left);
         }
-        self.note_removed(n);
+        self.after_removal(n);
         dst.compact_if_wasteful();
         dst.debug_check();
         Ok(n)
     }
 
-    /// Moves what of the first segment is among the first `left` bytes, without an account of our length.
+    /// Moves the part of the first segment that is among the first `left` bytes, without counting our length. Returns its
+    /// length.
     fn move_front(&mut self, dst: &mut EvBuffer, left: usize) -> usize {
-        let first_len = self.first_len();
-        let n = first_len.min(left);
-        let first = self.first_in_memory();
-        if n < sizing::sizes().copy_threshold && dst.copy_short(&first[..n.min(first.len())]) {
-            self.skip(n);
-        } else if n < first_len || self.body.is_empty() {
-            let piece = match self.body.front_mut() {
-                Some(first) => first.split_to(n),
-                None => {
-                    let piece = self.tail.share(n);
-                    self.tail.advance(n);
-                    Segment::Block(piece)
-                }
-            };
+        let Some(first) = self.body.front_mut() else {
+            let piece = Segment::Block(self.tail.share(0, left));
+            self.tail.advance(left);
             dst.link(piece);
-        } else if let Some(segment) = self.body.pop_front() {
-            self.held -= segment.allocated();
-            dst.link(segment);
+            return left;
+        };
+        let len = first.len();
+        if len <= left {
+            self.held -= first.allocated();
+            if let Some(segment) = self.body.pop_front() {
+                dst.link(segment);
+            }
+            return len;
         }
-        n
+        let copy = match first {
+            Segment::File(file) if file.loaded_len() / 2 > left => {
+                let loaded = file.chunk(0).and_then(|chunk| chunk.get(..left));
+                loaded.and_then(|loaded| BlockSlice::copy_of(loaded).ok())
+            }
+            _ => None,
+        };
+        let piece = match copy {
+            Some(copy) => Segment::Block(copy),
+            None => first.part(0, left),
+        };
+        self.held -= first.advance(left);
+        dst.link(piece);
+        left
     }
 
-    /// Adds all bytes of `src` to the back of `self`, without a copy and without removing them; returns how many.
+    /// Adds all bytes of `src` to the back of `self`, without a copy and without removing them; returns their number.
     ///
-    /// Both buffers then share the memory; neither sees what the other does to its own bytes. Any segment may be shared
-    /// any number of times, and `src` goes on writing to its spare room.
+    /// Both buffers then share the memory; changes of one do not affect the other. Segments shorter than
+    /// [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes are copied. To add one message to many buffers in many
+    /// tasks, see [`share`](Self::share).
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add). A frozen front of `src` does not matter, since nothing leaves it.
+    /// As [`add`](Self::add). A frozen front of `src` does not matter, since no byte leaves it.
     ///
     /// # Examples
     ///
     /// ```
     /// # use tokio_evbuffer::EvBuffer;
-    /// let mut news = EvBuffer::from(&b"to all"[..]);
+    /// let message = EvBuffer::from("to all");
     /// let mut clients: [EvBuffer; 3] = Default::default();
     /// for client in &mut clients {
-    ///     client.add_buffer_reference(&mut news)?;
+    ///     client.add_buffer_reference(&message)?;
     /// }
-    /// assert!(clients.iter().all(|client| *client == news));
+    /// assert!(clients.iter().all(|client| *client == message));
     /// # Ok::<(), tokio_evbuffer::BufferError>(())
     /// ```
     #[doc(alias = "evbuffer_add_buffer_reference")]
-    pub fn add_buffer_reference(&mut self, src: &mut EvBuffer) -> Result<usize> {
+    pub fn add_buffer_reference(&mut self, src: &EvBuffer) -> Result<usize> {
         let n = src.len();
         if n == 0 {
             return Ok(0);
         }
         self.check_growth(End::Back, n)?;
-        for segment in src.body.iter_mut() {
-            let short = if segment.len() < sizing::sizes().copy_threshold {
-                segment.in_memory()
-            } else {
-                None
-            };
-            if !self.copy_short(short.unwrap_or_default()) {
-                self.link(segment.share());
-            }
+        if self.copy_short(src, n) {
+            return Ok(n);
         }
-        let tail = src.tail.len();
-        let short = if tail < sizing::sizes().copy_threshold {
-            src.tail.as_slice()
-        } else {
-            &[]
-        };
-        if tail > 0 && !self.copy_short(short) {
-            self.link(Segment::Block(src.tail.share(tail)));
+        for segment in &src.body {
+            self.link_shared(segment);
+        }
+        if !src.tail.is_empty() {
+            self.link_shared_block(&src.tail);
         }
         self.compact_if_wasteful();
         self.debug_check();
         Ok(n)
     }
 
-    /// Shares what of the first `max` bytes lies in the first 64 segments with `dst`, behind what is there, and returns how
-    /// many bytes that were. They stay here, to be drained later.
+    /// Links the bytes of `segment`, which stays where it is. Short ones are copied.
+    pub(super) fn link_shared(&mut self, segment: &Segment) {
+        let short = segment.in_memory().filter(|data| is_short(data));
+        if short.is_none_or(|data| self.add(data).is_err()) {
+            self.link(segment.share(0, segment.len()));
+        }
+    }
+
+    pub(super) fn link_shared_block(&mut self, block: &BlockSlice) {
+        if !is_short(block.as_slice()) || self.add(block.as_slice()).is_err() {
+            self.link(Segment::Block(block.share(0, block.len())));
+        }
+    }
+
+    /// Shares the part of the first `max` bytes that lies in the first 64 segments with `dst`, behind the data there, and
+    /// returns its length. The bytes stay here, to be drained later.
     pub(crate) fn share_front(&mut self, dst: &mut EvBuffer, max: usize) -> usize {
         let mut left = max.min(self.len());
         let all = left;
-        for segment in self.body.iter_mut().take(SLICES_MAX) {
+        for segment in self.body.iter().take(SLICES_MAX) {
             if left == 0 {
                 break;
             }
             let n = segment.len().min(left);
-            dst.link(segment.share().split_to(n));
+            dst.link(segment.share(0, n));
             left -= n;
         }
         if left > 0 && self.body.len() < SLICES_MAX {
-            let tail = self.tail.share(left);
+            let tail = self.tail.share(0, left);
             if dst.is_empty() {
-                // A single segment needs no ring.
+                // A single segment needs no list.
                 dst.replace_tail(tail);
                 dst.len = left;
             } else {
@@ -277,13 +304,39 @@ impl EvBuffer {
         all - left
     }
 
-    /// Copies a piece that is too short to be shared; false if there is none, or no memory for it.
-    fn copy_short(&mut self, piece: &[u8]) -> bool {
-        !piece.is_empty() && self.add(piece).is_ok()
+    /// Copies the first `n` bytes of `src` if they are fewer than it pays to share, and in memory. Returns whether it did.
+    fn copy_short(&mut self, src: &EvBuffer, n: usize) -> bool {
+        if n >= sizing::sizes().copy_threshold {
+            return false;
+        }
+        match src.first_in_memory().get(..n) {
+            Some(first) => self.add(first).is_ok(),
+            None if src.flags.intersects(Flags::FILES) => false,
+            None => {
+                let mut left = n;
+                let chunks = src.chunks().map_while(|chunk| {
+                    let here = &chunk[..chunk.len().min(left)];
+                    left -= here.len();
+                    (!here.is_empty()).then_some(here)
+                });
+                self.append(n, chunks).is_ok()
+            }
+        }
     }
 
-    /// The same at the front.
-    fn prepend_short(&mut self, piece: &[u8]) -> bool {
-        !piece.is_empty() && self.prepend(piece).is_ok()
+    /// Removes the first `n` bytes, of which `dst` has a copy. If a lock is around `dst`, memory with an owner is dropped
+    /// after that was released.
+    fn discard_into(&mut self, n: usize, dst: &mut EvBuffer) {
+        if self.defers_drops() || !dst.defers_drops() {
+            return self.discard(n);
+        }
+        let owners = self.unlink_first(n);
+        self.after_removal(n);
+        owners.for_each(|owner| dst.release_foreign(owner));
     }
+}
+
+/// Returns whether it costs no more to copy `data` than to share them.
+fn is_short(data: &[u8]) -> bool {
+    data.len() < sizing::sizes().copy_threshold
 }

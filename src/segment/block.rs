@@ -1,20 +1,20 @@
-//! Raw memory, and the count of those who share it.
+//! Memory for segments, and the counter of the slices that share one block.
 #![allow(unsafe_code)]
 
 use std::{
     alloc::{Layout, alloc, dealloc},
-    ptr::NonNull,
+    ptr::{self, NonNull},
     sync::atomic::{AtomicUsize, Ordering, fence},
 };
 
 use crate::error::{BufferError, Result};
 
-/// How blocks are aligned: as the pool's links in them.
+/// The alignment of blocks: that of the pool's links in them.
 pub(super) const ALIGN: usize = align_of::<usize>();
 
 /// Allocates a block of `len` bytes, which are uninitialised. `len` is not zero.
 pub(super) fn allocate_new(len: usize) -> Result<NonNull<u8>> {
-    debug_assert!(len > 0);
+    assert!(len > 0);
     let layout = Layout::from_size_align(len, ALIGN).map_err(|_| BufferError::TooLarge)?;
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
@@ -27,52 +27,113 @@ pub(super) fn allocate_new(len: usize) -> Result<NonNull<u8>> {
 ///
 /// `block` came from `allocate_new(len)` and is not used any more.
 pub(super) unsafe fn release(block: NonNull<u8>, len: usize) {
-    // SAFETY: the caller guarantees that the block was allocated with this very layout.
-    unsafe { dealloc(block.as_ptr(), layout(len)) }
+    let layout = Layout::from_size_align(len, ALIGN).expect("the block was allocated with it");
+    // SAFETY: the caller promises that the block was allocated with this layout.
+    unsafe { dealloc(block.as_ptr(), layout) }
 }
 
-/// The layout of a block of `len` bytes, which is no more than there can be.
-pub(super) fn layout(len: usize) -> Layout {
-    Layout::from_size_align(len, ALIGN).expect("a block is at most half of what can be addressed")
-}
-
-/// The count of the ranges on one block. Made when a block is shared for the first time.
+/// A pointer to the counter of the slices that share one block.
 ///
-/// The count orders accesses as that of `Arc` does: a holder that reads one with [`Acquire`](Ordering::Acquire)
-/// sees all that the others did before they let go.
+/// Another thread may free the counter as soon as this one has counted itself out. So no reference to the whole
+/// [`Counter`] may be alive at that moment: its methods take the pointer and form only an `&AtomicUsize`, as the
+/// standard library's `Arc` does. Fields beside the atomic are read before, or by the last holder.
+///
+/// The orderings are those of `Arc`: a holder that finds itself the only one sees everything that the others did
+/// before they counted themselves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SharedCounter(NonNull<Counter>);
+
+/// See [`SharedCounter`].
 #[derive(Debug)]
-pub(super) struct Count {
+pub(super) struct Counter {
     holders: AtomicUsize,
-    /// Length of the whole block, which its holders see only in parts.
+    /// The length of the whole block, of which a slice knows only a part.
     pub(super) block_len: u32,
 }
 
-impl Count {
-    /// A count of one holder.
-    pub(super) fn new(block_len: u32) -> NonNull<Self> {
-        let holders = AtomicUsize::new(1);
-        NonNull::from(Box::leak(Box::new(Self { holders, block_len })))
+impl SharedCounter {
+    /// Allocates a counter of `holders` slices.
+    pub(super) fn new(block_len: u32, holders: usize) -> Self {
+        let counter = Counter {
+            holders: AtomicUsize::new(holders),
+            block_len,
+        };
+        Self(NonNull::from(Box::leak(Box::new(counter))))
     }
 
-    pub(super) fn is_one(&self) -> bool {
-        self.holders.load(Ordering::Acquire) == 1
+    pub(super) fn from_ptr(ptr: *mut Counter) -> Option<Self> {
+        NonNull::new(ptr).map(Self)
     }
 
-    pub(super) fn increment(&self) {
-        let holders = self.holders.fetch_add(1, Ordering::Relaxed);
-        // As `Arc` does: a count that wraps would free memory in use.
+    pub(super) fn as_ptr(self) -> *mut Counter {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    ///
+    /// The counter is alive: the caller is, or borrows, one of the slices that it counts.
+    unsafe fn holders<'a>(self) -> &'a AtomicUsize {
+        // SAFETY: the pointer is valid, as the caller promises; no reference to the other fields is formed.
+        unsafe { &*ptr::addr_of!((*self.0.as_ptr()).holders) }
+    }
+
+    /// Returns the length of the whole block.
+    ///
+    /// # Safety
+    ///
+    /// The counter is alive: the caller is, or borrows, one of the slices that it counts.
+    pub(super) unsafe fn block_len(self) -> u32 {
+        // SAFETY: the pointer is valid, as the caller promises; the field never changes.
+        unsafe { ptr::addr_of!((*self.0.as_ptr()).block_len).read() }
+    }
+
+    /// Returns whether there is one slice.
+    ///
+    /// # Safety
+    ///
+    /// The counter is alive: the caller is, or borrows, one of the slices that it counts.
+    pub(super) unsafe fn is_one(self) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.holders() }.load(Ordering::Acquire) == 1
+    }
+
+    /// Counts one slice more.
+    ///
+    /// # Safety
+    ///
+    /// The counter is alive: the caller is, or borrows, one of the slices that it counts.
+    pub(super) unsafe fn increment(self) {
+        // SAFETY: passed on to the caller.
+        let holders = unsafe { self.holders() }.fetch_add(1, Ordering::Relaxed);
+        // As `Arc` does: a counter that wraps would free memory in use.
         if holders > isize::MAX as usize {
             std::process::abort();
         }
     }
 
-    /// Lets go of one holder; true if it was the last.
+    /// Counts the calling slice out. Returns the counter itself if that was the last slice.
+    ///
+    /// # Safety
+    ///
+    /// The caller is one of the slices that the counter counts, and does not use the counter after this call.
     #[must_use]
-    pub(super) fn decrement(&self) -> bool {
-        if self.holders.fetch_sub(1, Ordering::Release) != 1 {
-            return false;
+    pub(super) unsafe fn decrement(self) -> Option<Box<Counter>> {
+        // SAFETY: the counter is alive until the `fetch_sub` below; the reference is not used after it.
+        if unsafe { self.holders() }.fetch_sub(1, Ordering::Release) != 1 {
+            return None;
         }
         fence(Ordering::Acquire);
-        true
+        // SAFETY: this was the last slice, so nothing else refers to the leaked box of `new`.
+        Some(unsafe { self.into_box() })
+    }
+
+    /// Takes the counter back.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else refers to the counter.
+    pub(super) unsafe fn into_box(self) -> Box<Counter> {
+        // SAFETY: it came from the leaked box of `new`, and nothing else refers to it.
+        unsafe { Box::from_raw(self.0.as_ptr()) }
     }
 }

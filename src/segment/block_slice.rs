@@ -1,14 +1,24 @@
-//! A range of a block of memory: `misalign | data | spare`.
+//! A slice of a block of memory: `misalign | data | spare`.
 #![allow(unsafe_code)]
 
-use std::{fmt, mem::MaybeUninit, ptr, ptr::NonNull, slice};
+use std::{
+    fmt,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::{AtomicPtr, Ordering},
+};
 
 use bytes::Bytes;
 
-use super::{block::Count, pool, sizing::sizes};
+use super::{
+    block::{Counter, SharedCounter},
+    pool,
+    sizing::sizes,
+};
 use crate::error::{BufferError, Result};
 
-/// A range of a block, and the right to extend it.
+/// A slice of a block: bytes that it shows, and possibly the right to append to them.
 ///
 /// ```text
 ///  base            start            end        init       cap
@@ -19,57 +29,65 @@ use crate::error::{BufferError, Result};
 /// Rules, for every value of this type:
 ///
 /// 1. `start <= end <= cap`, and `cap` bytes from `base` on lie in one live allocation (none if `cap` is 0).
-/// 2. The bytes from `start` to `end` are initialised, and nobody writes to them while any range shows them.
+/// 2. The bytes from 0 to `end` are initialised. Those from `start` to `end` are not written to while any slice shows
+///    them.
 /// 3. The bytes from `end` to `init` are initialised, where `init` is larger than `end`.
-/// 4. The bytes from `end` to `cap` belong to this range alone: of all ranges on a block at most one has spare.
-/// 5. Without a count this is the only range on its block, and `cap` is the length of the block.
-/// 6. A range that was lent from another has no spare and `init == 0`: the lender answers for the memory, until another range
-///    [takes that over](Self::take_over_from).
+/// 4. The bytes from `end` to `cap` belong to this slice alone: of all slices of a block at most one has spare.
+/// 5. Without a counter this is the only slice of its block, and `cap` is the length of the block.
+/// 6. The counter lives as long as any slice that points to it.
 ///
-/// From 2 and 4 it follows that the holder may write to its spare at any time, and to its misalign, or over data
-/// of its own, only while it is the only range on the block.
+/// From 2 and 4 it follows that the holder may write to its spare at any time, and to its misalign, or over its own data,
+/// only while it is the only slice of the block.
 pub(crate) struct BlockSlice {
     base: NonNull<u8>,
-    count: Option<NonNull<Count>>,
+    /// Null until the block is shared for the first time, which may happen through a shared reference.
+    counter: AtomicPtr<Counter>,
     cap: u32,
     start: u32,
     end: u32,
     init: u32,
 }
 
-// SAFETY: a range owns its spare (rule 4); what it shares with others is never written to (rule 2), and the count
-// is atomic.
+// SAFETY: a slice owns its spare (rule 4); what it shares with others is never written to (rule 2), and the counter is
+// atomic.
 unsafe impl Send for BlockSlice {}
-// SAFETY: through `&BlockSlice` only initialised bytes are read, which nobody writes to (rule 2).
+// SAFETY: through `&BlockSlice` only initialised bytes are read, which are not written to (rule 2).
 unsafe impl Sync for BlockSlice {}
 
 impl BlockSlice {
-    /// No memory at all.
-    pub(crate) const NONE: Self = Self {
-        base: NonNull::dangling(),
-        count: None,
-        cap: 0,
-        start: 0,
-        end: 0,
-        init: 0,
-    };
+    /// A slice without memory.
+    pub(crate) const fn none() -> Self {
+        Self {
+            base: NonNull::dangling(),
+            counter: AtomicPtr::new(ptr::null_mut()),
+            cap: 0,
+            start: 0,
+            end: 0,
+            init: 0,
+        }
+    }
 
-    /// A block of `cap` bytes, all of them spare.
+    /// Allocates a block of `cap` bytes, all of them spare.
     #[inline]
     pub(crate) fn with_capacity(cap: usize) -> Result<Self> {
         let cap = u32::try_from(cap).map_err(|_| BufferError::TooLarge)?;
         if cap == 0 {
-            return Ok(Self::NONE);
+            return Ok(Self::none());
         }
-        Ok(Self {
-            base: pool::allocate(cap as usize)?,
-            cap,
-            ..Self::NONE
-        })
+        let mut block = Self::none();
+        block.base = pool::allocate(cap as usize)?;
+        block.cap = cap;
+        Ok(block)
     }
 
-    /// Whether this stands for no memory at all. A range on a block has bytes of it: a count is made by one, for another of
-    /// at least one byte.
+    /// Copies `data` into a block of that length. `data` is not empty.
+    pub(crate) fn copy_of(data: &[u8]) -> Result<Self> {
+        let mut copy = Self::with_capacity(data.len())?;
+        copy.push(data);
+        Ok(copy)
+    }
+
+    /// Returns whether this slice has no memory.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         self.cap == 0
@@ -85,18 +103,18 @@ impl BlockSlice {
         self.start == self.end
     }
 
-    /// Bytes that can be appended in place.
+    /// Returns the number of bytes that can be appended in place.
     #[inline]
     pub(crate) fn spare(&self) -> usize {
         (self.cap - self.end) as usize
     }
 
-    /// Bytes of the block that this range answers for: all, or none if it was lent.
+    /// Returns the length of the whole block, all of which this slice keeps in memory.
     #[inline]
     pub(crate) fn allocated(&self) -> usize {
-        match self.count() {
-            Some(_) if self.init == 0 => 0,
-            Some(count) => count.block_len as usize,
+        match self.counter() {
+            // SAFETY: rule 6.
+            Some(counter) => unsafe { counter.block_len() as usize },
             None => self.cap as usize,
         }
     }
@@ -105,6 +123,15 @@ impl BlockSlice {
     pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: rules 1 and 2: these bytes are initialised, in one allocation, and not written to meanwhile.
         unsafe { slice::from_raw_parts(self.at(self.start), self.len()) }
+    }
+
+    /// Returns the data for writing, if no other slice shows the block.
+    pub(crate) fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: rules 1 and 2: initialised, in one allocation, and of no other slice, as was just checked.
+        Some(unsafe { slice::from_raw_parts_mut(self.at(self.start).cast_mut(), self.len()) })
     }
 
     /// Appends `data`, which fits into the spare.
@@ -116,71 +143,77 @@ impl BlockSlice {
         unsafe {
             ptr::copy_nonoverlapping(data.as_ptr(), self.at(self.end).cast_mut(), data.len())
         };
-        self.grow(data.len() as u32);
+        self.end += data.len() as u32;
     }
 
-    /// Appends what fits of `data` and returns the rest.
+    /// Appends the bytes of `data` that fit and returns the others.
     pub(crate) fn push_some<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
         let (fits, rest) = data.split_at(data.len().min(self.spare()));
         self.push(fits);
         rest
     }
 
-    /// Writes `data` before the first byte, if there is room that nobody else may see.
+    /// Writes `data` before the first byte. Returns false if there is no room for it, or another slice may show that
+    /// room.
     #[must_use]
     pub(crate) fn push_front(&mut self, data: &[u8]) -> bool {
         if data.len() > self.start as usize || !self.is_unique() {
             return false;
         }
         let start = self.start - data.len() as u32;
-        // SAFETY: the misalign is ours to write while no other range is on the block, and large enough.
+        // SAFETY: the misalign is ours to write while there is no other slice of the block, and large enough.
         unsafe { ptr::copy_nonoverlapping(data.as_ptr(), self.at(start).cast_mut(), data.len()) };
         self.start = start;
         true
     }
 
-    /// Moves an empty range to the end of its block, so that all of it is misalign.
-    pub(crate) fn align_to_end(&mut self) {
-        debug_assert!(self.is_empty() && self.is_unique());
-        (self.start, self.end, self.init) = (self.cap, self.cap, 0);
+    /// Allocates a block of `cap` bytes, all of them misalign: room for [`push_front`](Self::push_front).
+    pub(crate) fn with_headroom(cap: usize) -> Result<Self> {
+        let mut block = Self::with_capacity(cap)?;
+        block.zero_unknown(cap);
+        (block.start, block.end) = (block.cap, block.cap);
+        Ok(block)
     }
 
-    /// Forgets the first `n` bytes.
+    /// Removes the first `n` bytes.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize) {
         assert!(n <= self.len());
         self.start += n as u32;
     }
 
-    /// Moves the data to the start of the block, if that makes room for `n` bytes at a small price.
-    pub(crate) fn realign_for(&mut self, n: usize) {
-        if self.can_realign(n) {
-            self.realign();
+    /// Keeps the first `len` bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        assert!(len <= self.len());
+        let end = self.start + len as u32;
+        if self.is_unique() {
+            self.init = self.init.max(self.end);
+        } else {
+            // Another slice may show the bytes behind the new end: they never become spare.
+            (self.cap, self.init) = (end, 0);
         }
+        self.end = end;
     }
 
-    fn can_realign(&self, n: usize) -> bool {
+    /// Moves the data to the start of the block, if that makes room for `n` bytes at little cost.
+    pub(crate) fn realign_for(&mut self, n: usize) {
         let (cap, len) = (self.cap as usize, self.len());
-        n <= cap - len && len <= sizes().min_spare && len <= cap / 2 && self.is_unique()
-    }
-
-    fn realign(&mut self) {
-        assert!(self.is_unique());
-        let len = self.end - self.start;
-        // SAFETY: no other range is on the block, so its data may be moved within it (rule 2).
-        unsafe { ptr::copy(self.at(self.start), self.at(0).cast_mut(), len as usize) };
+        let is_cheap = len <= sizes().min_spare && len <= cap / 2;
+        if n > cap - len || !is_cheap || !self.is_unique() {
+            return;
+        }
+        // SAFETY: there is no other slice of the block, so its data may be moved within it (rule 2).
+        unsafe { ptr::copy(self.at(self.start), self.at(0).cast_mut(), len) };
         self.init = self.init.max(self.end);
-        (self.start, self.end) = (0, len);
+        (self.start, self.end) = (0, len as u32);
     }
 
-    /// Makes an empty range as large as it can be again. False if it is not worth keeping.
+    /// Makes an empty slice as large as it can be. Returns false if it is not worth keeping.
     #[inline]
     #[must_use]
     pub(crate) fn reset(&mut self) -> bool {
         debug_assert!(self.is_empty());
-        // A range that was lent never becomes the block: nobody has accounted for that.
-        let lent = self.init == 0;
-        if self.count.is_some() && (lent || !self.take_block_back()) {
+        if !self.take_block_back() {
             return self.spare() >= sizes().min_spare;
         }
         self.init = self.init.max(self.end);
@@ -188,107 +221,113 @@ impl BlockSlice {
         true
     }
 
-    /// Makes a range that was shared the only one on its block again, if the others are gone.
-    #[inline(never)]
+    /// Makes this slice cover its whole block again, if it is the only one. Returns whether it is.
+    #[inline]
     fn take_block_back(&mut self) -> bool {
-        let Some(count) = self.count() else {
-            return true;
-        };
-        if !count.is_one() {
+        match self.counter() {
+            None => true,
+            Some(counter) => self.take_shared_block_back(counter),
+        }
+    }
+
+    #[inline(never)]
+    fn take_shared_block_back(&mut self, counter: SharedCounter) -> bool {
+        // SAFETY: rule 6.
+        if !unsafe { counter.is_one() } {
             return false;
         }
-        self.cap = count.block_len;
-        self.drop_count();
+        *self.counter.get_mut() = ptr::null_mut();
+        // SAFETY: this is the only slice, and it does not point to the counter any more.
+        let counter = unsafe { counter.into_box() };
+        self.cap = counter.block_len;
         true
     }
 
-    /// Hides from a new holder what the old one left behind the data. False if there may be something before them,
-    /// too: then the spare must not be used, since an empty range begins anew at the start of its block.
+    /// Hides from a new holder what the old one left in the spare. Returns false if old data may lie before the present
+    /// data: the spare must not be used then, since an empty slice starts again at the beginning of its block.
     #[must_use]
     pub(crate) fn forget_past(&mut self) -> bool {
         self.init = self.end;
         self.start == 0
     }
 
-    /// The first `n` bytes once more, without a copy, for somebody who only reads them. `n` is not zero.
-    pub(crate) fn share(&mut self, n: usize) -> Self {
-        assert!(0 < n && n <= self.len());
-        if self.count.is_none() || self.init != 0 {
-            // The lender is told from what it lends by an `init` that is not zero (rule 6).
-            self.init = self.init.max(self.end);
-        }
-        let count = *self.count.get_or_insert_with(|| Count::new(self.cap));
-        // SAFETY: the count lives as long as any range that has it, and this one does.
-        unsafe { count.as_ref() }.increment();
-        let end = self.start + n as u32;
+    /// Returns a slice of the bytes from `from` to `from + n`, without a copy and without spare. `n` is not zero.
+    pub(crate) fn share(&self, from: usize, n: usize) -> Self {
+        assert!(n > 0 && from <= self.len() && n <= self.len() - from);
+        let counter = self.count_one_more();
+        let start = self.start + from as u32;
+        let end = start + n as u32;
         Self {
             base: self.base,
-            count: Some(count),
+            counter: AtomicPtr::new(counter.as_ptr()),
             cap: end,
-            start: self.start,
+            start,
             end,
             init: 0,
         }
     }
 
-    /// Splits the data off, of which there is some, and keeps the spare.
-    pub(crate) fn split_data(&mut self) -> Self {
-        let data = self.share(self.len());
-        self.start = self.end;
-        data
-    }
-
-    /// Moves the data into a block of their own and keeps this one, if it is mostly spare and nobody shares it.
-    pub(crate) fn copy_out_of(&mut self) -> Option<Self> {
-        if self.spare() < self.cap as usize / 2 || !self.is_unique() {
-            return None;
+    fn count_one_more(&self) -> SharedCounter {
+        if let Some(counter) = self.counter() {
+            // SAFETY: rule 6.
+            unsafe { counter.increment() };
+            return counter;
         }
-        let mut data = Self::with_capacity(self.len()).ok()?;
-        data.push(self.as_slice());
-        self.advance(self.len());
-        let all = self.reset();
-        debug_assert!(all, "nobody shares the block");
-        Some(data)
+        let fresh = SharedCounter::new(self.cap, 2);
+        let set = self.counter.compare_exchange(
+            ptr::null_mut(),
+            fresh.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match set {
+            Ok(_) => fresh,
+            Err(other) => {
+                // SAFETY: no other slice has heard of the fresh counter.
+                drop(unsafe { fresh.into_box() });
+                let counter = SharedCounter::from_ptr(other).expect("another thread has set it");
+                // SAFETY: rule 6.
+                unsafe { counter.increment() };
+                counter
+            }
+        }
     }
 
-    /// Answers for the block from now on, in the place of `lender`. False if this lies on another one.
+    /// Appends `next` without a copy if its bytes follow in the same block. Returns whether it did.
     #[must_use]
-    pub(crate) fn take_over_from(&mut self, lender: &Self) -> bool {
-        let is_heir = self.count.is_some() && self.count == lender.count;
-        if is_heir {
-            // Which is told by an `init` that is not zero (rule 6).
-            self.init = self.end;
+    pub(crate) fn join(&mut self, next: &mut Self) -> bool {
+        let counter = self.counter();
+        if counter.is_none() || counter != next.counter() || self.end != next.start {
+            return false;
         }
-        is_heir
+        // The spare moves with the bytes before it, so that there is still one slice that has it.
+        (self.end, self.cap, self.init) = (next.end, next.cap, next.init);
+        (next.cap, next.init) = (next.end, 0);
+        true
     }
 
-    /// Length of the whole block that this range lies on, whoever answers for it.
-    pub(crate) fn block_len(&self) -> usize {
-        self.count().map_or(self.cap, |count| count.block_len) as usize
-    }
-
-    /// The data as `Bytes`, without a copy. The memory goes when they do.
+    /// Returns the data as `Bytes`, without a copy. The block is released with them.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
 
-    /// Counts `n` bytes of the spare as data. Those that nobody wrote are zero.
+    /// Makes the first `n` bytes of the spare data. Bytes that were never written are zero.
     #[inline]
     pub(crate) fn commit(&mut self, n: usize) {
         self.zero_unknown(n);
-        self.grow(n as u32);
+        self.end += n as u32;
     }
 
-    /// The first `n` bytes of the spare. What was never written is zeroed, once in the life of the block.
+    /// Returns the first `n` bytes of the spare. Bytes that were never written are zeroed, once in the life of the block.
     pub(crate) fn spare_mut(&mut self, n: usize) -> &mut [u8] {
         self.zero_unknown(n);
-        // SAFETY: the spare is ours alone (rule 4) and initialised up to `init` (rule 3), which is at least `until`.
+        // SAFETY: the spare is ours alone (rule 4), and its first `n` bytes are initialised now (rule 3).
         unsafe { slice::from_raw_parts_mut(self.at(self.end).cast_mut(), n) }
     }
 
-    /// Writes `data` into the spare, where they fit from position `at` on, and does not count them as data yet.
+    /// Writes `data` to position `at` of the spare, where it fits, and does not make it data of the slice yet.
     #[inline]
-    pub(crate) fn draft(&mut self, at: usize, data: &[u8]) {
+    pub(crate) fn write_spare(&mut self, at: usize, data: &[u8]) {
         self.zero_unknown(at);
         let until = at + data.len();
         let room = &mut self.spare_uninit(until)[at..];
@@ -297,21 +336,21 @@ impl BlockSlice {
         self.init = self.init.max(self.end + until as u32);
     }
 
-    /// The first `n` bytes of the spare as they are.
+    /// Returns the first `n` bytes of the spare as they are.
     pub(crate) fn spare_uninit(&mut self, n: usize) -> &mut [MaybeUninit<u8>] {
         assert!(n <= self.spare());
         let spare = self.at(self.end).cast_mut().cast();
-        // SAFETY: the spare is ours alone (rule 4), and `MaybeUninit` asks nothing of its contents. That nobody
-        // uninitialises what is known to be initialised is for the callers, all in this folder or `BufMut`'s.
+        // SAFETY: the spare is ours alone (rule 4), and `MaybeUninit` asks nothing of its contents. Its users, all in
+        // this folder, `transport` or `BufMut`, only write initialised bytes.
         unsafe { slice::from_raw_parts_mut(spare, n) }
     }
 
-    /// How many bytes of the spare are initialised.
+    /// Returns how many bytes of the spare are initialised.
     pub(crate) fn spare_known(&self) -> usize {
         self.init.saturating_sub(self.end) as usize
     }
 
-    /// Notes that the first `n` bytes of the spare were written.
+    /// Records that the first `n` bytes of the spare were written.
     ///
     /// # Safety
     ///
@@ -334,27 +373,16 @@ impl BlockSlice {
         }
     }
 
-    #[inline]
-    fn grow(&mut self, n: u32) {
-        self.end += n;
-    }
-
-    /// Whether no other range is on the block.
+    /// Returns whether this is the only slice of its block.
     pub(crate) fn is_unique(&self) -> bool {
-        self.count().is_none_or(Count::is_one)
+        // SAFETY: rule 6.
+        self.counter()
+            .is_none_or(|counter| unsafe { counter.is_one() })
     }
 
     #[inline]
-    fn count(&self) -> Option<&Count> {
-        // SAFETY: the count lives as long as any range that has it, and this one does.
-        self.count.map(|count| unsafe { count.as_ref() })
-    }
-
-    fn drop_count(&mut self) {
-        if let Some(count) = self.count.take() {
-            // SAFETY: called by the last holder only, which had it from `Count::new`, a leaked box.
-            drop(unsafe { Box::from_raw(count.as_ptr()) });
-        }
+    fn counter(&self) -> Option<SharedCounter> {
+        SharedCounter::from_ptr(self.counter.load(Ordering::Acquire))
     }
 
     #[inline]
@@ -366,30 +394,24 @@ impl BlockSlice {
 
     /// Panics at the first rule that does not hold.
     pub(crate) fn check_invariants(&self) {
-        assert!(
-            self.start <= self.end && self.end <= self.cap,
-            "rule 1: {self:?}"
-        );
-        match self.count() {
-            Some(count) => assert!(self.cap <= count.block_len, "rule 1: {self:?}"),
-            None => assert!(self.init <= self.cap, "rule 3: {self:?}"),
-        }
+        let in_order = self.start <= self.end && self.end <= self.cap;
+        assert!(in_order, "rule 1: {self:?}");
+        assert!(self.cap as usize <= self.allocated(), "rule 1: {self:?}");
+        assert!(self.init <= self.cap, "rule 3: {self:?}");
     }
-}
 
-impl BlockSlice {
-    /// Lets go of the block, of which there is one. Only for the end of this range.
+    /// Releases the block, of which there is one. Only for the drop of this slice.
     #[inline(never)]
     fn release(&mut self) {
-        let mut len = self.cap;
-        if let Some(count) = self.count() {
-            if !count.decrement() {
-                return;
-            }
-            len = count.block_len;
-            self.drop_count();
-        }
-        // SAFETY: this was the last range on the block, which was allocated with this length (rule 5).
+        let len = match self.counter() {
+            None => self.cap,
+            // SAFETY: this slice is one of those that are counted, and it ends here.
+            Some(counter) => match unsafe { counter.decrement() } {
+                Some(counter) => counter.block_len,
+                None => return,
+            },
+        };
+        // SAFETY: this was the last slice of the block, which was allocated with this length (rule 5).
         unsafe { pool::free(self.base, len as usize) }
     }
 }
@@ -411,7 +433,7 @@ impl AsRef<[u8]> for BlockSlice {
 
 impl Default for BlockSlice {
     fn default() -> Self {
-        Self::NONE
+        Self::none()
     }
 }
 

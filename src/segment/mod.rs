@@ -1,113 +1,153 @@
-//! One link of a chain: memory of its own, bytes that it shares, or a range of a file.
+//! One link of a chain: memory of its own, foreign memory, or a range of a file.
 //!
-//! This folder holds the `unsafe` code of the buffer. Everything above it sees slices.
+//! This folder holds the `unsafe` code of the buffer. The layers above see slices.
 
 mod block;
 mod block_slice;
-mod deque;
 mod file;
 mod fill;
 mod pool;
 pub(crate) mod sizing;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::error::Result;
 
 pub(crate) use block_slice::BlockSlice;
-pub(crate) use deque::Ring;
-pub(crate) use file::FilePiece;
 pub use file::FileSegment;
+pub(crate) use file::{FilePiece, FileRange};
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;
 pub use sizing::COPY_THRESHOLD;
 
-/// A segment that holds data. Its bytes never change once they are there.
+/// A segment that holds data, which never change.
 #[derive(Debug)]
 pub(crate) enum Segment {
-    /// A range of a block that this crate allocated.
+    /// A slice of a block that this crate allocated.
     Block(BlockSlice),
-    /// Foreign or lent memory, released when the last `Bytes` of it goes.
-    Shared(Bytes),
-    /// A range of a file, in memory or not.
-    File(FilePiece),
+    /// Memory of a user, released with the last `Bytes` of it.
+    Foreign(Bytes),
+    /// A range of a file, of which pieces may be in memory.
+    File(Box<FileRange>),
 }
 
 impl Segment {
-    /// The data, if it is in memory.
     #[inline]
-    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
-        match self {
-            Self::Block(owned) => Some(owned.as_slice()),
-            Self::Shared(bytes) => Some(bytes),
-            Self::File(file) => file.loaded(),
-        }
-    }
-
-    /// The data. A file is read for it, which blocks and may fail.
-    #[inline]
-    pub(crate) fn load(&self) -> Result<&[u8]> {
-        match self {
-            Self::Block(owned) => Ok(owned.as_slice()),
-            Self::Shared(bytes) => Ok(bytes),
-            Self::File(file) => file.load(),
-        }
-    }
-
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Block(owned) => owned.len(),
-            Self::Shared(bytes) => bytes.len(),
+            Self::Block(block) => block.len(),
+            Self::Foreign(bytes) => bytes.len(),
             Self::File(file) => file.len(),
         }
     }
 
-    /// Forgets the first `n` bytes; `n` is at most the length.
-    pub(crate) fn advance(&mut self, n: usize) {
+    /// Returns the data, if this is not a range of a file.
+    #[inline]
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match self {
-            Self::Block(owned) => owned.advance(n),
-            Self::Shared(bytes) => bytes::Buf::advance(bytes, n),
-            Self::File(file) => file.advance(n),
+            Self::Block(block) => Some(block.as_slice()),
+            Self::Foreign(bytes) => Some(bytes),
+            Self::File(_) => None,
         }
     }
 
-    /// Takes the first `n` bytes away as a segment of their own, without a copy.
-    pub(crate) fn split_to(&mut self, n: usize) -> Self {
+    /// Returns data from position `from` on, if they are in memory. Only a range of a file has more than one such chunk.
+    #[inline]
+    pub(crate) fn chunk(&self, from: usize) -> Option<&[u8]> {
         match self {
-            Self::Block(owned) => {
-                let front = owned.share(n);
-                owned.advance(n);
-                Self::Block(front)
-            }
-            Self::Shared(bytes) => Self::Shared(bytes.split_to(n)),
-            Self::File(file) => Self::File(file.split_to(n)),
+            Self::Block(block) => Some(&block.as_slice()[from..]),
+            Self::Foreign(bytes) => Some(&bytes[from..]),
+            Self::File(file) => file.chunk(from),
         }
     }
 
-    /// The same bytes once more, without a copy.
-    pub(crate) fn share(&mut self) -> Self {
+    /// Returns data from position `from` on, as [`chunk`](Self::chunk). Reads the file if they are not in memory, which
+    /// blocks and may fail.
+    #[inline]
+    pub(crate) fn load(&self, from: usize) -> Result<&[u8]> {
         match self {
-            Self::Block(owned) => Self::Block(owned.share(owned.len())),
-            Self::Shared(bytes) => Self::Shared(bytes.clone()),
-            Self::File(file) => Self::File(file.clone()),
+            Self::Block(block) => Ok(&block.as_slice()[from..]),
+            Self::Foreign(bytes) => Ok(&bytes[from..]),
+            Self::File(file) => file.load(from),
         }
     }
 
-    /// Bytes of memory that the holder of this segment answers for.
+    /// Returns the number of chunks.
+    pub(crate) fn chunks(&self) -> usize {
+        match self {
+            Self::Block(_) | Self::Foreign(_) => 1,
+            Self::File(file) => file.chunks(),
+        }
+    }
+
+    /// Returns the bytes of memory that this segment keeps: a block with its whole length, foreign memory with the part
+    /// that is visible, nothing for a file.
+    #[inline]
     pub(crate) fn allocated(&self) -> usize {
         match self {
-            Self::Block(owned) => owned.allocated(),
-            Self::Shared(_) | Self::File(_) => 0,
+            Self::Block(block) => block.allocated(),
+            Self::Foreign(bytes) => bytes.len(),
+            Self::File(_) => 0,
         }
     }
 
-    /// Bytes of foreign or lent memory that this segment shows.
-    pub(crate) fn foreign_len(&self) -> usize {
+    /// Returns the bytes of memory that the loaded pieces of a file take.
+    pub(crate) fn loaded_len(&self) -> usize {
         match self {
-            Self::Block(owned) if owned.allocated() > 0 => 0,
-            Self::File(file) => file.loaded().map_or(0, <[u8]>::len),
-            Self::Block(_) | Self::Shared(_) => self.len(),
+            Self::File(file) => file.loaded_len(),
+            Self::Block(_) | Self::Foreign(_) => 0,
         }
+    }
+
+    /// Removes the first `n` bytes and returns by how many bytes [`allocated`](Self::allocated) has become smaller.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) -> usize {
+        match self {
+            Self::Block(block) => {
+                block.advance(n);
+                0
+            }
+            Self::Foreign(bytes) => {
+                bytes.advance(n);
+                n
+            }
+            Self::File(file) => {
+                file.advance(n);
+                0
+            }
+        }
+    }
+
+    /// Keeps the first `len` bytes, of which there is at least one.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Block(block) => block.truncate(len),
+            Self::Foreign(bytes) => bytes.truncate(len),
+            Self::File(file) => file.truncate(len),
+        }
+    }
+
+    /// Returns `n` bytes from position `from` on as another segment, without a copy. `n` is not zero.
+    pub(crate) fn share(&self, from: usize, n: usize) -> Self {
+        match self {
+            Self::Block(block) => Self::Block(block.share(from, n)),
+            Self::Foreign(bytes) => Self::Foreign(bytes.slice(from..from + n)),
+            Self::File(file) => Self::File(Box::new(file.share(from, n))),
+        }
+    }
+
+    /// Does the same for a segment that is divided: a range of a file then loads only its own bytes.
+    pub(crate) fn part(&self, from: usize, n: usize) -> Self {
+        match self {
+            Self::File(file) => Self::File(Box::new(file.part(from, n))),
+            other => other.share(from, n),
+        }
+    }
+
+    /// Returns whether the drop of this segment runs user code.
+    #[inline]
+    pub(crate) fn has_owner(&self) -> bool {
+        !matches!(self, Self::Block(_))
     }
 }

@@ -1,4 +1,4 @@
-//! Blocks that a thread keeps for its next buffer: an allocator takes longer, most of all where blocks are large.
+//! Blocks that a thread keeps for its next buffers, which is cheaper than to free and allocate them.
 #![allow(unsafe_code)]
 
 use std::{cell::Cell, ptr::NonNull};
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::error::Result;
 
-/// Lists of blocks, one for each power of two that a block may grow through.
+/// The number of lists of blocks: one for each power of two from the smallest block to the largest that is kept.
 const CLASSES: usize = (BLOCK / MIN_BLOCK).ilog2() as usize + 1;
 
-/// The most that a thread keeps, in bytes: what a few connections that take turns on it have in use at a time.
-const KEPT_MAX: usize = 4 * BLOCK;
+/// The most bytes that a thread keeps: the blocks of a connection or two that take turns on it.
+const KEPT_MAX: usize = 2 * BLOCK + BLOCK / 2;
 
 thread_local! {
     static POOL: Pool = const { Pool::new() };
@@ -43,11 +43,11 @@ pub(super) unsafe fn free(block: NonNull<u8>, len: usize) {
     }
 }
 
-/// Takes a block of `len` bytes that this thread kept. What is in it counts as uninitialised.
+/// Takes a block of `len` bytes that this thread kept. Its bytes count as uninitialised.
 #[inline]
 fn take(len: usize) -> Option<NonNull<u8>> {
     let class = class_of(len)?;
-    // There is no pool any more where another destructor of an ending thread makes a buffer.
+    // An ending thread may have dropped its pool before the destructor that makes this buffer.
     POOL.try_with(|pool| pool.take(class)).ok().flatten()
 }
 
@@ -61,7 +61,7 @@ unsafe fn keep(block: NonNull<u8>, len: usize) -> bool {
     let Some(class) = class_of(len) else {
         return false;
     };
-    // SAFETY: passed on to the caller; `class` is that of `len`.
+    // SAFETY: the promise of the caller; `class` is that of `len`.
     let kept = POOL.try_with(|pool| unsafe { pool.keep(block, class) });
     kept.unwrap_or(false)
 }
@@ -69,7 +69,7 @@ unsafe fn keep(block: NonNull<u8>, len: usize) -> bool {
 #[inline]
 fn class_of(len: usize) -> Option<usize> {
     let class = (len / MIN_BLOCK).trailing_zeros() as usize;
-    // Under the address sanitizer no block may be used again: it is to see each use of a freed one.
+    // The address sanitizer finds uses of a freed block only if blocks are not used again.
     let is_kept = !cfg!(any(evbuffer_no_pool, fuzzing));
     (is_kept && class < CLASSES && len_of(class) == len).then_some(class)
 }
@@ -78,16 +78,16 @@ const fn len_of(class: usize) -> usize {
     MIN_BLOCK << class
 }
 
-/// The blocks of one thread, which goes with it.
+/// The blocks of one thread, released when it ends.
 ///
-/// Each block that is listed came from the allocator with the length of its list, and nobody else knows of it.
+/// Rule: a listed block came from the allocator with the length of its list, and nothing else refers to it.
 struct Pool {
     lists: [Cell<Option<NonNull<Link>>>; CLASSES],
     /// Bytes in all lists.
     kept: Cell<usize>,
 }
 
-/// How a listed block begins.
+/// The first bytes of a listed block.
 struct Link {
     next: Option<NonNull<Link>>,
 }
@@ -105,7 +105,7 @@ impl Pool {
     #[inline]
     fn take(&self, class: usize) -> Option<NonNull<u8>> {
         let first = self.lists[class].get()?;
-        // SAFETY: what is listed begins with a link, and nobody else knows of it.
+        // SAFETY: a listed block begins with a link, and nothing else refers to it.
         let next = unsafe { first.read() }.next;
         self.lists[class].set(next);
         self.kept.set(self.kept.get() - len_of(class));
@@ -134,7 +134,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         for class in 0..CLASSES {
             while let Some(block) = self.take(class) {
-                // SAFETY: it was in the list of this length, and is in no list any more.
+                // SAFETY: it was in the list of this length, and nothing refers to it now.
                 unsafe { block::release(block, len_of(class)) };
             }
         }

@@ -1,35 +1,40 @@
-//! How large a block is made, and from which size on it pays to share instead of to copy.
+//! Sizes of blocks, and the sizes from which on sharing pays more than copying.
 
 use crate::error::{BufferError, Result};
 
-/// Blocks grow by doubling up to this size, in bytes: a system call moves several of them at once, and
-/// larger ones measured no better while they waste more when only partly filled.
+/// Blocks grow by doubling up to this size, in bytes.
+///
+/// A system call moves several blocks at once. Larger blocks measured no better, and waste more when they are only partly
+/// filled; with half the size the bulk rows of the peers program take more system calls.
 pub(crate) const BLOCK: usize = 16 * 1024;
 
 /// The smallest block, in bytes.
 pub(super) const MIN_BLOCK: usize = 64;
 
-/// Pieces shorter than this many bytes are copied on a move, not shared.
+/// Pieces shorter than this many bytes are copied instead of shared.
 ///
-/// Sharing a piece pins the whole block that it lies in and costs an atomic operation or two; below this size
-/// copying is as cheap and pins nothing.
+/// Sharing a piece keeps the whole block in which it lies and costs an atomic operation or two. A copy of fewer bytes costs
+/// no more and keeps nothing else.
 pub const COPY_THRESHOLD: usize = 512;
 
-/// The most slices of one vectored write.
+/// A `Bytes` that was taken out keeps at most this many times its length in memory; a shorter one is a copy.
+pub(crate) const PINNED_MAX: usize = 32;
+
+/// The most slices of one vectored write. In a longer chain short references are copied, so that a write moves more.
 pub(crate) const SLICES_MAX: usize = 64;
 
-/// The sizes, in bytes, at which the buffer does one thing or another. Constants, but for tests of this crate.
+/// The sizes, in bytes, at which the buffer changes what it does. Constant, except in tests of this crate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     /// The size that blocks grow to.
     pub(crate) block: usize,
-    /// The most that one block may hold: offsets into a block are kept in 32 bits.
+    /// The largest block: positions in a block have 32 bits.
     pub(crate) max_block: usize,
-    /// Spare room below this is not worth keeping apart from the data before it.
+    /// A shorter spare is not worth keeping apart from the data before it.
     pub(crate) min_spare: usize,
     /// [`COPY_THRESHOLD`].
     pub(crate) copy_threshold: usize,
-    /// A buffer whose memory is more than this and more than 1.5 times its length is compacted.
+    /// A buffer with no more memory than this is not compacted.
     pub(crate) waste_allowed: usize,
 }
 
@@ -43,7 +48,7 @@ impl Sizes {
     };
 }
 
-/// The sizes that hold now.
+/// Returns the sizes in effect.
 #[inline]
 pub(crate) fn sizes() -> Sizes {
     #[cfg(test)]
@@ -53,9 +58,9 @@ pub(crate) fn sizes() -> Sizes {
     Sizes::USUAL
 }
 
-/// The size of a block for `n` bytes that follows one of `previous` bytes.
+/// Returns the size of a block for `n` bytes that follows one of `previous` bytes.
 ///
-/// Small blocks are powers of two and at least twice their predecessor, so that a buffer filled in small
+/// Small blocks are powers of two and at least twice as large as the one before, so that a buffer that is filled in small
 /// steps has few of them; a large one is exact.
 pub(crate) fn next_block(n: usize, previous: usize) -> Result<usize> {
     let Sizes {
@@ -84,7 +89,7 @@ pub(crate) mod test_only {
         pub(super) static SIZES: Cell<Option<Sizes>> = const { Cell::new(None) };
     }
 
-    /// Makes this thread use other sizes, so that few bytes reach what else takes many.
+    /// Makes this thread use other sizes, so that a few bytes reach borders that otherwise take many.
     pub(crate) fn set_sizes(sizes: Sizes) {
         SIZES.set(Some(sizes));
     }

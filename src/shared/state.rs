@@ -2,8 +2,6 @@
 
 use std::{io, mem, sync::Arc, task::Waker};
 
-use bytes::Bytes;
-
 use super::{
     Change, Inner, SharedEvBuffer, WaitError, Watermarks,
     callbacks::{Callbacks, Delivery},
@@ -12,7 +10,11 @@ use super::{
     watermark::Gauge,
 };
 use crate::{
-    DeferredQueue, EvBuffer, buffer::End, panic::catch_panic, sync::WakeList, sync::next_token,
+    DeferredQueue, EvBuffer,
+    buffer::{DeferredDrops, End},
+    panic::catch_panic,
+    sync::WakeList,
+    sync::next_token,
 };
 
 /// Someone of this crate who follows every change of a buffer that it owns.
@@ -94,7 +96,7 @@ pub(super) struct Aftermath {
     wakers: WakeList,
     executor: Option<Waker>,
     delivery: Option<Delivery>,
-    deferred_drops: Vec<Bytes>,
+    deferred_drops: DeferredDrops,
 }
 
 impl State {
@@ -318,7 +320,7 @@ impl State {
 
     /// It is not only the contents that may be others. Returns what was parked.
     #[cold]
-    fn look_closely(&mut self, before: Reading) -> Vec<Bytes> {
+    fn look_closely(&mut self, before: Reading) -> DeferredDrops {
         self.notice_another(before);
         self.apply_owner_marks();
         self.buffer.take_deferred_drops()
@@ -497,7 +499,7 @@ impl Aftermath {
 }
 
 #[cold]
-fn release(deferred_drops: Vec<Bytes>) {
+fn release(deferred_drops: DeferredDrops) {
     for bytes in deferred_drops {
         catch_panic("the owner of released memory", || drop(bytes));
     }

@@ -92,7 +92,8 @@ impl Socket<'_> {
         }
         chain.load_first(1)?;
         let max = max.min(chain.len());
-        let sent = ready!(chain.with_slices(max, |slices| self.poll_send_slices(cx, slices)))?;
+        let (sent, _) = chain.with_slices(max, |slices| self.poll_send_slices(cx, slices));
+        let sent = ready!(sent)?;
         chain.drain(sent)?;
         Poll::Ready(Ok(sent))
     }

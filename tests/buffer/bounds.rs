@@ -209,7 +209,7 @@ fn an_owner_is_released_once_with_its_last_byte() {
     buffer.add_owner(owner(2000)).unwrap();
     buffer.prepend(b"before").unwrap();
     let mut copy = EvBuffer::new();
-    copy.add_buffer_reference(&mut buffer).unwrap();
+    copy.add_buffer_reference(&buffer).unwrap();
     let mut part = EvBuffer::new();
     buffer.remove_buffer(&mut part, 1000).unwrap();
     let taken: Bytes = buffer.take_bytes(600).unwrap();

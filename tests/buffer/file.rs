@@ -59,7 +59,7 @@ fn every_read_method_returns_the_bytes_of_the_range() {
     let mut part = EvBuffer::new();
     whole.remove_buffer(&mut part, 100_000).unwrap();
     let mut shared = EvBuffer::new();
-    shared.add_buffer_reference(&mut part).unwrap();
+    shared.add_buffer_reference(&part).unwrap();
     assert_eq!(shared, all[300_000..400_000]);
     assert_eq!(part, all[300_000..400_000]);
     assert_eq!(whole, all[400_000..]);
@@ -182,6 +182,6 @@ fn short_file_ranges_move_without_a_read() {
     assert_eq!(buffer.remove_buffer(&mut other, 2), Ok(2));
     assert_eq!(buffer.add_buffer(&mut other), Ok(2));
     assert_eq!(other.prepend_buffer(&mut buffer), Ok(3));
-    assert_eq!(buffer.add_buffer_reference(&mut other), Ok(3));
+    assert_eq!(buffer.add_buffer_reference(&other), Ok(3));
     assert_eq!(buffer.len(), 3);
 }

@@ -97,7 +97,7 @@ fn a_frozen_buffer_can_be_read() {
     assert_eq!(buffer.peek(0, &mut [IoSlice::new(&[])]), 1);
     assert!(buffer.starts_with(b"a line"));
     // Removing zero bytes succeeds.
-    assert_eq!(other.add_buffer_reference(&mut buffer), Ok(LINE.len()));
+    assert_eq!(other.add_buffer_reference(&buffer), Ok(LINE.len()));
     assert_eq!(buffer, LINE);
 }
 

@@ -1,6 +1,6 @@
 //! `EvBuffer`: operations, order, limits, lines, files, and random programs against a model.
 
-#[path = "../support/model/mod.rs"]
+#[path = "../../src/buffer/model/mod.rs"]
 mod model;
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,5 +11,9 @@ mod file;
 mod freeze;
 mod limits;
 mod order;
+mod owners;
 mod programs;
+mod shared_blocks;
+#[cfg(unix)]
+mod time;
 mod waste;

@@ -153,7 +153,7 @@ fn defect_d11_pullup_never_writes_into_shared_memory() {
         source.add(text.as_bytes()).unwrap();
         let mut copies = [b"aaaa", b"bbbb"].map(|end| {
             let mut copy = EvBuffer::new();
-            copy.add_buffer_reference(&mut source).unwrap();
+            copy.add_buffer_reference(&source).unwrap();
             copy.add_reference(&end[..]).unwrap();
             copy
         });
@@ -191,9 +191,9 @@ fn defect_d17_zero_bytes_are_not_the_end() {
 fn buffers_that_share_bytes_change_independently() {
     let mut source = EvBuffer::from(&pattern(10_000)[..]);
     let mut copy = EvBuffer::new();
-    copy.add_buffer_reference(&mut source).unwrap();
+    copy.add_buffer_reference(&source).unwrap();
     let mut copy_of_copy = EvBuffer::new();
-    copy_of_copy.add_buffer_reference(&mut copy).unwrap();
+    copy_of_copy.add_buffer_reference(&copy).unwrap();
     copy.drain(4_000).unwrap();
     copy.prepend(b"mine").unwrap();
     source.add(b"source").unwrap();

@@ -292,7 +292,7 @@ fn add_buffer_reference_shares_the_bytes() {
     let mut copies: [EvBuffer; 10] = Default::default();
     let ((), held) = held_by(|| {
         for copy in &mut copies {
-            assert_eq!(copy.add_buffer_reference(&mut src), Ok(15_000));
+            assert_eq!(copy.add_buffer_reference(&src), Ok(15_000));
         }
     });
     assert!(copies.iter().all(|copy| places(copy) == before));

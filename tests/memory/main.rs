@@ -5,11 +5,16 @@
 #[allow(dead_code)]
 #[path = "../support/heap.rs"]
 mod heap;
+#[path = "../../src/buffer/model/mod.rs"]
+mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
 mod buffer;
 mod bufferevent;
+mod input_bounds;
+mod programs;
 mod relay;
 mod relay_messages;
 mod shared;

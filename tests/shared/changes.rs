@@ -120,7 +120,7 @@ fn every_operation_keeps_the_sums() {
     buffer.lock().prepend_buffer(&mut other).unwrap();
     buffer
         .lock()
-        .add_buffer_reference(&mut EvBuffer::from(&b"multi"[..]))
+        .add_buffer_reference(&EvBuffer::from(&b"multi"[..]))
         .unwrap();
     let reported = taken(&reported);
     assert_eq!(reported.len(), 11);

@@ -236,10 +236,7 @@ impl World {
             return;
         }
         let refuses = dst.frozen(End::Back);
-        assert_eq!(
-            dst.ours.add_buffer_reference(&mut src.ours).is_err(),
-            refuses
-        );
+        assert_eq!(dst.ours.add_buffer_reference(&src.ours).is_err(), refuses);
         if src.shares {
             // libevent cannot share shared chains, so it gets a copy.
             let copy = src.c_bytes();

@@ -2,7 +2,7 @@
 
 use tokio_evbuffer::{
     BufferError, EolStyle,
-    buffer::{End, Eol, Result},
+    buffer::{End, Eol, LineError, Result},
 };
 
 /// The expected contents and limits of a buffer.
@@ -14,8 +14,8 @@ pub struct Flat {
     pub max_len: Option<usize>,
     /// The buffer may hold file ranges, which take no memory before they are read.
     pub files: bool,
-    /// Room was reserved since the buffer was last empty; it may be more than an emptied buffer keeps.
-    pub roomy: bool,
+    /// The largest room that was requested since the buffer was last empty. The buffer may keep it.
+    pub room_kept: usize,
 }
 
 impl Flat {
@@ -77,7 +77,7 @@ impl Flat {
             self.files = false;
         }
         if n > 0 && self.bytes.is_empty() {
-            self.roomy = false;
+            self.room_kept = 0;
         }
         Ok(removed)
     }
@@ -150,6 +150,74 @@ impl Flat {
             }
         };
         Some(Eol { at: from + at, len })
+    }
+
+    pub fn readln_max(
+        &mut self,
+        style: EolStyle,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, LineError> {
+        let too_long = match self.search_eol(0, style) {
+            Some(eol) => eol.at > max,
+            None => {
+                let waits_for_lf = matches!(style, EolStyle::Crlf | EolStyle::CrlfStrict)
+                    && self.len() == max + 1
+                    && self.bytes[max] == b'\r';
+                self.len() > max && !waits_for_lf
+            }
+        };
+        match too_long {
+            true => Err(LineError::TooLong { max }),
+            false => Ok(self.readln(style)?),
+        }
+    }
+
+    pub fn read_lines(&mut self, style: EolStyle) -> (Vec<Vec<u8>>, Result<usize>) {
+        let mut lines = Vec::new();
+        loop {
+            match self.readln(style) {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) => return (lines.clone(), Ok(lines.len())),
+                Err(error) => return (lines, Err(error)),
+            }
+        }
+    }
+
+    pub fn write_at(&mut self, pos: usize, data: &[u8]) -> Result<()> {
+        let (at, len) = (pos + data.len(), self.len());
+        if at > len {
+            return Err(BufferError::OutOfRange { at, len });
+        }
+        self.bytes[pos..at].copy_from_slice(data);
+        Ok(())
+    }
+
+    /// Returns the bytes from position `at` on, if they may be cut off.
+    pub fn split_off(&mut self, at: usize) -> Result<Vec<u8>> {
+        let len = self.len();
+        if at > len {
+            return Err(BufferError::OutOfRange { at, len });
+        }
+        if at < len && self.back_frozen {
+            return Err(BufferError::Frozen(End::Back));
+        }
+        let back = self.bytes.split_off(at);
+        if self.bytes.is_empty() && !back.is_empty() {
+            (self.files, self.room_kept) = (false, 0);
+        }
+        Ok(back)
+    }
+
+    pub fn rsearch(&self, needle: &[u8], start: usize, end: usize) -> Option<usize> {
+        let end = end.min(self.len());
+        let range = self.bytes.get(start..end)?;
+        if needle.is_empty() {
+            return Some(end);
+        }
+        let found = range
+            .windows(needle.len())
+            .rposition(|window| window == needle);
+        found.map(|i| start + i)
     }
 
     pub fn readln(&mut self, style: EolStyle) -> Result<Option<Vec<u8>>> {

@@ -32,6 +32,18 @@ pub enum Op {
         n: usize,
     },
     Readln(EolStyle),
+    ReadlnMax {
+        style: EolStyle,
+        max: usize,
+    },
+    ReadLines(EolStyle),
+    WriteAt {
+        pos: Pos,
+        data: Data,
+    },
+    Truncate(Pos),
+    /// The bytes that are split off replace the other buffer.
+    SplitOff(Pos),
     Reserve {
         n: usize,
         fill: Fill,
@@ -59,6 +71,21 @@ pub enum Op {
         from: Pos,
         style: EolStyle,
     },
+    SearchAny {
+        bytes: Data,
+        from: Pos,
+    },
+    EndsWith {
+        n: usize,
+        wrong: bool,
+    },
+    Get(Pos),
+    /// Reads from a cursor, seeks, and reads again.
+    Cursor {
+        pos: Pos,
+        n: usize,
+    },
+    ToVec,
     Equals,
     Expand(usize),
     ShrinkToFit,
@@ -129,6 +156,7 @@ pub enum MoveBy {
     PrependBuffer,
     RemoveBuffer,
     AddBufferReference,
+    AddShared,
 }
 
 /// How a buffer is created.
@@ -252,18 +280,20 @@ impl Step {
 impl Op {
     fn choose(from: &mut impl Choose) -> Self {
         // Operations that fill, empty and move are the most likely: reads need contents.
-        match from.below(36) {
+        match from.below(38) {
             0..8 => add(from),
             8..11 => prepend(from),
             11..17 => remove(from),
             17..22 => transfer(from),
-            22..24 => Self::Readln(from.one_of(&STYLES)),
+            22 => Self::Readln(from.one_of(&STYLES)),
+            23 => lines(from),
             24..27 => reserve(from),
             27..31 => look(from),
             31 => search(from),
             32 => Self::Expand(size(from)),
             33 => Self::ShrinkToFit,
             34 => state(from),
+            35 | 36 => edit(from),
             _ => renew(from),
         }
     }
@@ -346,9 +376,33 @@ fn transfer(from: &mut impl Choose) -> Op {
         MoveBy::RemoveBuffer,
         MoveBy::PrependBuffer,
         MoveBy::AddBufferReference,
+        MoveBy::AddShared,
     ]);
     let n = size(from);
     Op::Move { by, n }
+}
+
+fn lines(from: &mut impl Choose) -> Op {
+    let style = from.one_of(&STYLES);
+    match from.below(3) {
+        0 => Op::ReadLines(style),
+        1 => Op::Readln(style),
+        _ => Op::ReadlnMax {
+            style,
+            max: size(from),
+        },
+    }
+}
+
+fn edit(from: &mut impl Choose) -> Op {
+    match from.below(4) {
+        0 => Op::Truncate(pos(from)),
+        1 => Op::SplitOff(pos(from)),
+        _ => Op::WriteAt {
+            pos: pos(from),
+            data: data(from),
+        },
+    }
 }
 
 fn reserve(from: &mut impl Choose) -> Op {
@@ -365,7 +419,7 @@ fn reserve(from: &mut impl Choose) -> Op {
 }
 
 fn look(from: &mut impl Choose) -> Op {
-    match from.below(6) {
+    match from.below(11) {
         0 => Op::Copyout {
             pos: pos(from),
             n: size(from),
@@ -387,6 +441,23 @@ fn look(from: &mut impl Choose) -> Op {
             from: pos(from),
             style: from.one_of(&STYLES),
         },
+        5 => Op::SearchAny {
+            bytes: Data {
+                len: from.below(5),
+                seed: from.below(256) as u8,
+            },
+            from: pos(from),
+        },
+        6 => Op::EndsWith {
+            n: size(from),
+            wrong: from.below(2) == 1,
+        },
+        7 => Op::Get(pos(from)),
+        8 => Op::Cursor {
+            pos: pos(from),
+            n: size(from),
+        },
+        9 => Op::ToVec,
         _ => Op::Equals,
     }
 }

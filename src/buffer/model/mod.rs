@@ -11,7 +11,7 @@ pub mod op;
 
 use std::{
     fmt::Write as _,
-    io::{self, BufRead, IoSlice, Read, Write},
+    io::{self, BufRead, IoSlice, Read, Seek, SeekFrom, Write},
     mem,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -21,7 +21,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_evbuffer::{
     BufferError, EvBuffer,
-    buffer::{End, Result},
+    buffer::{COPY_THRESHOLD, End, Result},
 };
 
 use fakes::{Owners, Silent, Sink, file_range};
@@ -31,6 +31,8 @@ use op::{PrependBy, RemoveBy, RenewBy, Step};
 
 /// A buffer longer than this is emptied before the next step.
 const LEN_MAX: usize = 300_000;
+/// What a buffer may hold beyond four times its length, in bytes.
+const MEMORY_ALLOWED: usize = 64 * 1024;
 /// The maximum number of bytes that an emptied buffer keeps.
 const KEPT_MAX: usize = 16 * 1024;
 /// The number of taken pieces that are kept, to check that no operation writes to them.
@@ -85,6 +87,41 @@ impl Model {
                     self.taken.push((line, bytes));
                 }
             }
+            Op::ReadlnMax { style, max } => {
+                let line = on.buffer.readln_max(style, max);
+                let line = line.map(|line| line.map(|line| line.to_vec()));
+                assert_eq!(line, on.flat.readln_max(style, max));
+            }
+            Op::ReadLines(style) => {
+                let mut lines = Vec::new();
+                let read = on
+                    .buffer
+                    .read_lines(style, |line| lines.push(line.to_vec()));
+                assert_eq!((lines, read), on.flat.read_lines(style));
+            }
+            Op::WriteAt { pos, data } => {
+                let (pos, data) = (pos.of(on.flat.len()), data.bytes());
+                assert_eq!(on.buffer.write_at(pos, &data), on.flat.write_at(pos, &data));
+            }
+            Op::Truncate(Pos(len)) => {
+                let len = len % (on.flat.len() + 3);
+                let cut = on.flat.split_off(len.min(on.flat.len()));
+                assert_eq!(on.buffer.truncate(len), cut.map(drop));
+            }
+            Op::SplitOff(at) => {
+                let at = at.of(on.flat.len());
+                let files = on.flat.files;
+                let back = on.buffer.split_off(at);
+                match on.flat.split_off(at) {
+                    Ok(bytes) => {
+                        with = Pair::default();
+                        with.buffer = back.expect("the model has split it off");
+                        with.flat.bytes = bytes;
+                        with.flat.files = files;
+                    }
+                    Err(error) => assert_eq!(back.map(drop), Err(error)),
+                }
+            }
             Op::Reserve { n, fill, commit } => on.reserve(n, fill, commit),
             Op::Expand(n) => on.expand(n),
             Op::ShrinkToFit => on.shrink_to_fit(),
@@ -108,6 +145,46 @@ impl Model {
         with.check(closely);
         self.pairs[step.with] = with;
         self.check_taken();
+    }
+
+    /// Drops the buffers, and nothing else. Returns how many bytes of memory they may have held.
+    pub fn drop_buffers(&mut self) -> usize {
+        self.taken.clear();
+        let allowed = self.pairs.iter().map(Pair::memory_allowed).sum();
+        for pair in &mut self.pairs {
+            pair.buffer = EvBuffer::new();
+        }
+        allowed
+    }
+
+    /// Returns how many bytes and segments `step` may touch: a linear operation takes a number of steps in proportion.
+    pub fn touched_by(&self, step: &Step) -> usize {
+        let (on, with) = (&self.pairs[step.on].buffer, &self.pairs[step.with].buffer);
+        let bytes = match step.op {
+            Op::Add { data, .. } | Op::Prepend { data, .. } | Op::Renew { data, .. } => data.len,
+            Op::WriteAt { data, .. } => data.len + on.segments(),
+            Op::Remove { n, .. } | Op::Reserve { n, .. } => n,
+            Op::Move { n, by } => match by {
+                MoveBy::RemoveBuffer => n.min(on.len()),
+                // Short segments are copied, so each of their bytes counts.
+                _ => with.segments() + with.len().min(COPY_THRESHOLD * with.segments()),
+            },
+            Op::Pullup(_) => on.len(),
+            // These begin at any position, or look at all segments.
+            Op::Copyout { .. }
+            | Op::Peek { .. }
+            | Op::Search { .. }
+            | Op::SearchEol { .. }
+            | Op::SearchAny { .. }
+            | Op::EndsWith { .. }
+            | Op::Get(_)
+            | Op::Cursor { .. }
+            | Op::Truncate(_)
+            | Op::SplitOff(_)
+            | Op::StartsWith { .. } => on.segments(),
+            _ => 0,
+        };
+        bytes + 1
     }
 
     fn check_taken(&mut self) {
@@ -152,7 +229,7 @@ impl Pair {
         let empty = matches!(by, RenewBy::New | RenewBy::WithCapacity);
         let flat = Flat {
             bytes: if empty { Vec::new() } else { bytes },
-            roomy: true,
+            room_kept: data.len,
             ..Flat::default()
         };
         Self { buffer, flat }
@@ -420,6 +497,11 @@ impl Pair {
                     flat_a.add_buffer_reference(flat_b)
                 );
             }
+            MoveBy::AddShared => {
+                let shared = b.share();
+                assert!(shared.chunks().flatten().eq(&flat_b.bytes));
+                assert_eq!(a.add_shared(&shared), flat_a.add_buffer_reference(flat_b));
+            }
         }
     }
 
@@ -488,12 +570,14 @@ impl Pair {
     fn expand(&mut self, n: usize) {
         let expected = self.flat.check_growth(End::Back, n);
         assert_eq!(self.buffer.expand(n), expected);
-        self.flat.roomy |= expected.is_ok();
+        if expected.is_ok() {
+            self.flat.room_kept = self.flat.room_kept.max(n);
+        }
     }
 
     fn shrink_to_fit(&mut self) {
         self.buffer.shrink_to_fit();
-        self.flat.roomy = false;
+        self.flat.room_kept = 0;
         if self.flat.bytes.is_empty() {
             assert_eq!(
                 self.buffer.capacity(),
@@ -563,15 +647,57 @@ impl Pair {
                     found,
                     "{needle:?} {start}..{end}"
                 );
+                let last = flat.rsearch(&needle, start, end);
+                assert_eq!(buffer.rsearch(&needle, start..end), last, "{needle:?}");
                 let found = flat.search(&needle, 0, len);
                 assert_eq!(buffer.search(&needle, ..), found, "{needle:?}");
             }
+            Op::SearchAny { bytes, from } => {
+                let (bytes, from) = (bytes.bytes(), from.of(len));
+                let rest = flat.bytes.get(from..).unwrap_or_default();
+                let found = rest.iter().position(|byte| bytes.contains(byte));
+                assert_eq!(buffer.search_any(&bytes, from), found.map(|i| from + i));
+            }
+            Op::EndsWith { n, wrong } => {
+                let mut suffix = flat.bytes[len - n.min(len)..].to_vec();
+                if let (Some(first), true) = (suffix.first_mut(), wrong) {
+                    *first ^= 1;
+                }
+                assert_eq!(buffer.ends_with(&suffix), flat.bytes.ends_with(&suffix));
+            }
+            Op::Get(at) => {
+                let at = at.of(len);
+                assert_eq!(buffer.get(at), flat.bytes.get(at).copied());
+            }
+            Op::Cursor { pos, n } => {
+                let mut cursor = buffer.cursor();
+                let mut out = vec![0; n];
+                let read = Read::read(&mut cursor, &mut out).unwrap();
+                assert!(flat.bytes.starts_with(&out[..read]) && read == n.min(len));
+                let pos = pos.of(len);
+                cursor.seek(SeekFrom::Start(pos as u64)).unwrap();
+                let rest = flat.bytes.get(pos..).unwrap_or_default();
+                assert_eq!(cursor.remaining(), rest.len());
+                cursor.advance(rest.len().min(n));
+                let mut left = Vec::new();
+                cursor.read_to_end(&mut left).unwrap();
+                assert!(left == rest[rest.len().min(n)..]);
+            }
+            Op::ToVec => assert!(buffer.to_vec() == flat.bytes),
             Op::SearchEol { from, style } => {
                 let from = from.of(len);
                 assert_eq!(buffer.search_eol(from, style), flat.search_eol(from, style));
             }
             other => unreachable!("{other:?} changes something"),
         }
+    }
+
+    /// Returns how many bytes of memory the buffer may hold.
+    fn memory_allowed(&self) -> usize {
+        let Self { buffer, flat } = self;
+        let ranges = if flat.files { buffer.segments() } else { 0 };
+        // A block for `n` bytes has less than twice as many.
+        4 * flat.len() + MEMORY_ALLOWED + 2 * flat.room_kept + 256 * ranges
     }
 
     /// Compares the observable state of the buffer with its model.
@@ -586,7 +712,13 @@ impl Pair {
         if !flat.files {
             assert!(capacity >= flat.len(), "{capacity} >= {}", flat.len());
         }
-        if flat.bytes.is_empty() && !flat.roomy {
+        let bound = self.memory_allowed();
+        assert!(
+            capacity <= bound,
+            "{} bytes in {capacity} bytes of memory, at most {bound}",
+            flat.len()
+        );
+        if flat.bytes.is_empty() && flat.room_kept == 0 {
             assert!(
                 capacity <= KEPT_MAX,
                 "an emptied buffer keeps {capacity} bytes"

@@ -1,0 +1,271 @@
+//! A shared buffer attaches to the buffer that it holds: totals, borrows, deferred drops, frozen ends.
+
+use std::{mem, ptr};
+
+use bytes::Bytes;
+
+use super::{
+    attached::{Attached, Borrowed},
+    chain::EvBuffer,
+    flags::Flags,
+};
+use crate::{
+    error::{End, Result},
+    segment::{Segment, sizing},
+};
+
+/// What a shared buffer needs of the buffer that it holds.
+impl EvBuffer {
+    /// Attaches this buffer, at its present address, to a shared one. `prepended` and `removed` are the totals so far;
+    /// `token` is a number that was never used before.
+    pub(crate) fn attach(&mut self, token: u64, prepended: u64, removed: u64) {
+        let address = self.address();
+        let attached = self.attached_mut();
+        (attached.token, attached.address) = (token, address);
+        (attached.prepended, attached.removed) = (prepended, removed);
+        attached.borrowed = Borrowed::default();
+        attached.check_requested = true;
+        self.flags.remove(Flags::OWNER);
+        self.flags.insert(Flags::SHARED);
+    }
+
+    /// Removes all flags of a shared buffer. The caller drops the returned memory after it has released the lock.
+    pub(crate) fn detach(&mut self) -> Vec<Segment> {
+        self.flags.remove(Flags::OWNER.and(Flags::SHARED));
+        self.take_deferred_drops()
+    }
+
+    /// Returns whether this is still the buffer that was attached with `token`.
+    #[inline]
+    pub(crate) fn is_attached(&self, token: u64) -> bool {
+        self.attached
+            .as_ref()
+            .is_some_and(|attached| attached.token == token)
+    }
+
+    /// Returns whether it is, and the shared buffer has to look at the contents only.
+    #[inline]
+    pub(crate) fn needs_no_check(&self, token: u64) -> bool {
+        self.attached
+            .as_ref()
+            .is_some_and(|attached| attached.token == token && !attached.check_requested)
+    }
+
+    /// Returns the bytes ever prepended, and the bytes ever removed.
+    #[inline]
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        match &self.attached {
+            Some(attached) => (attached.prepended, attached.removed),
+            None => (0, 0),
+        }
+    }
+
+    /// Takes the memory that was released under the lock and must be dropped after it.
+    pub(crate) fn take_deferred_drops(&mut self) -> Vec<Segment> {
+        match &mut self.attached {
+            Some(attached) => {
+                attached.check_requested = false;
+                mem::take(&mut attached.deferred_drops)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Makes the shared buffer look at more than the contents.
+    pub(crate) fn request_check(&mut self) {
+        self.attached_mut().check_requested = true;
+    }
+
+    /// Drops `memory` together with the memory that this buffer released under the lock.
+    pub(crate) fn defer_drops(&mut self, memory: Vec<Segment>) {
+        self.attached_mut().deferred_drops.extend(memory);
+        self.request_check();
+    }
+
+    /// Makes the next block of an empty buffer large enough for `n` bytes, up to the size that blocks grow to.
+    pub(crate) fn hint_next_len(&mut self, n: usize) {
+        let block = sizing::sizes().block;
+        self.attached_mut().usual_len = n.min(block).next_power_of_two().min(block) as u32;
+    }
+
+    /// Returns the size of the block that precedes the next one, which is twice as large.
+    pub(super) fn previous_block(&self) -> usize {
+        match &self.attached {
+            Some(attached) if self.len == 0 => {
+                let usual = attached.usual_len as usize / 2;
+                self.tail.allocated().max(usual)
+            }
+            _ => self.tail.allocated(),
+        }
+    }
+
+    /// Moves all of `chain` to the back. Its bytes were already read from a stream, so neither freezing nor a maximum
+    /// length refuses them; only a closed buffer does.
+    pub(crate) fn add_read(&mut self, chain: &mut EvBuffer) -> Result<usize> {
+        let refusing = self.flags.only(Flags::REFUSING_READ);
+        self.flags.remove(refusing);
+        let added = self.add_buffer(chain);
+        self.flags.insert(refusing);
+        added
+    }
+
+    pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {
+        self.flags.set(Flags::owner_frozen(end), on);
+    }
+
+    pub(crate) fn set_closed(&mut self, on: bool) {
+        self.flags.set(Flags::CLOSED, on);
+    }
+
+    /// Lends the first chunk, of which there is one, to a reader that consumes it later.
+    ///
+    /// # Errors
+    ///
+    /// [`BufferError::File`](crate::BufferError::File) if it is a range of a file that cannot be loaded.
+    pub(crate) fn borrow_front(&mut self) -> Result<Bytes> {
+        self.load_first(1)?;
+        let front = self.front_bytes();
+        self.attached_mut().borrowed = Borrowed {
+            behind: 0,
+            len: front.len(),
+        };
+        Ok(front)
+    }
+
+    /// Returns how much of what was borrowed is still in the buffer.
+    pub(crate) fn borrowed(&self) -> usize {
+        self.attached
+            .as_ref()
+            .map_or(0, |attached| attached.borrowed.len)
+    }
+
+    /// Returns whether exactly the first `n` bytes are borrowed.
+    pub(crate) fn borrows_first(&self, n: usize) -> bool {
+        self.attached
+            .as_deref()
+            .is_some_and(|attached| attached.borrowed.behind == 0 && attached.borrowed.len == n)
+    }
+
+    /// Removes the first `n` bytes of what is borrowed, also from behind bytes that were prepended since.
+    pub(crate) fn consume_borrowed(&mut self, n: usize) {
+        let borrowed = self.attached_mut().borrowed;
+        let n = n.min(borrowed.len);
+        if borrowed.behind == 0 {
+            return self.discard(n);
+        }
+        // Moving the prepended bytes aside and back is not a change, so it ignores freezing and counts in no total.
+        let refusing = self.flags.only(Flags::REFUSING);
+        self.flags.remove(refusing);
+        let totals = self.totals();
+        let mut aside = EvBuffer::new();
+        let moved = self.remove_buffer(&mut aside, borrowed.behind);
+        debug_assert_eq!(moved, Ok(borrowed.behind));
+        self.discard(n);
+        let back = self.prepend_buffer(&mut aside);
+        debug_assert_eq!(back, moved);
+        self.flags.insert(refusing);
+        let attached = self.attached_mut();
+        (attached.prepended, attached.removed) = (totals.0, totals.1 + n as u64);
+        attached.borrowed = Borrowed {
+            behind: borrowed.behind,
+            len: borrowed.len - n,
+        };
+    }
+
+    /// Ends the borrow. The bytes stay in the buffer, where another reader may take them.
+    pub(crate) fn return_front(&mut self) {
+        self.attached_mut().borrowed = Borrowed::default();
+        self.request_check();
+    }
+}
+
+impl EvBuffer {
+    fn attached_mut(&mut self) -> &mut Attached {
+        self.attached.get_or_insert_default()
+    }
+
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Returns whether one of the owner's `flags` is set and still valid.
+    #[inline]
+    pub(super) fn has_owner_flag(&self, flags: Flags) -> bool {
+        self.flags.intersects(flags) && self.is_in_place()
+    }
+
+    /// Returns whether this buffer is where the shared buffer attached it.
+    fn is_in_place(&self) -> bool {
+        let address = self.address();
+        self.attached
+            .as_ref()
+            .is_some_and(|attached| attached.address == address)
+    }
+
+    pub(super) fn set_limit(&mut self, max: Option<usize>) {
+        if max.is_some() || self.attached.is_some() {
+            let attached = self.attached_mut();
+            attached.max_len = max;
+            attached.check_requested = true;
+        }
+        self.flags.set(Flags::LIMITED, max.is_some());
+    }
+
+    pub(super) fn limit(&self) -> Option<usize> {
+        // The flag decides: it is removed while bytes are only moved aside.
+        if !self.flags.intersects(Flags::LIMITED) {
+            return None;
+        }
+        self.attached.as_ref().and_then(|attached| attached.max_len)
+    }
+
+    /// Drops foreign memory: now, or after the lock around this buffer was released.
+    pub(super) fn release_foreign(&mut self, memory: Segment) {
+        if self.has_owner_flag(Flags::SHARED) {
+            self.attached_mut().deferred_drops.push(memory);
+            self.request_check();
+        }
+    }
+
+    /// Returns whether drops of foreign memory are deferred because a lock is around this buffer.
+    pub(super) fn defers_drops(&self) -> bool {
+        self.has_owner_flag(Flags::SHARED)
+    }
+
+    #[inline]
+    pub(super) fn count_removed(&mut self, n: usize) {
+        if self.flags.intersects(Flags::SHARED) {
+            self.count_removed_if_shared(n);
+        }
+    }
+
+    #[inline(never)]
+    fn count_removed_if_shared(&mut self, n: usize) {
+        let attached = self.attached_mut();
+        attached.removed += n as u64;
+        if attached.borrowed.len > 0 {
+            attached.borrowed.remove(n);
+        }
+    }
+
+    pub(super) fn count_prepended(&mut self, n: usize) {
+        if self.flags.intersects(Flags::SHARED) {
+            let attached = self.attached_mut();
+            attached.prepended += n as u64;
+            if attached.borrowed.len > 0 {
+                attached.borrowed.behind += n;
+            }
+        }
+    }
+
+    /// Counts `n` bytes that were removed from the back as removed, and ends a borrow of some of them.
+    pub(super) fn count_truncated(&mut self, n: usize) {
+        let len = self.len;
+        if self.flags.intersects(Flags::SHARED) {
+            let attached = self.attached_mut();
+            attached.removed += n as u64;
+            let left = len.saturating_sub(attached.borrowed.behind);
+            attached.borrowed.len = attached.borrowed.len.min(left);
+        }
+    }
+}

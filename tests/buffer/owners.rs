@@ -1,0 +1,188 @@
+//! User code that a buffer calls: drops of owners, writers that lie, texts that do not fit.
+
+use std::{
+    fmt::Write as _,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::mpsc,
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
+
+/// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
+struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
+
+impl AsRef<[u8]> for UsesBufferOnDrop {
+    fn as_ref(&self) -> &[u8] {
+        b"small"
+    }
+}
+
+impl Drop for UsesBufferOnDrop {
+    fn drop(&mut self) {
+        self.1.send(self.0.len()).unwrap();
+    }
+}
+
+fn must_end(name: &str, f: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        f();
+        done.send(()).unwrap();
+    });
+    let ended = is_done.recv_timeout(Duration::from_secs(5));
+    assert!(
+        ended.is_ok(),
+        "{name}: deadlock: an owner was dropped under the lock"
+    );
+}
+
+#[test]
+fn no_owner_is_dropped_under_the_lock_when_a_small_buffer_is_added() {
+    must_end("SharedEvBuffer::add_buffer", || {
+        let shared = SharedEvBuffer::new();
+        let (lengths, _keep) = mpsc::channel();
+        let mut small = EvBuffer::new();
+        small
+            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
+            .unwrap();
+        shared.add_buffer(&mut small).unwrap();
+    });
+}
+
+#[test]
+fn no_owner_is_dropped_under_the_lock_when_a_small_buffer_is_prepended() {
+    must_end("guard.prepend_buffer", || {
+        let shared = SharedEvBuffer::new();
+        let (lengths, _keep) = mpsc::channel();
+        let mut small = EvBuffer::new();
+        small
+            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
+            .unwrap();
+        shared.lock().prepend_buffer(&mut small).unwrap();
+    });
+}
+
+#[test]
+fn no_owner_is_dropped_under_the_lock_when_a_part_of_a_buffer_is_moved() {
+    must_end("add_buffer from a partial move", || {
+        let shared = SharedEvBuffer::new();
+        let (lengths, _keep) = mpsc::channel();
+        let mut small = EvBuffer::new();
+        small
+            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
+            .unwrap();
+        small.add_reference("and more").unwrap();
+        small.remove_buffer(&mut shared.lock(), 5).unwrap();
+    });
+}
+
+struct Panics(&'static [u8]);
+
+impl AsRef<[u8]> for Panics {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("on purpose")
+    }
+}
+
+/// `pullup` changes no byte, even if the owner of a gathered segment panics.
+#[test]
+fn pulling_up_loses_no_bytes_when_the_drop_of_an_owner_panics() {
+    let mut buffer = EvBuffer::new();
+    buffer.add_reference("aaaa").unwrap();
+    buffer.add_owner(Panics(b"bbbb")).unwrap();
+    buffer.add_reference("cccc").unwrap();
+    let pulled = catch_unwind(AssertUnwindSafe(|| buffer.pullup(12).map(<[u8]>::to_vec)));
+    assert!(pulled.is_err());
+    let left = buffer.chunks().flatten().copied().collect::<Vec<_>>();
+    assert!(left.starts_with(b"aaaa"), "bytes of others are lost");
+}
+
+/// A formatted text is added completely or not at all, although it is formatted in parts.
+#[test]
+fn a_formatted_text_that_does_not_fit_is_not_added_in_part() {
+    let mut buffer = EvBuffer::new();
+    buffer.set_max_len(Some(8));
+    let (first, second) = (std::hint::black_box(1234), std::hint::black_box(12345678));
+    assert!(write!(buffer, "{first}-{second}").is_err());
+    assert!(buffer.is_empty());
+}
+
+/// A writer that claims to have written more than it was given.
+struct LyingWriter {
+    given: usize,
+    vectored: bool,
+}
+
+impl io::Write for LyingWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.given += data.len();
+        Ok(usize::MAX)
+    }
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.given += slices.iter().map(|slice| slice.len()).sum::<usize>();
+        Ok(usize::MAX)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncWrite for LyingWriter {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(io::Write::write(self.get_mut(), data))
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.vectored
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Bytes that a writer was never given stay in the buffer.
+#[test]
+fn a_lying_writer_takes_no_more_than_it_was_given() {
+    let of_100 = || -> EvBuffer {
+        (0..100)
+            .map(|_| Bytes::from_static(b"0123456789"))
+            .collect()
+    };
+    let mut writer = LyingWriter {
+        given: 0,
+        vectored: true,
+    };
+    let mut buffer = of_100();
+    let written = buffer.write_to(&mut writer, usize::MAX).unwrap();
+    let by_write = written <= writer.given;
+    let mut writer = LyingWriter {
+        given: 0,
+        vectored: false,
+    };
+    let mut buffer = of_100();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(written)) = buffer.poll_write_to(cx, Pin::new(&mut writer), usize::MAX)
+    else {
+        unreachable!()
+    };
+    assert!(by_write && written <= writer.given);
+}

@@ -1,0 +1,92 @@
+//! Bounds of the memory of a BufferEvent's input: a peer does not decide how much is held for its bytes.
+
+use tokio_evbuffer::EolStyle;
+
+use crate::heap;
+
+const KIB: usize = 1024;
+
+/// The maximum that a thread keeps of freed blocks for its next buffers.
+const KEPT_MAX: usize = 64 * KIB;
+
+/// The sizes in which a peer sends do not decide how much memory the input holds.
+#[tokio::test]
+async fn an_input_at_its_high_watermark_holds_little_more_than_that() {
+    use tokio::io::AsyncWriteExt;
+    use tokio_evbuffer::BufferEvent;
+
+    let (mut peer, stream) = tokio::io::duplex(64 * KIB);
+    let event = BufferEvent::new(stream);
+    // Reads of 8 KiB are offered once those of 2 KiB were filled.
+    peer.write_all(&[1; 2 * KIB]).await.unwrap();
+    event.input().readable(2 * KIB).await.unwrap();
+    event.input().drain(usize::MAX).unwrap();
+    let before = heap::in_use_here();
+    let mut sent = 0;
+    for n in [600, 2_100].into_iter().cycle() {
+        if sent + n > 250 * KIB {
+            break;
+        }
+        peer.write_all(&vec![7; n]).await.unwrap();
+        sent += n;
+        event.input().readable(sent).await.unwrap();
+    }
+    let held = (heap::in_use_here() - before) as usize;
+    let len = {
+        let input = event.input().lock();
+        input.len()
+    };
+    assert!(held <= 2 * len + 32 * KIB + KEPT_MAX + 64 * KIB, "{held}");
+}
+
+/// A connection that waits for the rest of a line holds little more than an idle one.
+#[tokio::test]
+async fn half_a_line_does_not_hold_what_came_before_it() {
+    use tokio::io::AsyncWriteExt;
+    use tokio_evbuffer::BufferEvent;
+
+    async fn per_connection(end: &[u8]) -> usize {
+        // Tasks of the last round end first.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let before = heap::in_use_here();
+        let mut all = Vec::new();
+        for _ in 0..64 {
+            let (mut peer, stream) = tokio::io::duplex(64 * KIB);
+            let event = BufferEvent::new(stream);
+            let lines = b"0123456789abcdef\n".repeat(16 * KIB);
+            let len = lines.len() + end.len();
+            let mut taken = 0;
+            let writing = async {
+                peer.write_all(&lines).await.unwrap();
+                peer.write_all(end).await.unwrap();
+            };
+            let reading = async {
+                while taken < lines.len() {
+                    event
+                        .input()
+                        .readable(event.input().len() + 1)
+                        .await
+                        .unwrap();
+                    while let Some(line) = event.input().readln(EolStyle::Lf).unwrap() {
+                        taken += line.len() + 1;
+                    }
+                }
+                event.input().readable(end.len()).await.unwrap();
+                assert_eq!(event.input().readln(EolStyle::Lf).unwrap(), None);
+            };
+            tokio::join!(writing, reading);
+            assert_eq!(taken + end.len(), len);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            all.push((peer, event));
+        }
+        (heap::in_use_here() - before) as usize / all.len()
+    }
+    let _first = per_connection(b"").await;
+    let whole = per_connection(b"").await;
+    let half = per_connection(b"par").await;
+    assert!(half <= whole + 2 * KIB, "{half} and {whole}");
+}
