@@ -104,7 +104,9 @@ pub use error::BufferError;
 #[cfg(not(loom))]
 pub use relay::builder::Relay;
 #[cfg(not(loom))]
-pub use relay::functions::{copy_bidirectional, relay};
+pub use relay::functions::{copy, copy_bidirectional, relay};
+#[cfg(not(loom))]
+pub use relay::transfer::Transfer;
 pub use shared::{SharedEvBuffer, Watermarks, pipe};
 #[cfg(not(loom))]
 pub use transport::Prefixed;

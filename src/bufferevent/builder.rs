@@ -349,7 +349,7 @@ impl Builder {
         if self.nodelay {
             Finder::by_type().set_nodelay(&stream);
         }
-        let prefix = take_prefix(&mut stream);
+        let prefix = take_prefix(&mut stream, usize::MAX);
         self.run(Stream::new(stream), prefix, span)
     }
 

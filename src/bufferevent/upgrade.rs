@@ -134,7 +134,7 @@ impl BufferEvent {
         let old = Prefixed::new(*stream, taken.input);
         match establish(async { f(old).await }, None, &self.inner).await {
             Ok(mut stream) => {
-                let prefix = take_prefix(&mut stream);
+                let prefix = take_prefix(&mut stream, usize::MAX);
                 let finish = FinishOnDrop::new(&self.inner);
                 upgrading.complete = true;
                 self.inner.replace_stream(TypeId::of::<T>(), prefix);

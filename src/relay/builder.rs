@@ -356,8 +356,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Moves the settings into the future piece by piece: an `async fn` would keep them beside its state.
     fn start(mut self, after_error: AfterError) -> Running<A, B> {
         // Without its prefix a `Prefixed` socket can be used as a socket.
-        let prefix_a = take_prefix(&mut self.a.stream);
-        let prefix_b = take_prefix(&mut self.b.stream);
+        let prefix_a = take_prefix(&mut self.a.stream, usize::MAX);
+        let prefix_b = take_prefix(&mut self.b.stream, usize::MAX);
         let mode = match self.splice {
             Splice::Auto if self.a.is_socket() && self.b.is_socket() => Mode::START,
             _ => Mode::Never,

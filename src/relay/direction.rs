@@ -122,6 +122,11 @@ impl Direction {
         }
     }
 
+    /// Sets how the sink ends when the source ends in order.
+    pub(crate) fn set_sink_end(&mut self, sink_end: SinkEnd) {
+        self.sink_end = sink_end;
+    }
+
     /// Puts `bytes` behind what is in the chain already.
     pub(crate) fn followed_by(mut self, mut bytes: EvBuffer) -> Self {
         let added = self.chain.add_buffer(&mut bytes);

@@ -4,7 +4,10 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{HalfClose, RelayError, RelayStream, RelaySummary, builder::Relay};
+use super::{
+    HalfClose, RelayError, RelayStream, RelaySummary, TransferError, builder::Relay,
+    transfer::Transfer,
+};
 
 /// Relays between `a` and `b` until both have ended: what one sends, the other gets.
 ///
@@ -96,4 +99,72 @@ where
         Ok(summary) => Ok((summary.a_to_b, summary.b_to_a)),
         Err(failed) => Err(failed.error),
     }
+}
+
+/// Replaces `tokio::io::copy`: same signature, same results.
+///
+/// Copies from `reader` to `writer` until the end of the reader, flushes the writer, and returns the number of bytes
+/// copied. Sockets take the same fast path as in a [`Transfer`], which has the settings.
+///
+/// # Errors
+///
+/// The first error of any operation. What was read before a failed read is still written. `Interrupted` is not an error:
+/// the operation is tried again.
+///
+/// # Cancel safety
+///
+/// Not cancel safe: what was read and not yet written is lost with the future.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let (mut reader, mut writer) = (&b"all of it"[..], Vec::new());
+/// assert_eq!(tokio_evbuffer::copy(&mut reader, &mut writer).await?, 9);
+/// assert_eq!(writer, b"all of it");
+/// # Ok(())
+/// # }
+/// ```
+pub async fn copy<R, W>(reader: &mut R, writer: &mut W) -> io::Result<u64>
+where
+    R: AsyncRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    let transfer = Transfer::new(reader, writer).run();
+    transfer.await.map_err(|failed| failed.error)
+}
+
+/// Copies exactly `n` bytes from `reader` to `writer`, and flushes the writer.
+///
+/// Never a byte more than that is taken out of the reader. Between sockets, bulk is spliced on Linux.
+///
+/// # Errors
+///
+/// A [`TransferError`] for the first operation that failed, with the number of bytes written. An end of the reader before
+/// `n` bytes is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+///
+/// # Cancel safety
+///
+/// Not cancel safe: what was read and not yet written is lost with the future.
+///
+/// # Examples
+///
+/// ```
+/// use tokio_evbuffer::relay::copy_exact;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tokio_evbuffer::relay::TransferError> {
+/// let (mut reader, mut writer) = (&b"body, and more"[..], Vec::new());
+/// copy_exact(&mut reader, &mut writer, 4).await?;
+/// assert_eq!((&writer[..], reader), (&b"body"[..], &b", and more"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn copy_exact<R, W>(reader: &mut R, writer: &mut W, n: u64) -> Result<(), TransferError>
+where
+    R: AsyncRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    Transfer::new(reader, writer).limit(n).run().await.map(drop)
 }

@@ -31,6 +31,7 @@ mod future;
 pub(crate) mod pump;
 pub(crate) mod splice_mode;
 mod summary;
+pub(crate) mod transfer;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,9 +39,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use builder::Relay;
 pub use config::{HalfClose, OnError, Splice};
 pub use counters::RelayCounters;
+pub use functions::copy_exact;
 pub use summary::{
     Peer, Progress, RelayEnd, RelayError, RelayOutcome, RelayParts, RelaySummary, Step,
 };
+pub use transfer::{TransferCounters, TransferError};
 
 #[cfg(feature = "net")]
 pub use crate::transport::Socket;

@@ -104,7 +104,7 @@ mod no_sockets {
     impl<S> Copy for Finder<'_, S> {}
 
     /// Takes the prefix of a [`Prefixed`](crate::Prefixed) socket; no stream is one.
-    pub(crate) fn take_prefix<S>(_: &mut S) -> EvBuffer {
+    pub(crate) fn take_prefix<S>(_: &mut S, _: usize) -> EvBuffer {
         EvBuffer::new()
     }
 }

@@ -139,21 +139,21 @@ impl<S> fmt::Debug for Finder<'_, S> {
     }
 }
 
-/// Takes the prefix of a [`Prefixed`] socket, by value or behind up to two `&mut`. It is empty for any other stream,
-/// also for a `Prefixed` of another type, which gives its prefix when it is read.
-pub(crate) fn take_prefix<S>(stream: &mut S) -> EvBuffer {
-    fn taken<S, T>(stream: &mut S) -> Option<EvBuffer> {
+/// Takes at most `max` bytes of the prefix of a [`Prefixed`] socket, by value or behind up to two `&mut`. There are none
+/// in any other stream, also in a `Prefixed` of another type, which gives its prefix when it is read.
+pub(crate) fn take_prefix<S>(stream: &mut S, max: usize) -> EvBuffer {
+    fn taken<S, T>(stream: &mut S, max: usize) -> Option<EvBuffer> {
         if let Some(prefixed) = cast_mut::<S, Prefixed<T>>(stream) {
-            return Some(prefixed.take_prefix());
+            return Some(prefixed.take_prefix(max));
         }
         if let Some(prefixed) = cast_mut::<S, &mut Prefixed<T>>(stream) {
-            return Some(prefixed.take_prefix());
+            return Some(prefixed.take_prefix(max));
         }
-        cast_mut::<S, &mut &mut Prefixed<T>>(stream).map(|prefixed| prefixed.take_prefix())
+        cast_mut::<S, &mut &mut Prefixed<T>>(stream).map(|prefixed| prefixed.take_prefix(max))
     }
-    let prefix = taken::<S, TcpStream>(stream);
+    let prefix = taken::<S, TcpStream>(stream, max);
     #[cfg(unix)]
-    let prefix = prefix.or_else(|| taken::<S, UnixStream>(stream));
+    let prefix = prefix.or_else(|| taken::<S, UnixStream>(stream, max));
     prefix.unwrap_or_default()
 }
 
@@ -296,23 +296,23 @@ mod tests {
         let expected = Some(stream.local_addr().unwrap().port());
         let mut stream = Prefixed::new(stream, EvBuffer::from(&b"first"[..]));
         assert_eq!(found(&stream), None, "the prefix comes first");
-        assert_eq!(take_prefix(&mut stream), b"first"[..]);
+        assert_eq!(take_prefix(&mut stream, usize::MAX), b"first"[..]);
         assert_eq!(found(&stream), expected);
 
         let (tcp, _) = stream.into_parts();
         let mut stream = Prefixed::new(tcp, EvBuffer::from(&b"again"[..]));
         let mut once = &mut stream;
         let mut twice = &mut once;
-        assert_eq!(take_prefix(&mut twice), b"again"[..]);
+        assert_eq!(take_prefix(&mut twice, usize::MAX), b"again"[..]);
         assert_eq!((found(&twice), found(twice)), (expected, expected));
-        assert!(take_prefix(twice).is_empty());
+        assert!(take_prefix(twice, usize::MAX).is_empty());
     }
 
     #[tokio::test]
     async fn other_prefixed_streams_keep_their_prefix() {
         let (plain, _peer) = tokio::io::duplex(1);
         let mut stream = Prefixed::new(plain, EvBuffer::from(&b"kept"[..]));
-        assert!(take_prefix(&mut stream).is_empty());
+        assert!(take_prefix(&mut stream, usize::MAX).is_empty());
         assert_eq!(*stream.prefix(), b"kept"[..]);
     }
 

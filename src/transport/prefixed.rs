@@ -23,7 +23,7 @@ const READ_MAX: usize = 4 << 10;
 /// bytes of a connection before you decide what to do with it: [`peek`](Self::peek) and
 /// [`peek_until`](Self::peek_until) read into the prefix, where the bytes stay until they are read.
 ///
-/// [`Relay`](crate::Relay), [`copy_bidirectional`](crate::copy_bidirectional) and
+/// [`Relay`](crate::Relay), [`Transfer`](crate::Transfer), [`copy_bidirectional`](crate::copy_bidirectional) and
 /// [`BufferEvent`](crate::BufferEvent) take the prefix of a `Prefixed<TcpStream>` or `Prefixed<UnixStream>` without
 /// copying it, and use the socket directly.
 ///
@@ -96,10 +96,16 @@ impl<S> Prefixed<S> {
         (self.stream, self.prefix)
     }
 
-    /// Takes the prefix out.
+    /// Takes out at most `max` bytes of the prefix.
     #[cfg(feature = "net")]
-    pub(super) fn take_prefix(&mut self) -> EvBuffer {
-        std::mem::take(&mut self.prefix)
+    pub(super) fn take_prefix(&mut self, max: usize) -> EvBuffer {
+        if self.prefix.len() <= max {
+            return std::mem::take(&mut self.prefix);
+        }
+        let mut taken = EvBuffer::new();
+        let moved = self.prefix.remove_buffer(&mut taken, max);
+        debug_assert!(moved.is_ok(), "neither buffer is frozen or limited");
+        taken
     }
 
     fn release_if_empty(&mut self) {

@@ -9,3 +9,4 @@ mod prefixed;
 mod sockets;
 mod splice;
 mod streams;
+mod transfer;

@@ -1,0 +1,545 @@
+//! One direction by itself: from a reader to a writer, up to a limit.
+
+use std::{
+    error::Error,
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    HalfClose, Splice, Step,
+    config::Limits,
+    deadlines::{Deadlines, Due},
+    direction::{Direction, SinkEnd},
+    pump::{Endpoint, Failed, Pump, Turn},
+    splice_mode::Mode,
+};
+use crate::{
+    buffer::{End, chain::EvBuffer},
+    limits::{RateLimit, Throttle},
+    transport::{
+        Finder,
+        poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
+        take_prefix,
+    },
+};
+
+/// Configures a transfer: moves bytes from a reader to a writer, up to its end or up to a limit.
+///
+/// | setting | default | zero means |
+/// |---|---|---|
+/// | [`limit`](Self::limit) | up to the end of the reader | nothing is read |
+/// | [`initial`](Self::initial) | nothing | |
+/// | [`buffer`](Self::buffer) | 256 KiB; 1 MiB in the kernel while spliced | counts as 1 |
+/// | [`splice`](Self::splice) | [`Splice::Auto`] | |
+/// | [`rate_limit`](Self::rate_limit) | none | [`RateLimit`] refuses it |
+/// | [`idle_timeout`](Self::idle_timeout) | none | ends when it has to wait |
+/// | [`shutdown`](Self::shutdown) | off | |
+///
+/// Between two sockets, bulk is spliced on Linux: the bytes stay in the kernel. A
+/// [`FileSegment`](crate::buffer::FileSegment) goes to a socket by `sendfile`. Everything else goes through a chain.
+/// Give the streams as `&mut` to use them afterwards. Those that you give by value are closed when the transfer ends.
+///
+/// # Examples
+///
+/// A proxy that has parsed a head moves the body, and then parses on:
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio_evbuffer::{EvBuffer, Prefixed, Transfer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut client, stream) = tokio::io::duplex(64);
+/// let (mut upstream, mut server) = tokio::io::duplex(64);
+/// client.write_all(b"length 4\nbodylength 0\n").await?;
+///
+/// let mut client = Prefixed::new(stream, EvBuffer::new());
+/// let head = client.peek_until(b"\n", 100).await?.unwrap();
+/// let mut line = vec![0; head];
+/// client.read_exact(&mut line).await?;
+/// let moved = Transfer::new(&mut client, &mut upstream).limit(4).run().await?;
+/// assert_eq!(moved, 4);
+///
+/// assert_eq!(client.peek_until(b"\n", 100).await?, Some(9));
+/// drop(upstream);
+/// let mut body = String::new();
+/// server.read_to_string(&mut body).await?;
+/// assert_eq!(body, "body");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a transfer does nothing until it is run"]
+pub struct Transfer<R, W> {
+    reader: R,
+    writer: W,
+    limits: Limits,
+    splice: Splice,
+    limit: u64,
+    initial: EvBuffer,
+    rate_limit: Option<RateLimit>,
+    idle_timeout: Option<Duration>,
+    shutdown: bool,
+    counters: Option<Arc<TransferCounters>>,
+}
+
+impl<R, W> Transfer<R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    /// Returns a transfer from `reader` to `writer` with the default settings.
+    pub fn new(reader: R, writer: W) -> Self {
+        Self {
+            reader,
+            writer,
+            limits: Limits::DEFAULT,
+            splice: Splice::default(),
+            limit: u64::MAX,
+            initial: EvBuffer::new(),
+            rate_limit: None,
+            idle_timeout: None,
+            shutdown: false,
+            counters: None,
+        }
+    }
+
+    /// Stops after `bytes` bytes. Never a byte more than that is taken out of the reader.
+    ///
+    /// An end of the reader before the limit is an error, [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). With a limit of
+    /// zero nothing is read. [`u64::MAX`] is no limit.
+    pub fn limit(mut self, bytes: u64) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Sends `from` before what the reader has. Its bytes count towards the limit.
+    ///
+    /// If it is longer than the limit, only its first bytes are sent and the rest is discarded.
+    pub fn initial(mut self, from: EvBuffer) -> Self {
+        self.initial = from;
+        self
+    }
+
+    /// Limits the bytes that are held between reader and writer, in memory or in a pipe. Zero counts as 1.
+    pub fn buffer(mut self, n: usize) -> Self {
+        self.limits.set_buffer(n);
+        self
+    }
+
+    /// Sets whether the kernel may move bulk from socket to socket without copying it.
+    pub fn splice(mut self, mode: Splice) -> Self {
+        self.splice = mode;
+        self
+    }
+
+    /// Limits the bytes per second. A read limit applies to what is read, a write limit as well; the stricter one counts.
+    ///
+    /// Spliced bytes are limited, too. Time in which the limit holds does not count as idle.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) if no byte moves for so long.
+    ///
+    /// [`Duration::ZERO`] fails as soon as the transfer has to wait, [`Duration::MAX`] never.
+    pub fn idle_timeout(mut self, d: Duration) -> Self {
+        self.idle_timeout = Some(d);
+        self
+    }
+
+    /// Sets whether the writer is shut down after the last byte. By default it is only flushed.
+    ///
+    /// It is not shut down after an error. A TCP socket that you gave by value is then reset, so that what it got does not
+    /// look complete.
+    pub fn shutdown(mut self, on: bool) -> Self {
+        self.shutdown = on;
+        self
+    }
+
+    /// Counts the bytes in `counters`, which you can read while the transfer runs and after its future was dropped.
+    pub fn counters(mut self, counters: Arc<TransferCounters>) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    /// Moves the bytes, flushes the writer, and returns the number of bytes written.
+    ///
+    /// # Errors
+    ///
+    /// A [`TransferError`] for the first operation that failed. After a failed read, what was read before is still
+    /// written; the writer may make no progress for 30 s meanwhile. `Interrupted` is not an error: the operation is
+    /// tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If you drop the future, what it has read and not written is lost: at most [`buffer`](Self::buffer) bytes, which
+    /// [`counters`](Self::counters) count. The streams themselves, given as `&mut`, stay usable.
+    pub fn run(self) -> impl Future<Output = Result<u64, TransferError>> {
+        Running::new(self)
+    }
+}
+
+impl<R: fmt::Debug, W: fmt::Debug> fmt::Debug for Transfer<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer")
+            .field("reader", &self.reader)
+            .field("writer", &self.writer)
+            .field("limit", &self.limit)
+            .field("initial", &self.initial.len())
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a [`Transfer`], counted while it runs.
+///
+/// You can read them from any thread, also after the future was dropped. If you give the same counters to many
+/// transfers, they hold the sum.
+#[derive(Debug, Default)]
+pub struct TransferCounters {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl TransferCounters {
+    /// Returns the number of bytes that were read, including initial bytes.
+    pub fn read(&self) -> u64 {
+        self.read.load(Relaxed)
+    }
+
+    /// Returns the number of bytes that were written.
+    pub fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// Returns the number of bytes that were read and not written. They are lost if the future is dropped.
+    pub fn held(&self) -> u64 {
+        let written = self.written();
+        self.read().saturating_sub(written)
+    }
+}
+
+/// A transfer that ended before its end: the operation, its error, and how much had been written.
+///
+/// Converts into an [`io::Error`] of the same kind, which has this error as its source.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TransferError {
+    /// The number of bytes that were written.
+    pub bytes: u64,
+    /// The operation that failed.
+    pub step: Step,
+    /// Its error. An end before the limit is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+    pub error: io::Error,
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, step, .. } = self;
+        let stream = match step {
+            Step::Read => "reader",
+            _ => "writer",
+        };
+        write!(f, "transfer failed {step} the {stream} after {bytes} bytes")
+    }
+}
+
+impl Error for TransferError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<TransferError> for io::Error {
+    fn from(error: TransferError) -> Self {
+        io::Error::new(error.error.kind(), error)
+    }
+}
+
+/// A transfer that runs.
+struct Running<R, W> {
+    /// `None` once it has ended.
+    streams: Option<(R, W)>,
+    direction: Direction,
+    limits: Limits,
+    /// Bytes that may still be read; `u64::MAX` for no limit.
+    left: u64,
+    throttles: Option<Box<(Throttle, Throttle)>>,
+    /// `None` while no time limit applies.
+    deadlines: Option<Box<Deadlines>>,
+    counters: Option<Box<Counted>>,
+    /// A read that failed. What was read before is still written.
+    failed: Option<Box<Failed>>,
+    shutdown: bool,
+}
+
+/// The counters of the user, and what they know.
+struct Counted {
+    counters: Arc<TransferCounters>,
+    read: u64,
+    written: u64,
+}
+
+impl<R, W> Running<R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    fn new(mut transfer: Transfer<R, W>) -> Self {
+        let Transfer {
+            limit, shutdown, ..
+        } = transfer;
+        let in_memory = usize::try_from(limit).unwrap_or(usize::MAX);
+        let initial = first_bytes(transfer.initial, in_memory);
+        let prefix = take_prefix(&mut transfer.reader, in_memory - initial.len());
+        let is_socket = Finder::by_type().socket(&transfer.reader).is_some()
+            && Finder::by_type().socket(&transfer.writer).is_some();
+        let mode = match transfer.splice {
+            Splice::Auto if is_socket => Mode::START,
+            _ => Mode::Never,
+        };
+        let mut direction = Direction::new(initial, mode).followed_by(prefix);
+        // Only an end at the right place may be passed on.
+        direction.set_sink_end(match shutdown && limit == u64::MAX {
+            true => SinkEnd::Fin,
+            false => SinkEnd::Leave,
+        });
+        let left = match limit {
+            u64::MAX => u64::MAX,
+            limit => limit - direction.chain.len() as u64,
+        };
+        let idle = transfer.idle_timeout;
+        let throttles = transfer
+            .rate_limit
+            .map(|limit| Throttle::pair(Some(limit), None));
+        Self {
+            streams: Some((transfer.reader, transfer.writer)),
+            direction,
+            limits: transfer.limits,
+            left,
+            throttles: throttles.map(Box::new),
+            deadlines: idle.map(|idle| Box::new(deadlines(Some(idle)))),
+            counters: transfer.counters.map(|counters| {
+                Box::new(Counted {
+                    counters,
+                    read: 0,
+                    written: 0,
+                })
+            }),
+            failed: None,
+            shutdown,
+        }
+    }
+
+    /// Moves what can be moved now.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
+        let mut turn = Turn::default();
+        for _ in 0..ROUNDS_PER_POLL {
+            if self.left == 0 {
+                self.direction.end(match self.shutdown {
+                    true => SinkEnd::Fin,
+                    false => SinkEnd::Leave,
+                });
+            }
+            let allowed = self.poll_allowance(cx);
+            let read = self.pump(cx, allowed, &mut turn)?;
+            // Only a direction that has used up what it was allowed in this poll may have more to do.
+            if self.direction.is_done() || turn.more || allowed == 0 || read < allowed {
+                return Ok(turn);
+            }
+        }
+        turn.more = true;
+        yield_to_driver(cx);
+        Ok(turn)
+    }
+
+    /// Polls the pump with an allowance, and returns the bytes read.
+    fn pump(&mut self, cx: &mut Context<'_>, allowed: u64, turn: &mut Turn) -> Result<u64, Failed> {
+        let Some((reader, writer)) = &mut self.streams else {
+            panic!("a transfer was polled after it had ended");
+        };
+        self.direction.allowance = allowed;
+        let before = self.direction.read();
+        let mut pump = Pump {
+            direction: &mut self.direction,
+            from: Endpoint {
+                stream: reader,
+                finder: Finder::by_type(),
+            },
+            to: Endpoint {
+                stream: writer,
+                finder: Finder::by_type(),
+            },
+            limits: self.limits,
+        };
+        let polled = pump.poll_turn(cx);
+        let read = self.direction.read() - before;
+        if self.left != u64::MAX {
+            self.left -= read;
+        }
+        if let Some(throttles) = &mut self.throttles {
+            throttles.0.moved(read as usize);
+            throttles.1.moved(read as usize);
+        }
+        *turn += polled?;
+        Ok(read)
+    }
+
+    /// Returns how many bytes may be read in this poll.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>) -> u64 {
+        let Some(throttles) = &mut self.throttles else {
+            return self.left;
+        };
+        if self.left == 0 || !self.direction.is_open() {
+            return 0;
+        }
+        let (read, write) = &mut **throttles;
+        let want = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(BYTES_PER_POLL);
+        let Poll::Ready(allowed) = read.poll_allowance(cx, want) else {
+            return 0;
+        };
+        match write.poll_allowance(cx, allowed) {
+            Poll::Ready(allowed) => allowed as u64,
+            Poll::Pending => 0,
+        }
+    }
+
+    fn is_throttled(&self) -> bool {
+        let throttles = self.throttles.as_deref();
+        throttles.is_some_and(|(read, write)| read.held().or(write.held()).is_some())
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
+        let blocked = self.direction.held() > 0;
+        if self.deadlines.is_none() && (!blocked || turn.more) {
+            return Poll::Pending;
+        }
+        let is_throttled = self.is_throttled();
+        let deadlines = self.deadlines();
+        if is_throttled {
+            deadlines.note_progress();
+        }
+        deadlines.poll(cx, turn, blocked)
+    }
+
+    fn deadlines(&mut self) -> &mut Deadlines {
+        self.deadlines
+            .get_or_insert_with(|| Box::new(deadlines(None)))
+    }
+
+    /// Reading has failed: what was read before is still written.
+    fn read_failed(&mut self, failed: Failed) {
+        let stalled = self.direction.held() > 0;
+        self.direction.source_has_failed(SinkEnd::Leave);
+        self.failed = Some(Box::new(failed));
+        self.deadlines().stopped_reading(stalled);
+    }
+
+    fn count(&mut self) {
+        let Some(counted) = &mut self.counters else {
+            return;
+        };
+        let (read, written) = (self.direction.read(), self.direction.written);
+        counted
+            .counters
+            .read
+            .fetch_add(read - counted.read, Relaxed);
+        let new = written - counted.written;
+        counted.counters.written.fetch_add(new, Relaxed);
+        (counted.read, counted.written) = (read, written);
+    }
+
+    fn finish(&mut self, failed: Option<Failed>) -> Result<u64, TransferError> {
+        let bytes = self.direction.written;
+        let failed = match (self.failed.take(), failed) {
+            (Some(first), _) => Some(*first),
+            (None, Some(failed)) => Some(failed),
+            (None, None) if self.left == 0 || self.left == u64::MAX => None,
+            (None, None) => Some((Step::Read, io::ErrorKind::UnexpectedEof.into())),
+        };
+        if let (Some((_, writer)), true) = (&self.streams, self.shutdown && failed.is_some()) {
+            let finder = Finder::by_type();
+            if finder.owns(writer) {
+                finder.reset_on_close(writer);
+            }
+        }
+        self.streams = None;
+        match failed {
+            None => Ok(bytes),
+            Some((step, error)) => Err(TransferError { bytes, step, error }),
+        }
+    }
+}
+
+impl<R, W> Future for Running<R, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    type Output = Result<u64, TransferError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            let polled = this.poll_turn(cx);
+            this.count();
+            let turn = match polled {
+                Ok(turn) => turn,
+                Err(failed @ (Step::Read, _)) if this.failed.is_none() => {
+                    this.read_failed(failed);
+                    continue;
+                }
+                Err(failed) => return Poll::Ready(this.finish(Some(failed))),
+            };
+            if this.direction.is_done() {
+                return Poll::Ready(this.finish(None));
+            }
+            match ready!(this.poll_deadlines(cx, turn)) {
+                Due::StallCheck => {
+                    if let Err(error) = this.direction.return_pipe() {
+                        return Poll::Ready(this.finish(Some((Step::Read, error))));
+                    }
+                }
+                Due::End(_) => {
+                    let step = match this.direction.held() {
+                        0 => Step::Read,
+                        _ => Step::Write,
+                    };
+                    let error = io::ErrorKind::TimedOut.into();
+                    return Poll::Ready(this.finish(Some((step, error))));
+                }
+            }
+        }
+    }
+}
+
+impl<R, W> Unpin for Running<R, W> {}
+
+/// Returns at most `max` bytes of `buffer`.
+fn first_bytes(mut buffer: EvBuffer, max: usize) -> EvBuffer {
+    if buffer.len() <= max {
+        return buffer;
+    }
+    buffer.unfreeze(End::Front);
+    let mut first = EvBuffer::new();
+    let moved = buffer.remove_buffer(&mut first, max);
+    debug_assert!(moved.is_ok(), "neither buffer is frozen or limited");
+    first
+}
+
+/// Deadlines without a half-close, which a transfer does not have.
+fn deadlines(idle: Option<Duration>) -> Deadlines {
+    Deadlines::new(HalfClose::Propagate, idle, None)
+}
