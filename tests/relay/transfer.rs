@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, timeout},
 };
 use tokio_evbuffer::{
@@ -147,7 +147,7 @@ async fn every_limit_leaves_the_rest_in_the_reader() {
 #[tokio::test]
 async fn an_end_before_the_limit_is_an_error_with_the_count() {
     let mut writer = Slow::writer(2);
-    let error = copy_exact(&mut &DATA[..], &mut writer, 100)
+    let error = copy_exact(&mut { DATA }, &mut writer, 100)
         .await
         .unwrap_err();
     assert_eq!((error.bytes, error.step), (36, Step::Read));
@@ -163,9 +163,7 @@ async fn an_end_before_the_limit_is_an_error_with_the_count() {
     assert_eq!(inner.unwrap().bytes, 36);
 
     let mut writer = Slow::writer(2);
-    let cut = Transfer::new(&DATA[..], &mut writer)
-        .limit(37)
-        .shutdown(true);
+    let cut = Transfer::new(DATA, &mut writer).limit(37).shutdown(true);
     cut.run().await.unwrap_err();
     assert!(!writer.is_shut_down, "a cut is not passed on as an end");
 }
@@ -174,9 +172,7 @@ async fn an_end_before_the_limit_is_an_error_with_the_count() {
 async fn a_shutdown_follows_the_last_byte_if_it_is_wanted() {
     for limit in [u64::MAX, 0, 5, 36] {
         let mut writer = Slow::writer(4);
-        let transfer = Transfer::new(&DATA[..], &mut writer)
-            .limit(limit)
-            .shutdown(true);
+        let transfer = Transfer::new(DATA, &mut writer).limit(limit).shutdown(true);
         let bytes = transfer.run().await.unwrap();
         assert_eq!(bytes, limit.min(36));
         assert!(writer.is_shut_down);
@@ -187,7 +183,7 @@ async fn a_shutdown_follows_the_last_byte_if_it_is_wanted() {
 async fn initial_bytes_come_first_and_count() {
     let initial = || EvBuffer::from(&b"first"[..]);
     for (limit, expected) in [(0, ""), (3, "fir"), (5, "first"), (7, "first01")] {
-        let (mut reader, mut writer) = (&DATA[..], Slow::writer(2));
+        let (mut reader, mut writer) = (DATA, Slow::writer(2));
         let transfer = Transfer::new(&mut reader, &mut writer)
             .initial(initial())
             .limit(limit);
@@ -235,13 +231,10 @@ async fn a_failed_read_still_delivers_what_was_read() {
 async fn a_failed_write_ends_the_transfer() {
     let mut writer = Slow::writer(1);
     writer.write_error = Some(io::ErrorKind::BrokenPipe);
-    let error = Transfer::new(&DATA[..], &mut writer)
-        .run()
-        .await
-        .unwrap_err();
+    let error = Transfer::new(DATA, &mut writer).run().await.unwrap_err();
     assert_eq!((error.bytes, error.step), (0, Step::Write));
     assert_eq!(
-        copy(&mut &DATA[..], &mut writer).await.unwrap_err().kind(),
+        copy(&mut { DATA }, &mut writer).await.unwrap_err().kind(),
         io::ErrorKind::BrokenPipe
     );
 }
@@ -289,7 +282,7 @@ async fn an_idle_transfer_times_out_where_it_waits() {
     );
     assert_eq!(start.elapsed(), second);
 
-    let error = Transfer::new(&DATA[..], &mut far)
+    let error = Transfer::new(DATA, &mut far)
         .idle_timeout(second)
         .run()
         .await
@@ -298,7 +291,7 @@ async fn an_idle_transfer_times_out_where_it_waits() {
 
     let zero = Transfer::new(tokio::io::empty(), tokio::io::sink()).idle_timeout(Duration::ZERO);
     assert_eq!(zero.run().await.unwrap(), 0);
-    let never = Transfer::new(&DATA[..], tokio::io::sink()).idle_timeout(Duration::MAX);
+    let never = Transfer::new(DATA, tokio::io::sink()).idle_timeout(Duration::MAX);
     assert_eq!(never.run().await.unwrap(), 36);
 }
 
@@ -347,7 +340,7 @@ async fn copy_of_repeat() {
 
 #[cfg(feature = "net")]
 mod sockets {
-    use tokio::net::TcpStream;
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
 
     use super::*;
     use crate::support::net::tcp_pair;
