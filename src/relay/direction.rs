@@ -6,6 +6,10 @@ use crate::{
     transport::{HangUp, Pipe, ReadSizer},
 };
 
+/// The reads that may find nothing before a source that is gone counts as empty. What the kernel has received is not
+/// visible before the runtime has looked at its sockets.
+const EMPTY_READS: u8 = 2;
+
 /// The path from one stream, the source, through a chain or a pipe into the other, the sink.
 ///
 /// The chain and the pipe never hold bytes at the same time.
@@ -34,8 +38,8 @@ pub(crate) struct Direction {
     source_ended: bool,
     /// The last read found nothing: every byte that the source has sent so far was read.
     source_empty: bool,
-    /// The source is gone: the first read that finds nothing ends the direction.
-    ends_when_empty: bool,
+    /// Set when the source is gone: the number of reads that have to find nothing until the direction ends.
+    empty_reads_left: Option<u8>,
     /// The source is watched for a reset while it is not read.
     pub(crate) watches_source: bool,
     pub(crate) hang_up: HangUp,
@@ -116,7 +120,7 @@ impl Direction {
             needs_flush: false,
             source_ended: false,
             source_empty: true,
-            ends_when_empty: false,
+            empty_reads_left: None,
             watches_source: false,
             hang_up: HangUp::default(),
         }
@@ -222,12 +226,20 @@ impl Direction {
         self.source_empty = false;
     }
 
-    /// A read has found nothing.
+    /// A read has found nothing. Returns whether to read again once the runtime has looked at its sockets.
     #[inline]
-    pub(crate) fn found_nothing(&mut self) {
+    pub(crate) fn found_nothing(&mut self) -> bool {
         self.source_empty = true;
-        if self.ends_when_empty {
-            self.source_has_failed(self.sink_end);
+        match self.empty_reads_left {
+            None => false,
+            Some(0) => {
+                self.source_has_failed(self.sink_end);
+                false
+            }
+            Some(left) => {
+                self.empty_reads_left = Some(left - 1);
+                true
+            }
         }
     }
 
@@ -303,7 +315,7 @@ impl Direction {
     pub(crate) fn read_rest(&mut self, sink_end: SinkEnd) {
         if self.phase == Phase::Open {
             self.sink_end = sink_end;
-            self.ends_when_empty = true;
+            self.empty_reads_left = Some(EMPTY_READS);
         }
     }
 
@@ -499,8 +511,10 @@ mod tests {
         let mut direction = holding(0);
         direction.read_rest(SinkEnd::Reset);
         direction.filled(2048, 3);
-        assert!(direction.is_open());
-        direction.found_nothing();
+        for _ in 0..EMPTY_READS {
+            assert!(direction.found_nothing() && direction.is_open());
+        }
+        assert!(!direction.found_nothing());
         assert_eq!(direction.next_step(), NextStep::Finish);
         direction.finish();
         assert!(direction.is_done() && !direction.discards() && direction.resets_sink());

@@ -89,6 +89,10 @@ where
             write_waits = written == Moved::Waits;
             work.add_round(read, written);
             if read.is_stuck() && written.is_stuck() {
+                if read == Moved::Waits && self.direction.found_nothing() {
+                    turn.more = true;
+                    yield_to_driver(cx);
+                }
                 turn.moved = work.any();
                 if turn.moved {
                     spend(budget);
@@ -132,9 +136,6 @@ where
             None => Ok(Moved::Nothing),
         };
         let read = read.map_err(|error| (Step::Read, error))?;
-        if read == Moved::Waits {
-            self.direction.found_nothing();
-        }
         let written = match write_waits {
             true => Moved::Waits,
             false => self.write_held(cx).map_err(|error| (Step::Write, error))?,
@@ -173,9 +174,6 @@ where
         let read = Moved::from_poll(polled.map_ok(|()| message.len()));
         let read = read.map_err(|error| (Step::Read, error))?;
         let Moved::Bytes(n) = read else {
-            if read == Moved::Waits {
-                self.direction.found_nothing();
-            }
             return Ok((read, Moved::Nothing));
         };
         self.direction.filled(offered, n);

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ends;
 mod files;
+mod pipes;
 mod policy;
 mod prefixed;
 mod sockets;
