@@ -149,7 +149,8 @@ pub(super) struct Control {
     /// `None` for the default.
     pub(super) settings: Option<Box<Settings>>,
     pub(super) slots: Option<Box<Slots>>,
-    pub(super) waiters: WaitList<Interest>,
+    /// `None` while no task waits, so that an idle connection is small.
+    pub(super) waiters: Option<Box<WaitList<Interest>>>,
     pub(super) events: Option<Box<EventQueue>>,
     /// Set when the connection is over.
     pub(super) outcome: Option<Box<Summary>>,
@@ -239,7 +240,7 @@ impl Inner {
                 state,
                 settings: (settings != Settings::DEFAULT).then(|| Box::new(settings)),
                 slots: None,
-                waiters: WaitList::default(),
+                waiters: None,
                 events: None,
                 outcome: None,
                 stream: None,
@@ -282,7 +283,9 @@ impl Control {
     #[must_use]
     pub(super) fn take_due(&mut self, is_due: impl Fn(Interest) -> bool) -> WakeList {
         let mut wakers = WakeList::default();
-        self.waiters.take_due(is_due, &mut wakers);
+        if let Some(waiters) = &mut self.waiters {
+            waiters.take_due(is_due, &mut wakers);
+        }
         wakers
     }
 

@@ -256,8 +256,9 @@ impl Inner {
         let runtime_is_gone = summary.reason == CloseReason::RuntimeShutdown;
         tracing::debug!(?summary, "closed");
         control.outcome = Some(Box::new(summary));
-        let mut wakers = control.push_event(Event::Closed);
-        control.waiters.take_due(|_| true, &mut wakers);
+        let events = control.events.get_or_insert_default();
+        events.push(Event::Closed);
+        let mut wakers = control.take_due(|_| true);
         let (stream, rate) = (control.stream.take(), control.rate.take());
         // Callbacks that will not run must not keep alive what they own.
         let canceled = match runtime_is_gone || self.handles.load(Ordering::Acquire) == 0 {

@@ -13,11 +13,7 @@ use super::{
     inner::{Control, Inner},
     waiters::Interest,
 };
-use crate::{
-    error::clone_io_error,
-    shared::Mark,
-    sync::{Place, WaitList},
-};
+use crate::{error::clone_io_error, shared::Mark, sync::Place};
 
 impl Inner {
     /// Polls `check`, which runs under the lock. Registers the task at `place`.
@@ -41,7 +37,8 @@ impl Inner {
             budget.made_progress();
             return Poll::Ready(found);
         }
-        let replaced = control.waiters.register(place, interest, waker);
+        let waiters = control.waiters.get_or_insert_default();
+        let replaced = waiters.register(place, interest, waker);
         drop(control);
         drop(replaced);
         Poll::Pending
@@ -97,10 +94,12 @@ impl Inner {
     /// Gives up a place among the waiting tasks.
     pub(super) fn stop_waiting(&self, place: Place) {
         let mut control = self.control.lock();
-        let waker = control.waiters.remove(place);
-        if control.waiters.is_empty() {
-            // A connection that is idle keeps no memory for the tasks that wait for it.
-            control.waiters = WaitList::default();
+        let mut waker = None;
+        if let Some(waiters) = &mut control.waiters {
+            waker = waiters.remove(place);
+            if waiters.is_empty() {
+                control.waiters = None;
+            }
         }
         drop(control);
         drop(waker);

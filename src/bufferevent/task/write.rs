@@ -118,7 +118,8 @@ impl<E: Endpoint> Task<E> {
         let may_write = control.state.may_write();
         let unflushed = control.state.write.is_unflushed();
         let unacknowledged = control.state.write.awaits_acknowledgement();
-        let awaited = control.waiters.waiting().any(Interest::is_flush);
+        let awaited = (control.waiters.as_ref())
+            .is_some_and(|waiters| waiters.waiting().any(Interest::is_flush));
         drop(control);
         if unacknowledged {
             self.check_acknowledged();
@@ -158,7 +159,7 @@ impl<E: Endpoint> Task<E> {
         false
     }
 
-    /// Flushes the stream. One that flushes only when a task waits for it is just told that the output is empty.
+    /// Flushes the stream. One that flushes only when a task waits for it gets only a notice that the output is empty.
     fn poll_flush(
         &self,
         cx: &mut Context<'_>,
