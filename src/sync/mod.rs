@@ -30,9 +30,28 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        match self.0.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
+        lock(&self.0)
+    }
+}
+
+#[cfg(not(evbuffer_tsan))]
+#[inline]
+fn lock<T>(mutex: &imp::Mutex<T>) -> LockGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// Spins: the thread sanitizer does not see the synchronisation in the slow path of std's `lock`.
+#[cfg(evbuffer_tsan)]
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> LockGuard<'_, T> {
+    use std::sync::TryLockError;
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
         }
     }
 }
