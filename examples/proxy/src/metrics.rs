@@ -25,6 +25,7 @@ struct State {
     ends: [u64; ENDS],
     running: HashMap<u64, Arc<RelayCounters>>,
     ended: Bytes,
+    not_delivered: u64,
 }
 
 /// How a connection ended.
@@ -74,9 +75,19 @@ impl Metrics {
         }
     }
 
-    /// Returns the number of connections that were cut by a stop.
-    pub(crate) fn cut(&self) -> u64 {
-        self.lock().ends[End::Cut as usize]
+    /// Counts bytes that were read from one side and will not be written to the other, since the proxy stops.
+    pub(crate) fn not_delivered(&self, bytes: usize) {
+        self.lock().not_delivered += bytes as u64;
+    }
+
+    /// Says how many connections were cut by a stop, if there are any.
+    pub(crate) fn cut(&self) -> Option<String> {
+        let state = self.lock();
+        let cut = state.ends[End::Cut as usize];
+        let bytes = HumanBytes(state.not_delivered);
+        (cut > 0).then(|| {
+            format!("{cut} connections were cut before they ended, with {bytes} not delivered")
+        })
     }
 
     /// Returns a line of figures. The rate is that since `before`, `elapsed` ago.

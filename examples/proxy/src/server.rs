@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use socket2::SockRef;
 use tokio::{
     net::{TcpStream, lookup_host},
     sync::OwnedSemaphorePermit,
@@ -10,7 +11,7 @@ use tokio::{
 };
 use tokio_evbuffer::{
     EvBuffer, Relay,
-    relay::{HalfClose, RelayCounters},
+    relay::{HalfClose, RelayCounters, RelayOutcome, RelayParts},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -100,7 +101,9 @@ impl Server {
                 let _slot = slot.await;
                 shared.serve(client, from, connection.counters()).await
             };
+            // A relay ends by itself when it is cut. This ends what comes before it.
             let end = tokio::select! {
+                biased;
                 end = served => end,
                 () = shared.cut.cancelled() => End::Cut,
             };
@@ -156,11 +159,8 @@ impl Server {
         cut.cancel();
         connections.close();
         let _ = timeout(CUT_WAIT, connections.wait()).await;
-        if metrics.cut() > 0 {
-            log(format_args!(
-                "stopped: {} connections were cut before they ended",
-                metrics.cut()
-            ));
+        if let Some(text) = metrics.cut() {
+            log(format_args!("stopped: {text}"));
         }
     }
 }
@@ -193,6 +193,7 @@ impl Shared {
                 End::Unreachable
             }
             Err(Failure::Relay) => End::Broken,
+            Err(Failure::Cut) => End::Cut,
         }
     }
 
@@ -228,7 +229,16 @@ impl Shared {
         if let Some(idle) = config.idle {
             relay = relay.idle_timeout(idle);
         }
-        match relay.run().await {
+        match relay.run_until(self.cut.cancelled()).await {
+            Ok(RelayOutcome::Stopped(parts)) => {
+                let RelayParts {
+                    a, b, to_a, to_b, ..
+                } = parts;
+                self.metrics.not_delivered(to_a.len() + to_b.len());
+                reset_if_cut(&a, &to_a);
+                reset_if_cut(&b, &to_b);
+                Err(Failure::Cut)
+            }
             // A health check ends as it likes, often by a reset.
             Err(_) if !local => Err(Failure::Relay),
             _ => Ok(()),
@@ -285,6 +295,15 @@ enum Failure {
         silent: bool,
     },
     Relay,
+    /// The proxy stops.
+    Cut,
+}
+
+/// Makes the end of a stream visible as an error if bytes for it are lost: an answer must not look complete.
+fn reset_if_cut(stream: &TcpStream, lost: &EvBuffer) {
+    if !lost.is_empty() {
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// Returns whether the error is that of a client that closed its connection.

@@ -112,14 +112,18 @@ impl Socket<'_> {
         Ok(fds[0].revents() & ends)
     }
 
-    /// The number of bytes that the kernel of the peer has not acknowledged. The end of the stream counts as one.
+    /// The number of bytes that the kernel of the peer has not acknowledged. The end of the stream counts as one. Zero on
+    /// a connection that is over: the kernel still counts what a reset has discarded, and nothing will acknowledge it.
     #[allow(unsafe_code)]
     pub(crate) fn unacknowledged(self) -> Option<usize> {
         let Self::Tcp(tcp) = self else { return None };
         // SAFETY: `SIOCOUTQ` on a socket writes one `int` to its argument and nothing else, and `Getter` provides room for
         // exactly that. `tcp` is a socket that stays open during the call.
         let queued = unsafe { ioctl(tcp, Getter::<SIOCOUTQ, std::ffi::c_int>::new()) };
-        usize::try_from(queued.ok()?).ok()
+        let queued = usize::try_from(queued.ok()?).ok()?;
+        // The kernel knows a peer in each state but the closed one.
+        let is_over = tcp.peer_addr().is_err();
+        Some(if is_over { 0 } else { queued })
     }
 }
 
@@ -223,5 +227,22 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(5), empty).await.unwrap();
+    }
+
+    /// The kernel does not forget the length of a send queue that a reset has discarded.
+    #[tokio::test]
+    async fn after_a_reset_nothing_waits_for_an_acknowledgement() {
+        let (near, far) = pair().await;
+        // Neither is read, so the sender stays behind.
+        while near.try_write(&[1; 64 * 1024]).is_ok() {}
+        assert!(Socket::Tcp(&near).unacknowledged() > Some(0));
+        socket2::SockRef::from(&far)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(far);
+        let mut state = HangUp::default();
+        let end = timeout(Duration::from_secs(5), hang_up(&near, &mut state)).await;
+        assert!(end.unwrap().is_err());
+        assert_eq!(Socket::Tcp(&near).unacknowledged(), Some(0));
     }
 }

@@ -1,7 +1,14 @@
 //! How the proxy stops.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::support::{Echo, Proxy, assert_ended, exchange, soon};
 
@@ -40,6 +47,40 @@ async fn connections_are_cut_and_counted_when_the_grace_time_is_over() {
     }
     proxy.logs("3 connections were cut").await;
     proxy.exits_successfully().await;
+}
+
+/// Bytes that a client did not take are lost when its connection is cut: the client sees a reset, not an orderly end.
+#[tokio::test]
+async fn a_client_that_is_cut_within_an_answer_sees_a_reset() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for options in [
+        &["--grace", "10ms"][..],
+        &["--grace", "10ms", "--no-splice"],
+    ] {
+        let mut proxy = Proxy::start(address, options).await;
+        let mut client = proxy.connect().await;
+        let (mut upstream, _) = soon("a connection", listener.accept()).await.unwrap();
+        // The upstream sends until everything on the way to the client is full.
+        let full = async {
+            let block = vec![1; 64 * 1024];
+            while timeout(Duration::from_millis(300), upstream.write_all(&block))
+                .await
+                .is_ok()
+            {}
+        };
+        soon("the way to the client is full", full).await;
+        proxy.signal(Signal::TERM);
+        let line = proxy.logs("1 connections were cut").await;
+        assert!(!line.contains(" 0 B not delivered"), "{line}");
+        let mut received = Vec::new();
+        let end = soon("the end", client.read_to_end(&mut received)).await;
+        assert_eq!(
+            end.map_err(|error| error.kind()),
+            Err(std::io::ErrorKind::ConnectionReset)
+        );
+        proxy.exits_successfully().await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,130 @@
+//! Downloads that share one rate fairly.
+//!
+//! All connections are members of one [`RateLimitGroup`]. However many there are and however fast they read, together
+//! they get the rate of the group, and each of them about the same share.
+//!
+//! ```sh
+//! cargo run --release --example throttle                                            # ends by itself
+//! cargo run --release --example throttle -- --listen 127.0.0.1:7000 --rate 1000000  # bytes per second, for all
+//! curl telnet://127.0.0.1:7000 > /dev/null                                          # in other terminals
+//! ```
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_evbuffer::{
+    BufferEvent,
+    limits::{RateLimit, RateLimitGroup},
+};
+
+/// Clients of the demonstration.
+const CLIENTS: usize = 8;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut rate = 1_000_000;
+    let listen = support::arguments(|name, value| {
+        rate = value.parse().context("--rate takes bytes per second")?;
+        Ok(name == "rate")
+    })?;
+    match listen {
+        Some(addr) => {
+            let group = RateLimitGroup::new(RateLimit::write(rate)?);
+            support::listen(addr, |listener| accept(listener, group)).await
+        }
+        None => demonstrate().await,
+    }
+}
+
+async fn accept(listener: TcpListener, group: RateLimitGroup) {
+    let serve = |stream, peer: SocketAddr| {
+        let group = group.clone();
+        tokio::spawn(async move {
+            if let Err(error) = send(stream, &group).await {
+                println!("{peer}: {error}");
+            }
+        });
+    };
+    support::accept_all(listener, serve).await
+}
+
+/// Sends bytes until the client leaves. The code that produces them does not know about the limit.
+async fn send(stream: TcpStream, group: &RateLimitGroup) -> Result<()> {
+    let mut connection = BufferEvent::builder().rate_group(group).spawn(stream);
+    let block = vec![b'.'; 16 * 1024];
+    loop {
+        connection.write_all(&block).await?;
+    }
+}
+
+/// Runs clients that read as fast as they can, and checks that their shares are equal.
+async fn demonstrate() -> Result<()> {
+    const RATE: u64 = 4_000_000;
+    const LENGTH: Duration = Duration::from_secs(4);
+    const ROW: Duration = Duration::from_millis(500);
+
+    let group = RateLimitGroup::new(RateLimit::write(RATE)?.and_burst(RATE / 10)?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    tokio::spawn(accept(listener, group.clone()));
+
+    let received: Arc<[AtomicU64; CLIENTS]> = Arc::default();
+    for client in 0..CLIENTS {
+        tokio::spawn(download(addr, client, Arc::clone(&received)));
+    }
+    println!("KB/s of {CLIENTS} clients that share {} KB/s:", RATE / 1000);
+    let (start, mut before) = (Instant::now(), [0; CLIENTS]);
+    while start.elapsed() < LENGTH {
+        sleep(ROW).await;
+        let mut row = String::new();
+        for (client, before) in received.iter().zip(&mut before) {
+            let now = client.load(Relaxed);
+            let rate = (now - *before) as f64 / ROW.as_secs_f64() / 1000.0;
+            row += &format!("{rate:8.0}");
+            *before = now;
+        }
+        println!("{row}   {} members", group.members());
+    }
+    let total: u64 = before.iter().sum();
+    let rate = total as f64 / start.elapsed().as_secs_f64() / RATE as f64;
+    let of_mean = |share: Option<&u64>| {
+        let share = share.context("there are no clients")?;
+        anyhow::Ok(*share as f64 / (total as f64 / CLIENTS as f64))
+    };
+    let (least, most) = (of_mean(before.iter().min())?, of_mean(before.iter().max())?);
+    println!(
+        "{:.0} % of the rate in all; the smallest share is {least:.2} of the mean, the largest {most:.2}",
+        rate * 100.0
+    );
+    ensure!((0.8..1.1).contains(&rate), "the limit was not kept");
+    ensure!(least > 0.8 && most < 1.2, "the shares are not fair");
+    Ok(())
+}
+
+/// Reads as fast as it can.
+async fn download(
+    addr: SocketAddr,
+    client: usize,
+    received: Arc<[AtomicU64; CLIENTS]>,
+) -> Result<()> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        let n = stream.read(&mut buf).await?;
+        received[client].fetch_add(n as u64, Relaxed);
+    }
+}
