@@ -157,8 +157,7 @@ impl EvBuffer {
         {
             steps::count(len);
             block.push(self.tail.as_slice());
-            self.held = self.held - allocated + block.allocated();
-            self.tail = block;
+            self.set_tail(block);
             self.flags.remove(Flags::PROMISED);
         }
     }
@@ -399,9 +398,13 @@ impl EvBuffer {
             End::Front if is_short && self.prepend(&data).is_ok() => {
                 self.release_foreign(Segment::Foreign(data));
             }
-            End::Back => self.link(Segment::Foreign(data)),
+            End::Back => {
+                let segment = self.counted_foreign(Segment::Foreign(data));
+                self.link(segment);
+            }
             End::Front => {
-                self.push_front(Segment::Foreign(data));
+                let segment = self.counted_foreign(Segment::Foreign(data));
+                self.push_front(segment);
                 self.note_prepended(n);
             }
         }

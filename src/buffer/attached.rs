@@ -1,6 +1,8 @@
 //! Data that few buffers need: a maximum length, and what a shared buffer attaches to the buffer that it holds.
 
-use crate::segment::Segment;
+use std::sync::Arc;
+
+use crate::{limits::budget::Account, segment::Segment};
 
 /// Allocated when it is first needed.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct Attached {
     pub(super) usual_len: u32,
     pub(super) max_len: Option<usize>,
     pub(super) borrowed: Borrowed,
+    /// The account for which the memory of this buffer counts.
+    pub(super) account: Option<Arc<Account>>,
     /// Foreign memory to drop after the lock is released.
     pub(super) deferred_drops: Vec<Segment>,
 }

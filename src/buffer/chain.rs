@@ -309,7 +309,10 @@ impl EvBuffer {
                         return;
                     }
                 }
-                Segment::Block(without_large_waste(block))
+                if let Some(copy) = copy_if_wasteful(&block) {
+                    self.release_block(mem::replace(&mut block, copy));
+                }
+                Segment::Block(block)
             }
             Segment::File(file) => {
                 self.flags.insert(Flags::FILES);
@@ -319,6 +322,9 @@ impl EvBuffer {
         };
         self.held += segment.allocated();
         self.body.push_back(segment);
+        if self.flags.intersects(Flags::BUDGETED) {
+            self.count_back();
+        }
     }
 
     /// Puts `segment` before the body, without counting its length.
@@ -330,6 +336,7 @@ impl EvBuffer {
         }
         self.held += segment.allocated();
         self.body.push_front(segment);
+        self.count_front();
     }
 
     /// Moves a little data at the front out of a large block, before another segment comes to lie before it.
@@ -345,7 +352,9 @@ impl EvBuffer {
             if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
                 steps::count(len);
                 self.held = self.held - allocated + copy.allocated();
-                *first = copy;
+                let old = mem::replace(first, copy);
+                self.count_front();
+                self.release_block(old);
             }
         }
     }
@@ -374,7 +383,7 @@ impl EvBuffer {
                 if !self.tail.reset() {
                     self.drop_tail();
                 }
-                return copy;
+                return self.counted(copy);
             }
         }
         self.flags.remove(Flags::PROMISED);
@@ -384,17 +393,23 @@ impl EvBuffer {
     /// Makes `block` the tail, where the next byte goes. The data of the old tail become part of the body.
     pub(super) fn replace_tail(&mut self, block: BlockSlice) {
         self.seal_tail();
-        self.drop_tail();
-        self.held += block.allocated();
-        self.tail = block;
+        self.set_tail(block);
+        self.flags.remove(Flags::PROMISED);
+    }
+
+    /// Replaces the tail by `block`, without an account of the length.
+    pub(super) fn set_tail(&mut self, block: BlockSlice) {
+        self.held = self.held - self.tail.allocated() + block.allocated();
+        let block = self.counted(block);
+        let old = mem::replace(&mut self.tail, block);
+        self.release_block(old);
     }
 
     /// Drops the tail, which is empty.
     pub(super) fn drop_tail(&mut self) {
         debug_assert!(self.tail.is_empty());
         self.flags.remove(Flags::PROMISED);
-        self.held -= self.tail.allocated();
-        self.tail = BlockSlice::none();
+        self.set_tail(BlockSlice::none());
     }
 
     /// Accounts for `n` bytes that were unlinked from the front.
@@ -448,6 +463,7 @@ impl EvBuffer {
             self.held += copy.allocated();
             if let Some(file) = self.body.pop_front() {
                 self.body.push_front(Segment::Block(copy));
+                self.count_front();
                 self.release_foreign(file);
             }
         }
@@ -486,18 +502,13 @@ impl EvBuffer {
     }
 }
 
-/// Returns `block`, or a copy of its data if that is little of a large block: a slice keeps all of its block in memory.
-fn without_large_waste(block: BlockSlice) -> BlockSlice {
+/// Returns a copy of the data of `block` if they are little of a large block, all of which a slice keeps in memory.
+fn copy_if_wasteful(block: &BlockSlice) -> Option<BlockSlice> {
     let (len, allocated) = (block.len(), block.allocated());
     if allocated <= sizing::sizes().block || allocated <= 2 * len {
-        return block;
+        return None;
     }
+    steps::count(len);
     // Without memory for a copy the block is kept.
-    match BlockSlice::copy_of(block.as_slice()) {
-        Ok(copy) => {
-            steps::count(len);
-            copy
-        }
-        Err(_) => block,
-    }
+    BlockSlice::copy_of(block.as_slice()).ok()
 }

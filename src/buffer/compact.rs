@@ -101,8 +101,7 @@ impl EvBuffer {
             let owners = self.unlink_first(self.len);
             self.drop_tail();
             self.body = VecDeque::new();
-            self.held = block.allocated();
-            self.tail = block;
+            self.set_tail(block);
             self.debug_check();
             // User code, so everything is in order before it runs.
             owners.for_each(|owner| self.release_foreign(owner));
@@ -135,7 +134,8 @@ impl EvBuffer {
             }
             match copy_of(&run) {
                 Ok(blocks) => {
-                    packed.extend(blocks.into_iter().map(Segment::Block));
+                    let blocks = blocks.into_iter().map(|block| self.counted(block));
+                    packed.extend(blocks.map(Segment::Block));
                     owners.extend(run.into_iter().filter(Segment::has_owner));
                 }
                 // Without memory for a copy the segments stay as they are.
@@ -156,8 +156,7 @@ impl EvBuffer {
         if let Ok(mut block) = block {
             steps::count(self.tail.len());
             block.push(self.tail.as_slice());
-            self.held = self.held - self.tail.allocated() + block.allocated();
-            self.tail = block;
+            self.set_tail(block);
         }
     }
 }

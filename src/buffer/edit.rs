@@ -68,11 +68,9 @@ impl EvBuffer {
     /// there is no memory.
     fn unshare(&mut self, pos: usize, n: usize) -> Result<()> {
         if !self.tail.is_empty() && pos + n > self.len - self.tail.len() && !self.tail.is_unique() {
-            let old = self.tail.allocated();
             let copy = BlockSlice::copy_of(self.tail.as_slice())?;
             steps::count(copy.len());
-            self.held = self.held - old + copy.allocated();
-            self.tail = copy;
+            self.set_tail(copy);
             self.flags.remove(Flags::PROMISED);
         }
         let mut start = 0;
@@ -120,7 +118,7 @@ impl EvBuffer {
         let behind = (last < len).then(|| old.part(last, len - last));
         let parts = before
             .into_iter()
-            .chain([Segment::Block(copy)])
+            .chain([Segment::Block(self.counted(copy))])
             .chain(behind);
 
         let mut at = i;

@@ -24,6 +24,8 @@ impl Flags {
     pub(super) const FILES: Self = Self(1 << 8);
     /// The spare of the tail was asked for by `expand`, and is kept until it is used.
     pub(super) const PROMISED: Self = Self(1 << 9);
+    /// The memory of this buffer counts for the account of a budget.
+    pub(super) const BUDGETED: Self = Self(1 << 10);
 
     /// The states that end with the last byte.
     pub(super) const EMPTIED: Self = Self(Self::WASTEFUL.0 | Self::FILES.0 | Self::PROMISED.0);

@@ -2,6 +2,7 @@
 //!
 //! No async runtime, no lock and no callback appears here; those belong to the layers above.
 
+mod account;
 mod add;
 mod attach;
 mod attached;

@@ -86,6 +86,7 @@ impl EvBuffer {
             return;
         }
         src.thin_front();
+        self.count_body_of(src);
         self.adopt_body(src);
         if self.body.len() >= src.body.len() {
             self.seal_tail();
@@ -141,6 +142,7 @@ impl EvBuffer {
         src.thin_front();
         self.thin_front();
         steps::count(src.body.len());
+        self.count_body_of(src);
         self.adopt_body(src);
         while let Some(segment) = src.body.pop_back() {
             self.body.push_front(segment);
@@ -198,7 +200,10 @@ impl EvBuffer {
         let len = first.len();
         if len <= left {
             self.held -= first.allocated();
-            if let Some(segment) = self.body.pop_front() {
+            if let Some(mut segment) = self.body.pop_front() {
+                if !self.flags.intersects(Flags::BUDGETED) {
+                    segment = dst.counted_foreign(segment);
+                }
                 dst.link(segment);
             }
             return len;
@@ -266,7 +271,8 @@ impl EvBuffer {
     pub(super) fn link_shared(&mut self, segment: &Segment) {
         let short = segment.in_memory().filter(|data| is_short(data));
         if short.is_none_or(|data| self.add(data).is_err()) {
-            self.link(segment.share(0, segment.len()));
+            let shared = self.counted_foreign(segment.share(0, segment.len()));
+            self.link(shared);
         }
     }
 

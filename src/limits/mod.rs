@@ -19,6 +19,7 @@
 
 #[cfg(not(loom))]
 mod bucket;
+pub(crate) mod budget;
 #[cfg(not(loom))]
 mod group;
 #[cfg(not(loom))]
@@ -26,6 +27,7 @@ mod rate_limit;
 #[cfg(not(loom))]
 mod throttle;
 
+pub use budget::{Holder, MemoryBudget};
 #[cfg(not(loom))]
 pub use group::RateLimitGroup;
 #[cfg(not(loom))]

@@ -4,10 +4,16 @@
 use std::{
     alloc::{Layout, alloc, dealloc},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicUsize, Ordering, fence},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
 };
 
-use crate::error::{BufferError, Result};
+use crate::{
+    error::{BufferError, Result},
+    limits::budget::Account,
+};
 
 /// The alignment of blocks: that of the pool's links in them.
 pub(super) const ALIGN: usize = align_of::<usize>();
@@ -49,6 +55,16 @@ pub(super) struct Counter {
     holders: AtomicUsize,
     /// The length of the whole block, of which a slice knows only a part.
     pub(super) block_len: u32,
+    /// The account for which the block counts: that of the first buffer with a budget.
+    account: OnceLock<Arc<Account>>,
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Some(account) = self.account.get() {
+            account.subtract(self.block_len as usize);
+        }
+    }
 }
 
 impl SharedCounter {
@@ -57,6 +73,7 @@ impl SharedCounter {
         let counter = Counter {
             holders: AtomicUsize::new(holders),
             block_len,
+            account: OnceLock::new(),
         };
         Self(NonNull::from(Box::leak(Box::new(counter))))
     }
@@ -85,6 +102,16 @@ impl SharedCounter {
     pub(super) unsafe fn block_len(self) -> u32 {
         // SAFETY: the pointer is valid, as the caller promises; the field never changes.
         unsafe { ptr::addr_of!((*self.0.as_ptr()).block_len).read() }
+    }
+
+    /// Returns the account for which the block counts.
+    ///
+    /// # Safety
+    ///
+    /// The counter is alive for `'a`: the caller is, or borrows, one of the slices that it counts.
+    pub(super) unsafe fn account<'a>(self) -> &'a OnceLock<Arc<Account>> {
+        // SAFETY: the pointer is valid, as the caller promises; no reference to the other fields is formed.
+        unsafe { &*ptr::addr_of!((*self.0.as_ptr()).account) }
     }
 
     /// Returns whether there is one slice.

@@ -6,7 +6,10 @@ use std::{
     mem::MaybeUninit,
     ptr::{self, NonNull},
     slice,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicPtr, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -16,7 +19,10 @@ use super::{
     pool,
     sizing::sizes,
 };
-use crate::error::{BufferError, Result};
+use crate::{
+    error::{BufferError, Result},
+    limits::budget::Account,
+};
 
 /// A slice of a block: bytes that it shows, and possibly the right to append to them.
 ///
@@ -236,11 +242,40 @@ impl BlockSlice {
         if !unsafe { counter.is_one() } {
             return false;
         }
-        *self.counter.get_mut() = ptr::null_mut();
-        // SAFETY: this is the only slice, and it does not point to the counter any more.
-        let counter = unsafe { counter.into_box() };
-        self.cap = counter.block_len;
+        // SAFETY: rule 6.
+        self.cap = unsafe { counter.block_len() };
+        // SAFETY: rule 6. A counter that knows an account is needed until the block is freed.
+        if unsafe { counter.account() }.get().is_none() {
+            *self.counter.get_mut() = ptr::null_mut();
+            // SAFETY: this is the only slice, and it does not point to the counter any more.
+            drop(unsafe { counter.into_box() });
+        }
         true
+    }
+
+    /// Makes the block count for `account`, unless it counts for one already.
+    pub(crate) fn count_for(&mut self, account: &Arc<Account>) {
+        if self.is_none() {
+            return;
+        }
+        let counter = self.counter().unwrap_or_else(|| {
+            let counter = SharedCounter::new(self.cap, 1);
+            *self.counter.get_mut() = counter.as_ptr();
+            counter
+        });
+        // SAFETY: rule 6.
+        let (slot, block_len) = unsafe { (counter.account(), counter.block_len()) };
+        if slot.set(account.clone()).is_ok() {
+            account.add(block_len as usize);
+        }
+    }
+
+    /// Returns whether the block counts for an account, whose members may be woken when it is freed.
+    #[inline]
+    pub(crate) fn has_account(&self) -> bool {
+        // SAFETY: rule 6.
+        self.counter()
+            .is_some_and(|counter| unsafe { counter.account() }.get().is_some())
     }
 
     /// Hides from a new holder what the old one left in the spare. Returns false if old data may lie before the present
@@ -407,12 +442,20 @@ impl BlockSlice {
             None => self.cap,
             // SAFETY: this slice is one of those that are counted, and it ends here.
             Some(counter) => match unsafe { counter.decrement() } {
-                Some(counter) => counter.block_len,
+                Some(counter) => return self.release_counted(counter),
                 None => return,
             },
         };
         // SAFETY: this was the last slice of the block, which was allocated with this length (rule 5).
         unsafe { pool::free(self.base, len as usize) }
+    }
+
+    /// Does the same for the last slice of a shared block.
+    fn release_counted(&mut self, counter: Box<Counter>) {
+        // SAFETY: this was the last slice of the block, which was allocated with this length (rule 5).
+        unsafe { pool::free(self.base, counter.block_len as usize) }
+        // Its account may wake tasks, so the memory is freed before.
+        drop(counter);
     }
 }
 

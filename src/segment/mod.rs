@@ -9,9 +9,11 @@ mod fill;
 mod pool;
 pub(crate) mod sizing;
 
+use std::{mem, sync::Arc};
+
 use bytes::{Buf, Bytes};
 
-use crate::error::Result;
+use crate::{error::Result, limits::budget::Account};
 
 pub(crate) use block_slice::BlockSlice;
 pub use file::FileSegment;
@@ -145,9 +147,53 @@ impl Segment {
         }
     }
 
-    /// Returns whether the drop of this segment runs user code.
+    /// Makes the memory of this segment count for `account`: a block until it is freed, foreign memory until its last
+    /// reference from here is gone, a file not at all.
+    pub(crate) fn count_for(&mut self, account: &Arc<Account>) {
+        match self {
+            Self::Block(block) => block.count_for(account),
+            Self::Foreign(bytes) => *bytes = counted(mem::take(bytes), account.clone()),
+            Self::File(_) => {}
+        }
+    }
+
+    /// Returns whether the drop of this segment runs user code, or may wake tasks.
     #[inline]
     pub(crate) fn has_owner(&self) -> bool {
-        !matches!(self, Self::Block(_))
+        match self {
+            Self::Block(block) => block.has_account(),
+            Self::Foreign(_) | Self::File(_) => true,
+        }
+    }
+}
+
+/// Foreign memory that counts for an account.
+struct Counted {
+    bytes: Bytes,
+    len: usize,
+    account: Arc<Account>,
+}
+
+fn counted(bytes: Bytes, account: Arc<Account>) -> Bytes {
+    let len = bytes.len();
+    account.add(len);
+    Bytes::from_owner(Counted {
+        bytes,
+        len,
+        account,
+    })
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // The account may wake tasks, so the memory is released before.
+        drop(mem::take(&mut self.bytes));
+        self.account.subtract(self.len);
     }
 }
