@@ -171,7 +171,7 @@ fn readable(n: u64) -> Duration {
                 filled.drain(MESSAGE.len()).expect(UNLIMITED);
             }
         });
-        let took = turns(n, || buffer.add(&MESSAGE).expect(UNLIMITED)).await;
+        let took = turns(n, || buffer.add(MESSAGE).expect(UNLIMITED)).await;
         assert!(buffer.is_empty(), "the task has kept up");
         waiting.abort();
         took

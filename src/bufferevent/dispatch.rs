@@ -55,7 +55,7 @@ impl Inner {
     /// Whether the input holds what the read callback waits for.
     fn is_read_due(&self) -> bool {
         let guard = self.input.lock();
-        guard.len() >= guard.marks().low().unwrap_or(0).max(1)
+        guard.len() >= guard.watermarks().low().unwrap_or(0).max(1)
     }
 
     /// Clears the due bits of a callback, and returns those that were set. Without a callback they stay set.

@@ -41,7 +41,7 @@ impl BufferEvent {
     #[inline]
     fn borrowed(&self) -> &[u8] {
         let reader = self.io.as_ref().and_then(|io| io.reader.as_ref());
-        reader.map_or(&[], Reader::shown)
+        reader.map_or(&[], Reader::borrowed)
     }
 
     /// Waits until the reader has borrowed bytes. It borrows none at the end of the input.
@@ -99,7 +99,8 @@ impl AsyncRead for BufferEvent {
 impl AsyncBufRead for BufferEvent {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        if this.borrowed().is_empty() {
+        let reader = this.io.as_ref().and_then(|io| io.reader.as_ref());
+        if !reader.is_some_and(Reader::is_current) {
             ready!(this.poll_borrow(cx))?;
         }
         Poll::Ready(Ok(this.borrowed()))

@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     SharedEvBuffer,
-    shared::{Edit, Watch},
+    shared::{ChangeHook, ChangeInfo},
     sync::{AtomicU8, Lock, Ordering},
 };
 
@@ -46,8 +46,8 @@ impl TaskWaker {
 
     /// Subscribes to the changes of both buffers.
     pub(super) fn follow(self: &Arc<Self>, input: &SharedEvBuffer, output: &SharedEvBuffer) {
-        input.set_watch(Arc::new(Input(Arc::clone(self))));
-        output.set_watch(Arc::new(Output(Arc::clone(self))));
+        input.set_hook(Arc::new(Input(Arc::clone(self))));
+        output.set_hook(Arc::new(Output(Arc::clone(self))));
     }
 
     /// Stores the waker of the task.
@@ -112,41 +112,41 @@ impl TaskWaker {
 
 struct Input(Arc<TaskWaker>);
 
-impl Watch for Input {
-    fn changed(&self, edit: &Edit) -> Option<Waker> {
-        let removed = match &edit.change {
+impl ChangeHook for Input {
+    fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
+        let removed = match &info.change {
             Some(change) => change.removed > 0,
             None => {
                 self.0.bits.fetch_or(WATERMARKS, Ordering::AcqRel);
                 true
             }
         };
-        match removed && edit.has_room {
+        match removed && info.has_room {
             true => self.0.take_waker(WakeFor::ROOM),
             false => None,
         }
     }
 
-    fn waits_at(&self, _: usize) -> bool {
+    fn needs_notify(&self, _: usize) -> bool {
         self.0.waits_for(WakeFor::ROOM)
     }
 }
 
 struct Output(Arc<TaskWaker>);
 
-impl Watch for Output {
-    fn changed(&self, edit: &Edit) -> Option<Waker> {
-        let bytes = (edit.len > 0 || edit.closed)
+impl ChangeHook for Output {
+    fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
+        let bytes = (info.len > 0 || info.closed)
             .then(|| self.0.take_waker(WakeFor::OUTPUT))
             .flatten();
-        let high = edit
+        let high = info
             .is_high
             .then(|| self.0.take_waker(WakeFor::HIGH))
             .flatten();
         bytes.or(high)
     }
 
-    fn waits_at(&self, len: usize) -> bool {
+    fn needs_notify(&self, len: usize) -> bool {
         // An empty output has nothing to write, and is not above its high watermark.
         len > 0 && (self.0.waits_for(WakeFor::OUTPUT) || self.0.waits_for(WakeFor::HIGH))
     }

@@ -170,7 +170,7 @@ impl Inner {
             }
         };
         drop(control);
-        buffer.rouse();
+        buffer.wake_all();
         wakers.wake_all();
         self.report(event);
     }

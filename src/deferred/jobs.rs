@@ -142,14 +142,25 @@ impl JobQueue {
                 self.count_merged();
                 None
             }
-            Scheduled::Push => match self.push(Job::Source(source)) {
-                Ok(executor) => executor,
-                Err(Job::Source(refused)) => {
-                    refused.source().cancel();
-                    None
-                }
-                Err(Job::Once(_)) => unreachable!("`push` returns the job that it was given"),
-            },
+            Scheduled::Push => self.push_scheduled(source),
+        }
+    }
+
+    /// Adds `source` at the end, also if it is on another queue.
+    pub(super) fn push_here(&self, source: Arc<dyn Deferred>) -> Option<Waker> {
+        // Whichever queue is first runs it; the other one then finds nothing to do.
+        let _ = source.source().schedule();
+        self.push_scheduled(source)
+    }
+
+    fn push_scheduled(&self, source: Arc<dyn Deferred>) -> Option<Waker> {
+        match self.push(Job::Source(source)) {
+            Ok(executor) => executor,
+            Err(Job::Source(refused)) => {
+                refused.source().cancel();
+                None
+            }
+            Err(Job::Once(_)) => unreachable!("`push` returns the job that it was given"),
         }
     }
 
@@ -303,10 +314,7 @@ impl JobQueue {
         for (job, _) in jobs {
             catch_panic("the drop of a deferred callback", || match job {
                 Job::Once(f) => drop(f),
-                Job::Source(source) => {
-                    source.source().cancel();
-                    source.queue_closed();
-                }
+                Job::Source(source) => source.source().cancel(),
             });
         }
         wakers.wake_all();

@@ -200,6 +200,14 @@ impl DeferredQueue {
         executor.into_iter().for_each(Waker::wake);
     }
 
+    /// Schedules a run of `source` on this queue, also if one is queued on another.
+    pub(crate) fn schedule_here<T: Deferred>(&self, source: &Arc<T>) {
+        let executor = self
+            .jobs()
+            .push_here(Arc::clone(source) as Arc<dyn Deferred>);
+        executor.into_iter().for_each(Waker::wake);
+    }
+
     /// [`schedule`](Self::schedule) for a caller that holds the lock that each run takes before it looks for changes.
     /// Returns the waker of the executor, to be woken after the lock.
     #[inline]

@@ -9,17 +9,13 @@ use crate::{
 
 /// A source of notifications that a queue delivers: a buffer, a connection.
 ///
-/// It is on a queue at most once, and never runs twice at once.
+/// It never runs twice at once, and is on a queue at most once. Only after it was bound to another queue, it may be on both.
 pub(crate) trait Deferred: Send + Sync + 'static {
     /// Returns its scheduling state.
     fn source(&self) -> &Source;
 
     /// Notifies of what has changed since the last run. User code is called through `runner`.
     fn run(self: Arc<Self>, runner: &mut Runner);
-
-    /// Called when the queue that it was on has closed before the run. Schedules it on another queue, if it was bound to
-    /// one since. The thread may hold the lock of any buffer.
-    fn queue_closed(self: Arc<Self>) {}
 }
 
 const IDLE: u8 = 0;
@@ -39,8 +35,9 @@ const BLOCKED: u8 = 4;
 ///                          └───────────── finish: wake that queue ──────────────────────────────────┘
 /// ```
 ///
-/// A source that is Queued, Again or Blocked is on a queue, once, and further changes are merged into that run. Only a
-/// source that was bound to another queue while it ran can get Blocked: that queue waits until the run has ended.
+/// A source that is Queued, Again or Blocked is on a queue, and further changes are merged into that run. Only a source that
+/// was bound to another queue can get Blocked: that queue waits until the run in progress has ended. Such a source may also
+/// start while it is Idle, because its first queue has run it meanwhile; that run finds nothing to do.
 #[derive(Debug)]
 pub(crate) struct Source(AtomicU8);
 
@@ -96,11 +93,10 @@ impl Source {
     #[must_use]
     pub(super) fn start(&self) -> bool {
         let before = self.transition(|state| match state {
-            QUEUED => RUNNING,
-            AGAIN => BLOCKED,
-            other => other,
+            IDLE | QUEUED => RUNNING,
+            _ => BLOCKED,
         });
-        before == QUEUED
+        matches!(before, IDLE | QUEUED)
     }
 
     /// Registers the executor that [`start`](Self::start) refused, to be woken at the end of the run. Returns `false` if

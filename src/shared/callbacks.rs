@@ -1,9 +1,11 @@
-//! The callbacks of a buffer: who is to be told what next. Nothing is called here.
+//! The callbacks of a buffer: which one is notified next, and of what. Nothing is called here.
 
-use std::{sync::Arc, task::Waker};
-
-use super::{Change, Crossing, Inner, SharedEvBuffer, change::Totals, watermark::Gauge};
-use crate::DeferredQueue;
+use super::{
+    Change,
+    change::Totals,
+    handle::SharedEvBuffer,
+    tracker::{Crossing, NumberedCrossing, WatermarkTracker},
+};
 
 pub(super) type OnChange = Box<dyn FnMut(&SharedEvBuffer, Change) + Send>;
 pub(super) type OnCrossing = Box<dyn FnMut(&SharedEvBuffer, Crossing) + Send>;
@@ -15,123 +17,308 @@ pub(super) enum Callback {
     Watermark(OnCrossing),
 }
 
-/// A callback that is taken out to be called, with what it is told. It has to be put back.
-pub(super) struct Call<F, N> {
-    id: u64,
-    callback: F,
-    news: N,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Deferred,
+    Inline,
+    Watermark,
 }
 
-impl<N: Copy, F: FnMut(&SharedEvBuffer, N)> Call<F, N> {
-    #[inline]
-    pub(super) fn make(&mut self, buffer: &SharedEvBuffer) {
-        (self.callback)(buffer, self.news);
-    }
-}
-
-pub(super) type ChangeCall = Call<OnChange, Change>;
-type CrossingCall = Call<OnCrossing, Crossing>;
-
-/// A delivery of inline callbacks, by the call that is next. Whoever has it goes on until there is none.
-pub(super) enum Delivery {
-    Change(ChangeCall),
-    Crossing(CrossingCall),
-}
-
-impl Delivery {
-    pub(super) fn make(&mut self, buffer: &SharedEvBuffer) {
+impl Callback {
+    fn kind(&self) -> Kind {
         match self {
-            Self::Change(call) => call.make(buffer),
-            Self::Crossing(call) => call.make(buffer),
+            Self::Deferred(_) => Kind::Deferred,
+            Self::Inline(_) => Kind::Inline,
+            Self::Watermark(_) => Kind::Watermark,
         }
     }
 }
 
-struct Entry<F> {
+/// A callback that was taken out to be called. It has to be returned with [`Callbacks::put_back`].
+pub(super) struct Call {
     id: u64,
-    enabled: bool,
-    /// How far it has been told.
-    seen: Totals,
-    /// Away while it runs.
-    callback: Option<F>,
+    callback: Callback,
+    event: CallbackEvent,
 }
 
-/// The callbacks of one kind, in the order in which they were registered, which is that of their ids.
-struct List<F> {
-    entries: Vec<Entry<F>>,
-    /// How many are enabled, so that most changes ask nothing else.
-    enabled: usize,
+#[derive(Clone, Copy)]
+enum CallbackEvent {
+    Change(Change),
+    Crossing(Crossing),
 }
 
-impl<F> Default for List<F> {
-    fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            enabled: 0,
+impl Call {
+    /// Calls the user's function. No lock may be held.
+    #[inline]
+    pub(super) fn run(&mut self, buffer: &SharedEvBuffer) {
+        match (&mut self.callback, self.event) {
+            (Callback::Deferred(f) | Callback::Inline(f), CallbackEvent::Change(change)) => {
+                f(buffer, change)
+            }
+            (Callback::Watermark(f), CallbackEvent::Crossing(crossing)) => f(buffer, crossing),
+            _ => unreachable!("each kind of callback has its kind of event"),
         }
     }
 }
 
-impl<F> List<F> {
-    fn add(&mut self, id: u64, callback: F, now: Totals) {
+struct Entry {
+    id: u64,
+    kind: Kind,
+    enabled: bool,
+    /// The position up to which it was notified of changes.
+    seen: Totals,
+    /// The number of the latest crossing that it is not notified of.
+    seen_crossing: u32,
+    /// `None` while it is called.
+    callback: Option<Callback>,
+}
+
+/// The callbacks in the order in which they were registered, which is the order of their ids.
+#[derive(Default)]
+pub(super) struct Callbacks {
+    entries: Vec<Entry>,
+    last_id: u64,
+    /// The numbers of enabled callbacks of each kind.
+    deferred: usize,
+    inline: usize,
+    watermark: usize,
+    /// A call delivers to inline callbacks now, and delivers what happens meanwhile, too.
+    delivering: bool,
+    /// The callbacks up to this id were notified in the current round of each kind.
+    deferred_cursor: u64,
+    inline_cursor: u64,
+    /// The crossing that is being delivered, and the last callback that was notified of it.
+    crossing: Option<(NumberedCrossing, u64)>,
+    /// The ids of removed callbacks that are still being called.
+    removed_running: Vec<u64>,
+}
+
+impl Callbacks {
+    pub(super) fn add(&mut self, callback: Callback, now: Totals, crossing: u32) -> u64 {
+        self.last_id += 1;
+        let kind = callback.kind();
+        *self.enabled_mut(kind) += 1;
         self.entries.push(Entry {
-            id,
+            id: self.last_id,
+            kind,
             enabled: true,
             seen: now,
+            seen_crossing: crossing,
             callback: Some(callback),
         });
-        self.enabled += 1;
+        self.last_id
     }
 
-    fn remove(&mut self, id: u64) -> Option<F> {
+    /// Removes a callback. It is returned, to be dropped after the lock, unless it is being called.
+    #[must_use]
+    pub(super) fn remove(&mut self, id: u64) -> Option<Callback> {
         let entry = self.entries.remove(self.position(id)?);
-        self.enabled -= usize::from(entry.enabled);
+        if entry.enabled {
+            *self.enabled_mut(entry.kind) -= 1;
+        }
+        if entry.callback.is_none() {
+            self.removed_running.push(id);
+        }
         entry.callback
     }
 
-    fn set_enabled(&mut self, id: u64, on: bool, now: Totals) {
-        let Some(at) = self.position(id) else { return };
-        let entry = &mut self.entries[at];
-        match (entry.enabled, on) {
-            (false, true) => {
-                entry.seen = now;
-                self.enabled += 1;
-            }
-            (true, false) => self.enabled -= 1,
-            _ => {}
-        }
-        entry.enabled = on;
+    /// Whether the callback was removed and is still being called.
+    pub(super) fn is_running(&self, id: u64) -> bool {
+        self.removed_running.contains(&id)
     }
 
-    /// Takes out the first callback after `last` for which there are `news`.
+    /// The removed callback was dropped.
+    pub(super) fn dropped(&mut self, id: u64) {
+        self.removed_running.retain(|&running| running != id);
+    }
+
+    /// A disabled callback misses what happens; once it is enabled again, it is notified of later changes only.
+    pub(super) fn set_enabled(&mut self, id: u64, on: bool, now: Totals, crossing: u32) {
+        let Some(at) = self.position(id) else { return };
+        let entry = &mut self.entries[at];
+        if entry.enabled == on {
+            return;
+        }
+        entry.enabled = on;
+        let kind = entry.kind;
+        if on {
+            (entry.seen, entry.seen_crossing) = (now, crossing);
+            *self.enabled_mut(kind) += 1;
+        } else {
+            *self.enabled_mut(kind) -= 1;
+        }
+    }
+
+    fn enabled_mut(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Deferred => &mut self.deferred,
+            Kind::Inline => &mut self.inline,
+            Kind::Watermark => &mut self.watermark,
+        }
+    }
+
+    /// Whether a change that crosses no watermark concerns a callback.
     #[inline]
-    fn next<N>(
+    pub(super) fn want_changes(&self) -> bool {
+        self.deferred + self.inline > 0
+    }
+
+    #[inline]
+    pub(super) fn want_crossings(&self) -> bool {
+        self.watermark > 0
+    }
+
+    /// Whether a deferred callback was not notified of everything up to `now`.
+    #[inline]
+    pub(super) fn has_pending_deferred(&self, now: Totals) -> bool {
+        self.deferred > 0 && self.has_pending(Kind::Deferred, now)
+    }
+
+    fn has_pending(&self, kind: Kind, now: Totals) -> bool {
+        let mut of_kind = self.entries.iter().filter(|entry| entry.kind == kind);
+        of_kind.any(|entry| entry.enabled && entry.seen != now)
+    }
+
+    /// The number of calls after which a delivery is handed on: enough for all callbacks, and for some changes that are
+    /// made meanwhile.
+    pub(super) fn delivery_limit(&self) -> usize {
+        self.entries.len().saturating_add(DELIVERY_CALLS)
+    }
+
+    /// Starts a delivery to inline callbacks, if there is something to deliver and no other call delivers now.
+    #[inline]
+    pub(super) fn start_delivery(&mut self, tracker: &WatermarkTracker, now: Totals) -> bool {
+        if self.delivering || !self.has_pending_inline(tracker, now) {
+            return false;
+        }
+        self.delivering = true;
+        true
+    }
+
+    #[inline]
+    fn has_pending_inline(&self, tracker: &WatermarkTracker, now: Totals) -> bool {
+        (self.inline > 0 && self.has_pending(Kind::Inline, now))
+            || (self.watermark > 0 && (self.crossing.is_some() || tracker.has_pending()))
+    }
+
+    /// Ends a delivery that is handed on.
+    pub(super) fn stop_delivery(&mut self) {
+        self.delivering = false;
+    }
+
+    /// Takes out the inline callback that is notified next: crossings first, each to all callbacks before the next, then
+    /// changes, in rounds. `None` ends the delivery.
+    #[inline]
+    pub(super) fn next_inline(
         &mut self,
-        last: u64,
-        news: impl Fn(&mut Entry<F>) -> Option<N>,
-    ) -> Option<Call<F, N>> {
+        tracker: &mut WatermarkTracker,
+        now: Totals,
+    ) -> Option<Call> {
+        if let Some(call) = self.next_crossing(tracker) {
+            return Some(call);
+        }
+        let next = match self.next_change(Kind::Inline, self.inline_cursor, now) {
+            None if self.inline_cursor > 0 => self.next_change(Kind::Inline, 0, now),
+            next => next,
+        };
+        self.inline_cursor = next.as_ref().map_or(0, |call| call.id);
+        self.delivering = next.is_some();
+        next
+    }
+
+    fn next_crossing(&mut self, tracker: &mut WatermarkTracker) -> Option<Call> {
+        if self.watermark == 0 {
+            self.crossing = None;
+            tracker.skip_pending();
+            return None;
+        }
+        loop {
+            let (numbered, last) = match self.crossing {
+                Some(current) => current,
+                None => (tracker.next()?, 0),
+            };
+            let is_next = |entry: &Entry| {
+                // Wraps: numbers of one time are close together.
+                let is_new = numbered.number.wrapping_sub(entry.seen_crossing) as i32 > 0;
+                entry.kind == Kind::Watermark && entry.id > last && is_new
+            };
+            let event = CallbackEvent::Crossing(numbered.crossing);
+            if let Some(call) = self.take_out(is_next, |_| Some(event)) {
+                self.crossing = Some((numbered, call.id));
+                return Some(call);
+            }
+            self.crossing = None;
+        }
+    }
+
+    /// Takes out the deferred callback that is notified next: each at most once in a run. `None` ends the run.
+    #[inline]
+    pub(super) fn next_deferred(&mut self, now: Totals) -> Option<Call> {
+        let next = self.next_change(Kind::Deferred, self.deferred_cursor, now);
+        self.deferred_cursor = next.as_ref().map_or(0, |call| call.id);
+        next
+    }
+
+    /// Takes out the first callback after `last` that was not notified of everything up to `now`.
+    #[inline]
+    fn next_change(&mut self, kind: Kind, last: u64, now: Totals) -> Option<Call> {
+        self.take_out(
+            |entry| entry.kind == kind && entry.id > last,
+            |entry| {
+                let change = now.since_or_closed(entry.seen)?;
+                entry.seen = now;
+                Some(CallbackEvent::Change(change))
+            },
+        )
+    }
+
+    #[inline]
+    fn take_out(
+        &mut self,
+        is_next: impl Fn(&Entry) -> bool,
+        event: impl Fn(&mut Entry) -> Option<CallbackEvent>,
+    ) -> Option<Call> {
         self.entries
             .iter_mut()
-            .filter(|entry| entry.id > last && entry.enabled && entry.callback.is_some())
+            .filter(|entry| entry.enabled && entry.callback.is_some() && is_next(entry))
             .find_map(|entry| {
                 Some(Call {
                     id: entry.id,
-                    news: news(entry)?,
+                    event: event(entry)?,
                     callback: entry.callback.take()?,
                 })
             })
     }
 
-    /// Returns a callback to its place. One that was removed meanwhile is given back, to be dropped after the lock.
+    /// Returns a callback to its place. One that was removed meanwhile is given back with its id, to be dropped after the
+    /// lock; [`dropped`](Self::dropped) follows.
     #[must_use]
-    fn put_back<N>(&mut self, call: Call<F, N>) -> Option<F> {
+    #[inline]
+    pub(super) fn put_back(&mut self, call: Call) -> Option<(u64, Callback)> {
         match self.position(call.id) {
             Some(at) => {
                 self.entries[at].callback = Some(call.callback);
                 None
             }
-            None => Some(call.callback),
+            None => Some((call.id, call.callback)),
         }
+    }
+
+    /// Takes all callbacks out, to be dropped after the lock, if no change can follow and all were notified of the end.
+    pub(super) fn take_finished(&mut self, now: Totals) -> Vec<Callback> {
+        let is_done = |entry: &Entry| {
+            let has_seen_end = entry.kind == Kind::Watermark || entry.seen == now;
+            entry.callback.is_some() && (!entry.enabled || has_seen_end)
+        };
+        if !now.is_final() || self.delivering || !self.entries.iter().all(is_done) {
+            return Vec::new();
+        }
+        (self.deferred, self.inline, self.watermark) = (0, 0, 0);
+        let entries = std::mem::take(&mut self.entries);
+        entries
+            .into_iter()
+            .filter_map(|entry| entry.callback)
+            .collect()
     }
 
     fn position(&self, id: u64) -> Option<usize> {
@@ -141,246 +328,6 @@ impl<F> List<F> {
     }
 }
 
-impl List<OnChange> {
-    fn next_change(&mut self, last: u64, now: Totals) -> Option<ChangeCall> {
-        self.next(last, |entry| {
-            let change = now.since(entry.seen)?;
-            entry.seen = now;
-            Some(change)
-        })
-    }
-
-    /// Takes out the only callback if there is something to tell it.
-    #[inline(always)]
-    fn take_only(&mut self, now: Totals) -> Option<ChangeCall> {
-        let [only] = &mut self.entries[..] else {
-            return None;
-        };
-        let news = now.since(only.seen)?;
-        let callback = only.callback.take()?;
-        only.seen = now;
-        Some(Call {
-            id: only.id,
-            callback,
-            news,
-        })
-    }
-
-    /// Whether the only callback was told of all until now.
-    #[inline(always)]
-    fn is_only_told(&self, now: Totals) -> bool {
-        matches!(&self.entries[..], [only] if only.seen == now)
-    }
-
-    /// Puts back the only callback. Gives it back if it was removed, or is not the only one any more.
-    #[inline(always)]
-    fn put_back_only(&mut self, made: ChangeCall) -> Result<(), ChangeCall> {
-        match &mut self.entries[..] {
-            [only] if only.id == made.id => {
-                only.callback = Some(made.callback);
-                Ok(())
-            }
-            _ => Err(made),
-        }
-    }
-}
-
-/// Ids are of all kinds together.
-#[derive(Default)]
-pub(super) struct Callbacks {
-    deferred: List<OnChange>,
-    inline: List<OnChange>,
-    watermark: List<OnCrossing>,
-    last_id: u64,
-    /// Some call delivers the inline ones now, and will deliver what comes meanwhile.
-    delivering: bool,
-}
-
-impl Callbacks {
-    pub(super) fn add(&mut self, callback: Callback, now: Totals) -> u64 {
-        self.last_id += 1;
-        let id = self.last_id;
-        match callback {
-            Callback::Deferred(f) => self.deferred.add(id, f, now),
-            Callback::Inline(f) => self.inline.add(id, f, now),
-            Callback::Watermark(f) => self.watermark.add(id, f, now),
-        }
-        id
-    }
-
-    /// Takes a callback away; no run of it begins after this. What is returned is to be dropped after the lock.
-    #[must_use]
-    pub(super) fn remove(&mut self, id: u64) -> Option<Callback> {
-        let Self {
-            deferred,
-            inline,
-            watermark,
-            ..
-        } = self;
-        (deferred.remove(id).map(Callback::Deferred))
-            .or_else(|| inline.remove(id).map(Callback::Inline))
-            .or_else(|| watermark.remove(id).map(Callback::Watermark))
-    }
-
-    pub(super) fn set_enabled(&mut self, id: u64, on: bool, now: Totals) {
-        self.deferred.set_enabled(id, on, now);
-        self.inline.set_enabled(id, on, now);
-        self.watermark.set_enabled(id, on, now);
-    }
-
-    /// Whether any would be told of a change that crosses nothing.
-    #[inline]
-    pub(super) fn hear_changes(&self) -> bool {
-        self.deferred.enabled + self.inline.enabled > 0
-    }
-
-    #[inline]
-    pub(super) fn has_watermark(&self) -> bool {
-        self.watermark.enabled > 0
-    }
-
-    /// Has the ordinary callbacks run soon. What it returns is to be woken after the lock.
-    #[inline]
-    pub(super) fn schedule(
-        &self,
-        changed: bool,
-        queue: Option<&DeferredQueue>,
-        inner: &Arc<Inner>,
-    ) -> Option<Waker> {
-        match queue {
-            Some(queue) if changed && self.deferred.enabled > 0 => queue.schedule_under_lock(inner),
-            _ => None,
-        }
-    }
-
-    /// The only ordinary callback, if it is the only one.
-    #[inline(always)]
-    pub(super) fn take_only_deferred(&mut self, now: Totals) -> Option<ChangeCall> {
-        if self.deferred.enabled == 0 {
-            return None;
-        }
-        self.deferred.take_only(now)
-    }
-
-    /// Ends its call, or gives that back for [`next_deferred`](Self::next_deferred).
-    #[inline(always)]
-    pub(super) fn put_back_only_deferred(&mut self, made: ChangeCall) -> Result<(), ChangeCall> {
-        self.deferred.put_back_only(made)
-    }
-
-    /// The ordinary callback that is told first.
-    pub(super) fn first_deferred(&mut self, now: Totals) -> Option<ChangeCall> {
-        self.deferred.next_change(0, now)
-    }
-
-    /// Ends a call of an ordinary callback and finds the next that has something to be told. One that was removed
-    /// meanwhile is given back, to be dropped after the lock.
-    pub(super) fn next_deferred(
-        &mut self,
-        made: ChangeCall,
-        now: Totals,
-    ) -> (Option<Callback>, Option<ChangeCall>) {
-        let last = made.id;
-        let removed = self.deferred.put_back(made).map(Callback::Deferred);
-        (removed, self.deferred.next_change(last, now))
-    }
-
-    /// Begins a delivery, unless some call is at it or there is nothing to be told.
-    #[inline]
-    pub(super) fn begin_delivery(
-        &mut self,
-        changed: bool,
-        gauge: &mut Gauge,
-        now: Totals,
-    ) -> Option<Delivery> {
-        let wanted = (changed && self.inline.enabled > 0)
-            || (self.watermark.enabled > 0 && gauge.has_news());
-        if self.delivering || !wanted {
-            return None;
-        }
-        let first = self.next_inline(0, gauge, now);
-        self.delivering = first.is_some();
-        first
-    }
-
-    /// Ends a call of a delivery and finds the next; without one the delivery is over. A callback that was removed meanwhile
-    /// is given back, to be dropped after the lock.
-    pub(super) fn next_delivery(
-        &mut self,
-        made: Delivery,
-        gauge: &mut Gauge,
-        now: Totals,
-    ) -> (Option<Callback>, Option<Delivery>) {
-        let (removed, next) = match made {
-            Delivery::Change(call) => {
-                let last = call.id;
-                let removed = self.inline.put_back(call).map(Callback::Inline);
-                (removed, self.next_inline(last, gauge, now))
-            }
-            Delivery::Crossing(call) => {
-                let (last, crossing) = (call.id, call.news);
-                let removed = self.watermark.put_back(call).map(Callback::Watermark);
-                let next = self.next_crossing(last, crossing);
-                (removed, next.or_else(|| self.next_inline(0, gauge, now)))
-            }
-        };
-        self.delivering = next.is_some();
-        (removed, next)
-    }
-
-    #[inline(always)]
-    pub(super) fn has_one_inline_at_most(&self) -> bool {
-        self.inline.entries.len() <= 1
-    }
-
-    /// [`begin_delivery`](Self::begin_delivery) where nothing was crossed and there is one inline callback at most.
-    #[inline(always)]
-    pub(super) fn begin_alone(&mut self, now: Totals) -> Option<ChangeCall> {
-        if self.delivering || self.inline.enabled == 0 {
-            return None;
-        }
-        let call = self.inline.take_only(now)?;
-        self.delivering = true;
-        Some(call)
-    }
-
-    /// Ends a delivery if the call of the only inline callback was the last, else gives that back for
-    /// [`next_delivery`](Self::next_delivery).
-    #[inline(always)]
-    pub(super) fn end_alone(
-        &mut self,
-        made: ChangeCall,
-        gauge: &Gauge,
-        now: Totals,
-    ) -> Result<(), ChangeCall> {
-        if gauge.has_news() || !self.inline.is_only_told(now) {
-            return Err(made);
-        }
-        self.inline.put_back_only(made)?;
-        self.delivering = false;
-        Ok(())
-    }
-
-    /// Crossings that nobody has been told of come first and in order, then changes, after `last` and around.
-    fn next_inline(&mut self, last: u64, gauge: &mut Gauge, now: Totals) -> Option<Delivery> {
-        let mut last = last;
-        while let Some(crossing) = gauge.next() {
-            let call = self.next_crossing(0, crossing);
-            if call.is_some() {
-                return call;
-            }
-            last = 0;
-        }
-        let call = match self.inline.next_change(last, now) {
-            None if last > 0 => self.inline.next_change(0, now),
-            call => call,
-        };
-        call.map(Delivery::Change)
-    }
-
-    fn next_crossing(&mut self, last: u64, crossing: Crossing) -> Option<Delivery> {
-        self.watermark
-            .next(last, |_| Some(crossing))
-            .map(Delivery::Crossing)
-    }
-}
+/// One call that changes a buffer makes at most so many calls of inline callbacks beyond one for each; the rest is handed
+/// on. Far more than ordinary changes need, few enough that no call is kept for long by the changes of other threads.
+const DELIVERY_CALLS: usize = 128;

@@ -1,4 +1,4 @@
-//! The guard of a shared buffer: all that is done under one is one change.
+//! [`BufferGuard`]: everything that is done under one guard is one change.
 
 use std::{
     cmp::Ordering,
@@ -8,28 +8,28 @@ use std::{
 };
 
 use super::{
-    SharedEvBuffer, Watermarks,
-    lock::Lending,
-    state::{Aftermath, Reading, State},
+    handle::SharedEvBuffer,
+    lock::BufferLock,
+    notify::Notifications,
+    state::{Position, State},
+    watermarks::Watermarks,
 };
-use crate::{
-    EvBuffer,
-    buffer::{End, Result},
-    sync::LockGuard,
-};
+use crate::{EvBuffer, buffer::Result, sync::LockGuard};
 
-/// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], had from [`lock`](SharedEvBuffer::lock).
+/// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], returned by [`lock`](SharedEvBuffer::lock).
 ///
-/// When it is dropped, all that was done through it is told as one [`Change`](super::Change): waiters are woken,
-/// callbacks are scheduled or, if they are inline ones, called. A guard through which nothing was changed tells nobody.
+/// When it is dropped, everything that was done through it is reported as one [`Change`](super::Change): waiting tasks are
+/// woken, deferred callbacks are scheduled and inline callbacks are called. A guard through which nothing was changed
+/// notifies no subscriber.
 ///
-/// It is not [`Send`], so that it cannot be held over an `.await` of a spawned task, and the lock is not re-entrant: to
-/// lock the same buffer twice in one thread is a deadlock. All methods of [`SharedEvBuffer`] lock it, and so does the drop of
-/// a callback's handle, of a future that waits, and of a reader that shows bytes.
+/// It is not [`Send`], so that a spawned task cannot hold it across an `.await`. The lock is not re-entrant: to lock the same
+/// buffer twice in one thread is a deadlock. All methods of [`SharedEvBuffer`] lock it, and so do dropping a callback's
+/// handle, a future that waits, and a reader that has borrowed bytes.
 ///
-/// Memory of foreign owners ([`add_owner`](EvBuffer::add_owner), [`bytes::Bytes`]) that is released under the guard is
-/// dropped after the lock is open. The exception is the assignment of another buffer, `*guard = …`, which drops the old one
-/// on the spot; [`replace`](Self::replace) is the way to swap.
+/// No user code runs under the lock, with two exceptions, which are the caller's: a closure that you pass to a method of the
+/// buffer, and the assignment of another buffer, `*guard = …`, which drops the old one at once; use
+/// [`replace`](Self::replace) instead. Owners of memory ([`add_owner`](EvBuffer::add_owner), [`bytes::Bytes`]) that is
+/// removed under the guard are dropped after the lock is released.
 ///
 /// # Examples
 ///
@@ -55,63 +55,44 @@ use crate::{
 #[doc(alias = "evbuffer_unlock")]
 pub struct BufferGuard<'a> {
     buffer: &'a SharedEvBuffer,
-    /// `None` only while it is dropped: who is told of the change is told after the lock.
+    /// `None` only while the guard is dropped: subscribers are notified after the lock is released.
     state: Option<LockGuard<'a, State>>,
-    before: Reading,
+    before: Position,
 }
 
 impl<'a> BufferGuard<'a> {
     #[inline]
-    pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
-        Self::holding(buffer, buffer.inner.state.lock())
-    }
-
-    #[inline]
-    fn holding(buffer: &'a SharedEvBuffer, state: LockGuard<'a, State>) -> Self {
+    pub(super) fn new(buffer: &'a SharedEvBuffer, state: LockGuard<'a, State>) -> Self {
         Self {
             buffer,
-            before: state.read(),
+            before: state.position(),
             state: Some(state),
         }
     }
 
-    /// There is, or may be, somebody to be told. Kept out of the way of the many changes that concern nobody.
+    /// Slow path of drop: notifies subscribers. Out of line to keep the common case small.
     #[cold]
     #[inline(never)]
-    fn tell(&mut self) {
-        let (buffer, before) = (self.buffer, self.before);
+    fn notify(&mut self) {
         let Some(mut state) = self.state.take() else {
             return;
         };
-        if state.concerns_nobody(state.buffer.len()) {
-            state.shrink_if_idle();
-            return state.find_quiet();
-        }
-        if state.is_as(before) {
-            return state.find_quiet();
-        }
-        if let Some(calls) = state.tell_callbacks_only(before, &buffer.inner) {
-            state.shrink_if_idle();
-            drop(state);
-            return calls.carry_out(buffer);
-        }
-        let mut aftermath = Aftermath::default();
-        state.settle(before, &buffer.inner, &mut aftermath);
+        let mut notifications = Notifications::default();
+        state.notify(self.before, &self.buffer.inner, &mut notifications);
         drop(state);
-        aftermath.carry_out(buffer);
+        notifications.send(self.buffer);
     }
 
-    /// Puts `with` in the place of the buffer and returns what was there.
+    /// Puts `with` in the place of the buffer and returns the old one.
     ///
-    /// Told as a change: all that was there removed, all of `with` added. What the owner of the buffer froze or closed
-    /// holds for the new one, too.
+    /// Reported as a change: all old bytes are removed, all of `with` are added. What the owner of the buffer has frozen or
+    /// closed stays so.
     pub fn replace(&mut self, with: EvBuffer) -> EvBuffer {
         let before = self.before;
         self.state_mut().replace(with, before)
     }
 
-    /// The lock that it holds.
-    pub(super) fn lending(&self) -> &Lending {
+    pub(super) fn buffer_lock(&self) -> &BufferLock {
         &self.buffer.inner.state
     }
 
@@ -119,7 +100,7 @@ impl<'a> BufferGuard<'a> {
     pub(super) fn state(&self) -> &State {
         match &self.state {
             Some(state) => state,
-            None => unreachable!("a guard that is used has the lock"),
+            None => unreachable!("the state is taken out only by `drop`"),
         }
     }
 
@@ -127,35 +108,32 @@ impl<'a> BufferGuard<'a> {
     pub(super) fn state_mut(&mut self) -> &mut State {
         match &mut self.state {
             Some(state) => state,
-            None => unreachable!("a guard that is used has the lock"),
+            None => unreachable!("the state is taken out only by `drop`"),
         }
     }
 }
 
-/// For the stream that a buffer belongs to.
+/// For the connection that owns the buffer.
 impl BufferGuard<'_> {
-    pub(crate) fn marks(&self) -> Watermarks {
+    pub(crate) fn watermarks(&self) -> Watermarks {
         self.state().watermarks()
     }
 
-    /// How many bytes the owner may add before it has to wait.
+    /// Returns the number of bytes that the owner may add before it has to wait.
     pub(crate) fn room(&self) -> usize {
-        match self.is_frozen_by_user(End::Back) {
-            true => 0,
-            false => self.state().room(),
-        }
+        self.state().room()
     }
 
     pub(crate) fn is_high(&self) -> bool {
         self.state().is_high()
     }
 
-    /// Bytes ever appended.
+    /// Returns the number of bytes ever appended.
     pub(crate) fn appended(&self) -> u64 {
         self.state().appended()
     }
 
-    /// Bytes ever removed.
+    /// Returns the number of bytes ever removed.
     pub(crate) fn removed(&self) -> u64 {
         self.state().totals().removed
     }
@@ -180,29 +158,37 @@ impl DerefMut for BufferGuard<'_> {
 impl Drop for BufferGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Where nobody is to be told the lock opens with the field, which is dropped after this.
-        if !self.state().is_quiet() {
-            self.tell();
+        let state = self.state();
+        if state.needs_notify(state.buffer.len()) {
+            self.notify();
         }
     }
 }
 
-/// Copies `data` to the back as one change, without the ado of a guard where it concerns nobody.
+impl fmt::Debug for BufferGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BufferGuard").field(&**self).finish()
+    }
+}
+
+/// Copies `data` to the back as one change.
 #[inline]
 pub(super) fn add(buffer: &SharedEvBuffer, data: &[u8]) -> Result<()> {
     let mut state = buffer.inner.state.lock();
-    if state.stays_quiet(data.len()) {
+    // Without a guard where no subscriber needs a notification.
+    let len = state.buffer.len().saturating_add(data.len());
+    if !state.needs_notify(len) {
         return state.buffer.add(data);
     }
-    BufferGuard::holding(buffer, state).add(data)
+    BufferGuard::new(buffer, state).add(data)
 }
 
-/// Calls `edit` with two buffers, locked in the order of their addresses, so that two opposite moves do not wait for each
-/// other. Both are unlocked before anybody is told. `None` if they are one.
+/// Calls `edit` with the states of two buffers, locked in the order of their addresses, so that two opposite moves do not
+/// wait for each other. Subscribers are notified once both are unlocked. Returns `None` if the two are one.
 pub(super) fn edit_both<R>(
     a: &SharedEvBuffer,
     b: &SharedEvBuffer,
-    edit: impl FnOnce(&mut EvBuffer, &mut EvBuffer) -> R,
+    edit: impl FnOnce(&mut State, &mut State) -> R,
 ) -> Option<R> {
     let order = Arc::as_ptr(&a.inner).cmp(&Arc::as_ptr(&b.inner));
     let (mut first, mut second) = match order {
@@ -214,19 +200,16 @@ pub(super) fn edit_both<R>(
         Ordering::Less => (&mut *first, &mut *second),
         _ => (&mut *second, &mut *first),
     };
-    let before = (in_a.read(), in_b.read());
-    let edited = edit(&mut in_a.buffer, &mut in_b.buffer);
-    let (mut for_a, mut for_b) = (Aftermath::default(), Aftermath::default());
-    in_a.settle(before.0, &a.inner, &mut for_a);
-    in_b.settle(before.1, &b.inner, &mut for_b);
+    let before = (in_a.position(), in_b.position());
+    let edited = edit(in_a, in_b);
+    let (mut for_a, mut for_b) = (Notifications::default(), Notifications::default());
+    in_a.notify(before.0, &a.inner, &mut for_a);
+    in_b.notify(before.1, &b.inner, &mut for_b);
     drop((first, second));
-    for_a.carry_out(a);
-    for_b.carry_out(b);
+    // Callbacks may take long: first wake the tasks of both.
+    for_a.wake();
+    for_b.wake();
+    for_a.deliver(a);
+    for_b.deliver(b);
     Some(edited)
-}
-
-impl fmt::Debug for BufferGuard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BufferGuard").field(&**self).finish()
-    }
 }

@@ -1,215 +1,113 @@
-//! Who waits for what: one slot a waiter, looked through after each change.
+//! What a waiting task waits for, and at which lengths of the buffer it may need to be woken.
 
-use std::task::Waker;
-
-use slab::Slab;
+use std::ops::Range;
 
 use super::change::Mark;
-use crate::sync::WakeList;
 
-/// What a waiter waits for. The end of the buffer is waited for by all.
+/// What a task waits for. All but the last two are also woken by the end of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
-    /// Anything that changes the contents.
+    /// Any change of the contents.
     Change,
-    /// So many bytes; or that so many will never fit.
+    /// A condition on the contents, checked after each change. It wants the buffer to be filled.
+    Condition,
+    /// At least so many bytes.
     Len(usize),
-    /// All up to the mark has left.
-    Left(Mark),
-    /// Something to read, which no other reader shows.
-    Front,
-    /// A writer may go on.
-    Room,
+    /// So many bytes to take from the front.
+    TakeLen(usize),
+    /// Something to take from the front, by a condition on the contents.
+    Take,
+    /// Something to read that no other reader has borrowed.
+    Read,
+    /// Room for a writer: below the high watermark for a byte, below the hard cap for so many.
+    Write(usize),
+    /// All bytes up to the mark have left.
+    Drained(Mark),
+    /// The run of the callback with this id has ended.
+    CallbackReturned(u64),
 }
 
-/// What waiters are told of.
-#[derive(Clone, Copy, Debug)]
+/// The state of the buffer that decides which tasks are woken.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct View {
+    /// The contents have changed.
     pub(super) changed: bool,
     pub(super) closed: bool,
     pub(super) len: usize,
-    /// The most bytes that there will be.
+    /// The length up to which the buffer is filled: the high watermark or the hard cap.
     pub(super) limit: usize,
+    /// The user has frozen the front: nothing can be taken.
+    pub(super) frozen_front: bool,
+    /// The user has frozen the back: nothing can be added.
+    pub(super) frozen_back: bool,
+    /// Bytes ever appended.
     pub(super) appended: u64,
-    pub(super) has_room: bool,
-    pub(super) is_shown: bool,
+    /// The hard cap.
+    pub(super) cap: usize,
+    /// Bytes that a writer may add now.
+    pub(super) room: usize,
+    /// Writing fails, however long a writer waits.
+    pub(super) refuses: bool,
+    /// A reader has borrowed the front.
+    pub(super) borrowed: bool,
 }
 
 impl Interest {
-    /// How many bytes are waited for. None where it is something else.
-    fn bytes(self) -> usize {
+    /// Returns how many bytes the buffer has to hold for this to come true; `usize::MAX` if that is not known, zero if it
+    /// does not depend on more bytes.
+    pub(super) fn wanted(self) -> usize {
         match self {
-            Self::Len(n) => n,
-            _ => 0,
+            Self::Len(n) | Self::TakeLen(n) => n,
+            Self::Condition | Self::Take => usize::MAX,
+            Self::Change
+            | Self::Read
+            | Self::Write(_)
+            | Self::Drained(_)
+            | Self::CallbackReturned(_) => 0,
         }
     }
 
-    /// Whether what is waited for may have come true.
-    fn is_due(self, view: &View) -> bool {
-        view.closed
-            || match self {
-                Self::Change => view.changed,
-                Self::Len(n) => view.len >= n || n > view.limit,
-                Self::Left(mark) => mark.is_reached(view.appended, view.len),
-                Self::Front => view.len > 0 && !view.is_shown,
-                Self::Room => view.has_room,
-            }
-    }
-}
-
-/// The place of one waiter, which gives it back.
-#[derive(Debug)]
-pub(super) struct Key(usize);
-
-#[derive(Debug)]
-struct Slot {
-    interest: Interest,
-    /// Gone once it was woken, until it is polled again.
-    waker: Option<Waker>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    slots: Slab<Slot>,
-    /// Slots with a waker.
-    waiting: usize,
-    /// Where all of them wait for bytes: the least that wakes one. Else zero.
-    quiet_below: usize,
-}
-
-/// Slots that are kept though nobody waits, so that waiting again and again allocates nothing.
-const SLOTS_KEPT: usize = 8;
-
-impl Waiters {
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting > 0
-    }
-
-    /// Whether a writer was woken that has not looked yet.
-    pub(super) fn expect_more(&self) -> bool {
-        self.slots.len() > self.waiting
-            && self
-                .slots
-                .iter()
-                .any(|(_, slot)| slot.interest == Interest::Room && slot.waker.is_none())
-    }
-
-    /// The most bytes that somebody waits for.
-    pub(super) fn wanted(&self) -> usize {
-        let waiting = self.slots.iter().filter(|(_, slot)| slot.waker.is_some());
-        waiting
-            .map(|(_, slot)| slot.interest.bytes())
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// Whether a change to a length of `len` wakes nobody.
-    #[inline]
-    pub(super) fn are_quiet(&self, len: usize) -> bool {
-        len < self.quiet_below()
-    }
-
-    /// The least length that may wake somebody.
-    #[inline]
-    pub(super) fn quiet_below(&self) -> usize {
-        match self.waiting {
-            0 => usize::MAX,
-            _ => self.quiet_below,
-        }
-    }
-
-    fn find_quiet_below(&mut self) {
-        self.quiet_below = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.waker.is_some())
-            .map(|(_, slot)| slot.interest.bytes())
-            .min()
-            .unwrap_or(0);
-    }
-
-    /// Notes that the waiter of `key` waits for `interest`.
-    ///
-    /// Cloning a waker runs foreign code, and this is called under a lock. So where another waker is wanted than the one
-    /// kept, and `spare` holds none, nothing is done and false is returned. What was kept before is left in `spare`.
-    #[must_use]
-    pub(super) fn register(
-        &mut self,
-        key: &mut Option<Key>,
-        interest: Interest,
-        waker: &Waker,
-        spare: &mut Option<Waker>,
-    ) -> bool {
-        let slot = match key {
-            Some(key) => &mut self.slots[key.0],
-            None if spare.is_none() => return false,
-            None => {
-                let entry = self.slots.vacant_entry();
-                *key = Some(Key(entry.key()));
-                entry.insert(Slot {
-                    interest,
-                    waker: None,
-                })
-            }
-        };
-        slot.interest = interest;
-        let least = interest.bytes();
-        if self.waiting == 0 || least < self.quiet_below {
-            self.quiet_below = least;
-        }
-        if slot
-            .waker
-            .as_ref()
-            .is_some_and(|kept| kept.will_wake(waker))
-        {
-            return true;
-        }
-        let Some(fresh) = spare.take() else {
-            return false;
-        };
-        *spare = slot.waker.replace(fresh);
-        self.waiting += usize::from(spare.is_none());
-        true
-    }
-
-    /// Gives the place back. The waker is to be dropped after the lock.
-    #[must_use]
-    pub(super) fn forget(&mut self, key: Key) -> Option<Waker> {
-        let waker = self.slots.remove(key.0).waker;
-        self.waiting -= usize::from(waker.is_some());
-        if self.slots.is_empty() && self.slots.capacity() > SLOTS_KEPT {
-            self.slots = Slab::new();
-        }
-        waker
-    }
-
-    /// Takes the wakers of all, due or not.
-    pub(super) fn take_all(&mut self, wakers: &mut WakeList) {
-        wakers.extend(
-            self.slots
-                .iter_mut()
-                .filter_map(|(_, slot)| slot.waker.take()),
-        );
-        self.waiting = 0;
-    }
-
-    /// Takes the wakers of all that are due.
-    pub(super) fn take_due(&mut self, view: &View, due: &mut WakeList) {
-        if self.waiting == 0 {
-            return;
-        }
-        for (_, slot) in &mut self.slots {
-            if !slot.interest.is_due(view) {
-                continue;
-            }
-            if let Some(waker) = slot.waker.take() {
-                due.push(waker);
-                self.waiting -= 1;
+    /// Whether the task has to look again: what it waits for has come true, or can no longer do so.
+    pub(super) fn is_due(self, view: &View) -> bool {
+        let is_full = view.len >= view.limit;
+        match self {
+            Self::CallbackReturned(_) => false,
+            Self::Drained(mark) => view.frozen_front || mark.is_reached(view.appended, view.len),
+            _ if view.closed => true,
+            Self::Change => view.changed,
+            Self::TakeLen(_) | Self::Take if view.frozen_front => true,
+            Self::Condition | Self::Take => view.changed || is_full || view.frozen_back,
+            Self::Len(n) | Self::TakeLen(n) => view.len >= n || n > view.limit || view.frozen_back,
+            Self::Read => (view.len > 0 && !view.borrowed) || view.frozen_front,
+            Self::Write(n) => {
+                let fits = view.room > 0 && view.cap.saturating_sub(view.len) >= n;
+                fits || view.refuses || n > view.cap
             }
         }
-        if self.waiting > 0 {
-            self.find_quiet_below();
+    }
+
+    /// Returns the lengths at which the task certainly need not be woken. What makes it hopeless is not a matter of the
+    /// length, and requests a check of the buffer.
+    pub(super) fn quiet_range(self) -> Range<usize> {
+        match self {
+            Self::Len(n) | Self::TakeLen(n) => 0..n,
+            Self::Read => 0..1,
+            Self::CallbackReturned(_) => 0..usize::MAX,
+            Self::Change | Self::Condition | Self::Take | Self::Write(_) | Self::Drained(_) => 0..0,
         }
+    }
+
+    /// Whether tasks with these interests take turns.
+    pub(super) fn competes_with(self, other: Self) -> bool {
+        (self.takes() && other.takes()) || (self.adds() && other.adds())
+    }
+
+    pub(super) fn takes(self) -> bool {
+        matches!(self, Self::Read | Self::TakeLen(_) | Self::Take)
+    }
+
+    pub(super) fn adds(self) -> bool {
+        matches!(self, Self::Write(_))
     }
 }
 
@@ -217,123 +115,122 @@ impl Waiters {
 mod tests {
     use super::*;
 
-    const NOTHING: View = View {
-        changed: false,
-        closed: false,
-        len: 0,
-        limit: 10,
-        appended: 0,
-        has_room: false,
-        is_shown: false,
-    };
-
     #[test]
-    fn a_waiter_is_due_when_its_condition_may_hold() {
+    fn a_task_is_woken_when_its_condition_may_hold_or_can_no_longer_hold() {
         use Interest::*;
         let mark = Mark { appended: 3 };
+        let nothing = View {
+            limit: 10,
+            cap: 20,
+            ..View::default()
+        };
+        let with = |change: fn(&mut View)| {
+            let mut view = nothing;
+            change(&mut view);
+            view
+        };
+        let changed = with(|view| view.changed = true);
+        let closed = with(|view| view.closed = true);
+        let frozen_front = with(|view| view.frozen_front = true);
+        let frozen = with(|view| view.frozen_back = true);
+        let one = with(|view| view.len = 1);
+        let full = with(|view| view.len = 10);
+        let refuses = with(|view| view.refuses = true);
         for (interest, view, due) in [
-            (Change, NOTHING, false),
+            (Change, nothing, false),
+            (Change, changed, true),
+            (Change, closed, true),
+            (Change, frozen, false),
+            (Condition, frozen_front, false),
+            (Len(5), frozen_front, false),
+            (Take, frozen_front, true),
+            (Read, frozen_front, true),
+            (Read, frozen, false),
+            (Condition, one, false),
+            (Condition, changed, true),
+            (Condition, full, true),
+            (Condition, frozen, true),
+            (Len(5), changed, false),
+            (Len(1), one, true),
+            (Len(11), nothing, true),
+            (Len(5), frozen, true),
+            (TakeLen(2), one, false),
+            (TakeLen(1), one, true),
+            (Take, changed, true),
+            (Take, full, true),
+            (Drained(mark), closed, true),
             (
-                Change,
-                View {
-                    changed: true,
-                    ..NOTHING
-                },
-                true,
-            ),
-            (
-                Len(5),
-                View {
-                    len: 4,
-                    changed: true,
-                    ..NOTHING
-                },
-                false,
-            ),
-            (Len(5), View { len: 5, ..NOTHING }, true),
-            (
-                Len(5),
-                View {
-                    limit: 4,
-                    ..NOTHING
-                },
-                true,
-            ),
-            (
-                Left(mark),
+                Drained(mark),
                 View {
                     len: 2,
                     appended: 4,
-                    ..NOTHING
+                    closed: true,
+                    ..nothing
                 },
                 false,
             ),
             (
-                Left(mark),
+                Drained(mark),
                 View {
                     len: 1,
                     appended: 4,
-                    ..NOTHING
+                    ..nothing
                 },
                 true,
             ),
-            (Front, View { len: 1, ..NOTHING }, true),
+            (Read, one, true),
             (
-                Front,
+                Read,
                 View {
-                    len: 1,
-                    is_shown: true,
-                    ..NOTHING
+                    borrowed: true,
+                    ..one
+                },
+                false,
+            ),
+            (Write(1), nothing, false),
+            (Write(1), View { room: 1, ..nothing }, true),
+            (
+                Write(15),
+                View {
+                    room: 1,
+                    len: 6,
+                    ..nothing
                 },
                 false,
             ),
             (
-                Room,
+                Write(15),
                 View {
-                    has_room: true,
-                    ..NOTHING
+                    room: 1,
+                    len: 5,
+                    ..nothing
                 },
                 true,
             ),
-            (
-                Room,
-                View {
-                    changed: true,
-                    ..NOTHING
-                },
-                false,
-            ),
-            (
-                Room,
-                View {
-                    closed: true,
-                    ..NOTHING
-                },
-                true,
-            ),
+            (Write(21), nothing, true),
+            (Write(1), refuses, true),
+            (Write(1), changed, false),
+            (Write(1), closed, true),
+            (CallbackReturned(1), closed, false),
         ] {
             assert_eq!(interest.is_due(&view), due, "{interest:?}, {view:?}");
+            if due
+                && !(view.closed
+                    || view.frozen_front
+                    || view.frozen_back
+                    || view.changed
+                    || view.len >= view.limit)
+            {
+                let hopeless = matches!(interest, Len(n) if n > view.limit);
+                assert!(hopeless || !interest.quiet_range().contains(&view.len));
+            }
         }
     }
 
     #[test]
-    fn a_waker_is_asked_for_only_where_another_is_wanted() {
-        struct Nothing;
-        impl std::task::Wake for Nothing {
-            fn wake(self: std::sync::Arc<Self>) {}
-        }
-        let waker = &Waker::from(std::sync::Arc::new(Nothing));
-        let (mut waiters, mut key, mut spare) = (Waiters::default(), None, None);
-        assert!(!waiters.register(&mut key, Interest::Change, waker, &mut spare));
-        spare = Some(waker.clone());
-        assert!(waiters.register(&mut key, Interest::Change, waker, &mut spare));
-        assert!(waiters.register(&mut key, Interest::Len(1), waker, &mut spare));
-        assert!(spare.is_none() && waiters.is_waiting());
-
-        let mut due = WakeList::default();
-        waiters.take_due(&View { len: 1, ..NOTHING }, &mut due);
-        assert_eq!(due.len(), 1);
-        assert!(!waiters.is_waiting());
-        assert!(waiters.forget(key.unwrap()).is_none());
+    fn those_that_take_and_those_that_add_compete_among_themselves() {
+        use Interest::*;
+        assert!(Read.competes_with(Take) && Write(1).competes_with(Write(9)));
+        assert!(!Read.competes_with(Write(1)) && !Len(1).competes_with(Read));
     }
 }

@@ -1,75 +1,91 @@
-//! The lock of a shared buffer, past which the reader that shows the front may take from it while that concerns nobody.
+//! The buffer's lock, with a lock-free fast path for `Reader::consume` while no subscriber needs a notification.
 
 use super::state::State;
 use crate::sync::{AtomicU64, Lock, LockGuard, Ordering};
 
-/// The state behind its lock, and what was taken past the lock.
+/// The state of a buffer behind its lock, and the bytes that a reader has consumed without locking.
 ///
-/// A reader that handles line after line would lock the buffer for each. While nobody is to be told of what it takes it
-/// only counts that here; whoever locks the buffer next removes it before he sees anything, and ends the loan. So for all
-/// others it is as if each piece had been removed at once.
+/// A reader that handles one line after another would lock the buffer for each line. While no subscriber needs a
+/// notification it only counts the consumed bytes here. The next caller that locks the buffer removes them before it sees
+/// anything, and invalidates the reader's token. So for all others it is as if each piece had been removed at once.
 #[derive(Debug)]
-pub(super) struct Lending<S = State> {
+pub(super) struct BufferLock<S = State> {
     state: Lock<S>,
-    /// That of the [`Loan`] that is out; zero if there is none.
-    lent: AtomicU64,
+    /// The valid [`ConsumeToken`]; zero if there is none.
+    consumed: AtomicU64,
 }
 
-/// Leave to take bytes past the lock: whose showing they are of, in the upper half, and how many were taken, in the lower.
+/// Permission to consume borrowed bytes without the lock: the id of the borrow in the upper half, the number of bytes
+/// consumed so far in the lower half. The default is no permission.
 #[derive(Debug, Default)]
-pub(super) struct Loan(u64);
+pub(super) struct ConsumeToken(u64);
 
-/// What bytes can be taken from.
-pub(super) trait Lender {
-    /// Removes `n` bytes, of what is shown.
-    fn take_back(&mut self, n: usize);
+/// A state from which borrowed bytes can be removed.
+pub(super) trait ConsumeBorrowed {
+    /// Removes the first `n` of the borrowed bytes.
+    fn consume_borrowed(&mut self, n: usize);
 }
 
-impl<S: Lender> Lending<S> {
+impl<S: ConsumeBorrowed> BufferLock<S> {
     pub(super) fn new(state: S) -> Self {
         Self {
             state: Lock::new(state),
-            lent: AtomicU64::new(0),
+            consumed: AtomicU64::new(0),
         }
     }
 
     #[inline]
     pub(super) fn lock(&self) -> LockGuard<'_, S> {
-        let mut state = self.state.lock();
-        // A loan is made under the lock, so that each that there is shows here.
-        if self.lent.load(Ordering::Relaxed) != 0 {
-            self.end_loan(&mut state);
+        self.up_to_date(self.state.lock())
+    }
+
+    pub(super) fn try_lock(&self) -> Option<LockGuard<'_, S>> {
+        Some(self.up_to_date(self.state.try_lock()?))
+    }
+
+    #[inline]
+    fn up_to_date<'a>(&self, mut state: LockGuard<'a, S>) -> LockGuard<'a, S> {
+        // Tokens are issued under the lock, so a valid one is visible here.
+        if self.consumed.load(Ordering::Relaxed) != 0 {
+            self.invalidate_token(&mut state);
         }
         state
     }
 
     #[inline(never)]
-    fn end_loan(&self, state: &mut S) {
-        let taken = self.lent.swap(0, Ordering::AcqRel) as u32;
-        state.take_back(taken as usize);
+    fn invalidate_token(&self, state: &mut S) {
+        let consumed = self.consumed.swap(0, Ordering::AcqRel) as u32;
+        state.consume_borrowed(consumed as usize);
     }
 
-    /// Lets a reader take of the bytes that it shows, all but the last. Called with the lock held, which has ended every
-    /// loan before.
-    pub(super) fn lend(&self, showing: u64, shown: usize) -> Loan {
-        match (u32::try_from(showing), u32::try_from(shown)) {
-            (Ok(showing), Ok(_)) => {
-                let lent = u64::from(showing) << 32;
-                self.lent.store(lent, Ordering::Release);
-                Loan(lent)
+    /// Lets a reader consume all but the last of the `len` bytes that it has borrowed. Called with the lock held, which
+    /// has invalidated every earlier token.
+    pub(super) fn issue_token(&self, borrow_id: u32, len: usize) -> ConsumeToken {
+        match u32::try_from(len) {
+            Ok(_) => {
+                let token = u64::from(borrow_id) << 32;
+                self.consumed.store(token, Ordering::Release);
+                ConsumeToken(token)
             }
-            _ => Loan::default(),
+            // More than can be counted.
+            Err(_) => ConsumeToken::default(),
         }
     }
 
-    /// Takes `n` bytes; false if there is no such loan any more. What was taken before is removed then.
+    /// Whether no other caller has locked the buffer since `token` was issued.
     #[inline]
-    pub(super) fn take(&self, loan: &mut Loan, n: usize) -> bool {
-        let (before, after) = (loan.0, loan.0 + n as u64);
-        *loan = Loan(after);
+    pub(super) fn is_valid(&self, token: &ConsumeToken) -> bool {
+        token.0 != 0 && self.consumed.load(Ordering::Acquire) == token.0
+    }
+
+    /// Consumes `n` bytes. Returns `false` if the token is not valid any more; the bytes consumed before are then removed.
+    #[inline]
+    pub(super) fn consume(&self, token: &mut ConsumeToken, n: usize) -> bool {
+        let (before, after) = (token.0, token.0 + n as u64);
+        *token = ConsumeToken(after);
         before != 0
             && self
-                .lent
+                .consumed
                 .compare_exchange(before, after, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
     }
@@ -82,40 +98,41 @@ mod tests {
     #[derive(Default)]
     struct Removed(usize);
 
-    impl Lender for Removed {
-        fn take_back(&mut self, n: usize) {
+    impl ConsumeBorrowed for Removed {
+        fn consume_borrowed(&mut self, n: usize) {
             self.0 += n;
         }
     }
 
     #[test]
-    fn what_is_taken_is_removed_before_anybody_looks() {
-        let lending = Lending::new(Removed(0));
-        let mut loan = lending.lend(1, 100);
-        assert!(lending.take(&mut loan, 40) && lending.take(&mut loan, 2));
-        assert_eq!(lending.lock().0, 42);
-        assert!(!lending.take(&mut loan, 1), "a look ends the loan");
-        assert_eq!(lending.lock().0, 42);
+    fn consumed_bytes_are_removed_before_the_next_caller_looks() {
+        let lock = BufferLock::new(Removed(0));
+        let mut token = lock.issue_token(1, 100);
+        assert!(lock.consume(&mut token, 40) && lock.consume(&mut token, 2));
+        assert!(lock.is_valid(&token));
+        assert_eq!(lock.lock().0, 42);
+        assert!(!lock.is_valid(&token), "locking invalidates the token");
+        assert!(!lock.consume(&mut token, 1));
+        assert_eq!(lock.lock().0, 42);
     }
 
     #[test]
-    fn an_old_loan_is_worth_nothing_when_there_is_another() {
-        let lending = Lending::new(Removed(0));
-        let mut old = lending.lend(1, 100);
-        drop(lending.lock());
-        let mut new = lending.lend(2, 100);
-        assert!(!lending.take(&mut old, 1));
-        assert!(lending.take(&mut new, 1));
-        assert_eq!(lending.lock().0, 1);
+    fn an_old_token_is_invalid_when_there_is_another() {
+        let lock = BufferLock::new(Removed(0));
+        let mut old = lock.issue_token(1, 100);
+        drop(lock.lock());
+        let mut new = lock.issue_token(2, 100);
+        assert!(!lock.consume(&mut old, 1));
+        assert!(lock.consume(&mut new, 1));
+        assert_eq!(lock.lock().0, 1);
     }
 
     #[test]
-    fn nothing_is_lent_that_cannot_be_counted() {
-        let lending = Lending::new(Removed(0));
-        for (showing, shown) in [(1 << 32, 1), (1, 1 << 32)] {
-            let mut loan = lending.lend(showing, shown);
-            assert!(!lending.take(&mut loan, 1));
-        }
-        assert_eq!(lending.lock().0, 0);
+    fn no_token_is_issued_for_what_cannot_be_counted() {
+        let lock = BufferLock::new(Removed(0));
+        let mut token = lock.issue_token(1, 1 << 32);
+        assert!(!lock.is_valid(&token));
+        assert!(!lock.consume(&mut token, 1));
+        assert_eq!(lock.lock().0, 0);
     }
 }

@@ -1,171 +1,242 @@
-//! Calling the callbacks: inline ones within the call that changed the buffer, ordinary ones from the queue.
+//! From a change to its subscribers. Everything that runs user code is done here, after the lock.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::{sync::Arc, task::Waker, thread};
 
 use super::{
-    Inner, SharedEvBuffer,
-    callbacks::{Callback, Callbacks, ChangeCall, Delivery},
-    state::State,
+    callbacks::{Call, Callback},
+    change::Totals,
+    handle::{Inner, SharedEvBuffer},
+    state::{Position, State},
 };
 use crate::{
     DeferredQueue,
+    buffer::DeferredDrops,
     deferred::{Deferred, Runner, Source},
     panic::catch_panic,
+    sync::WakeList,
 };
 
-/// Removes its callback when it is dropped, had from [`SharedEvBuffer::on_change`] and the like.
-///
-/// To drop it does not wait for a run that has begun; no run begins after it. It may be dropped anywhere, also within the
-/// callback itself, but not under a guard of the buffer, whose lock it takes.
-#[must_use = "dropping it removes the callback"]
-pub struct CallbackHandle {
-    /// Weak: a callback may own its own handle.
-    buffer: Weak<Inner>,
-    id: u64,
+/// What is left to do for a change once the lock is released.
+#[derive(Default)]
+pub(super) struct Notifications {
+    wakers: WakeList,
+    executor: Option<Waker>,
+    delivers: bool,
+    /// Owners of memory that was removed from the buffer.
+    drops: DeferredDrops,
+    /// Callbacks of a buffer that has ended.
+    finished: Vec<Callback>,
 }
 
-impl CallbackHandle {
-    /// Leaves the callback in place for as long as the buffer lives.
-    pub fn detach(mut self) {
-        self.buffer = Weak::new();
+impl Notifications {
+    /// Wakes tasks, calls inline callbacks and releases memory. No lock may be held.
+    #[inline]
+    pub(super) fn send(mut self, buffer: &SharedEvBuffer) {
+        self.wake();
+        self.deliver(buffer);
     }
 
-    /// Silences the callback, or lets it speak again.
-    ///
-    /// What happens while it is silent is not told later: it goes on from the moment at which it is enabled.
-    #[doc(alias = "evbuffer_cb_set_flags")]
-    #[doc(alias = "evbuffer_cb_clear_flags")]
-    pub fn set_enabled(&self, on: bool) {
-        if let Some(inner) = self.buffer.upgrade() {
-            let mut state = inner.state.lock();
-            let now = state.totals();
-            state.callbacks_mut().set_enabled(self.id, on, now);
+    /// The first half of [`send`](Self::send): wakes tasks.
+    #[inline]
+    pub(super) fn wake(&mut self) {
+        self.wakers.wake_all();
+        if let Some(executor) = self.executor.take() {
+            catch_panic("a waker", || executor.wake());
         }
     }
-}
 
-impl Drop for CallbackHandle {
-    #[doc(alias = "evbuffer_remove_cb")]
-    fn drop(&mut self) {
-        if let Some(inner) = self.buffer.upgrade() {
-            let removed = inner.state.lock().callbacks_mut().remove(self.id);
-            discard(removed);
+    /// The second half of [`send`](Self::send): calls inline callbacks and releases memory.
+    #[inline]
+    pub(super) fn deliver(self, buffer: &SharedEvBuffer) {
+        if self.delivers {
+            buffer.deliver_inline();
         }
+        release(self.drops);
+        discard(self.finished);
     }
 }
 
-impl fmt::Debug for CallbackHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackHandle")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Drops a callback that was removed, with whatever it owns. No lock may be held.
+/// Drops owners of memory. No lock may be held: this runs user code.
 #[inline]
-fn discard(removed: Option<Callback>) {
-    if let Some(callback) = removed {
+fn release(drops: DeferredDrops) {
+    for bytes in drops {
+        catch_panic("the owner of released memory", || drop(bytes));
+    }
+}
+
+/// Drops callbacks and what they own. No lock may be held: this runs user code.
+#[inline]
+pub(super) fn discard(callbacks: impl IntoIterator<Item = Callback>) {
+    for callback in callbacks {
         catch_panic("the drop of a callback", || drop(callback));
     }
 }
 
-impl SharedEvBuffer {
-    pub(super) fn register(&self, callback: Callback) -> CallbackHandle {
-        let mut state = self.inner.state.lock();
-        let now = state.totals();
-        let rare = state.rare_mut();
-        let callbacks = rare.callbacks.get_or_insert_default();
-        if !callbacks.has_watermark() {
-            // What was crossed before anybody listened is not told.
-            rare.gauge.forget_news();
+impl State {
+    /// Compares the buffer with what it was `before`, updates the subscribers, and notes what is to be done after the
+    /// lock.
+    pub(super) fn notify(
+        &mut self,
+        before: Position,
+        inner: &Arc<Inner>,
+        notifications: &mut Notifications,
+    ) {
+        let checked = !self.needs_no_check();
+        if checked {
+            self.attach_replacement(before);
+            self.apply_flags();
+            notifications.drops = self.buffer.take_deferred_drops();
         }
-        CallbackHandle {
-            buffer: Arc::downgrade(&self.inner),
-            id: callbacks.add(callback, now),
+        let now = self.totals();
+        if self.observers.is_some() && (checked || now != before.totals) {
+            self.notify_observers(before.totals, now, inner, notifications);
         }
+        self.update_quiet_range();
     }
 
-    /// Sees to it that there is a queue for ordinary callbacks.
-    #[track_caller]
-    pub(super) fn bind(&self) {
-        if self.queue().is_some() {
+    #[inline]
+    fn notify_observers(
+        &mut self,
+        before: Totals,
+        now: Totals,
+        inner: &Arc<Inner>,
+        notifications: &mut Notifications,
+    ) {
+        let Some(observers) = self.observers.as_deref_mut() else {
             return;
-        }
-        // Without the lock: making a queue spawns its executor.
-        let Ok(queue) = DeferredQueue::try_current() else {
-            panic!(
-                "there is no Tokio runtime around, whose queue could run this callback: \
-                 choose one with `defer_to` before"
-            );
         };
-        let mut state = self.inner.state.lock();
-        // A queue of a runtime is kept by its executor, too: dropping the handle, if another was quicker, is nothing.
-        state.rare_mut().queue.get_or_insert(queue);
-    }
-
-    /// Calls the inline callbacks that have something to be told, from `next` on, also what comes meanwhile.
-    pub(super) fn deliver(&self, mut next: Option<Delivery>) {
-        while let Some(mut call) = next {
-            if !catch_panic("an inline callback", || call.make(self)) {
-                self.count_panic();
+        observers.tracker.update(now.len);
+        let callbacks = observers.callbacks.as_deref_mut();
+        if !callbacks
+            .as_deref()
+            .is_some_and(|callbacks| callbacks.want_crossings())
+        {
+            observers.tracker.skip_pending();
+        }
+        if let Some(callbacks) = callbacks {
+            if callbacks.has_pending_deferred(now) {
+                notifications.executor = observers
+                    .queue
+                    .as_ref()
+                    .and_then(|queue| queue.schedule_under_lock(inner));
             }
-            next = self.next_delivery(call);
+            notifications.delivers = callbacks.start_delivery(&observers.tracker, now);
+            if now.is_final() {
+                notifications.finished = callbacks.take_finished(now);
+            }
         }
+        let change = now.since(before);
+        self.wake_due(change.is_some(), &mut notifications.wakers);
+        notifications.wakers.extend(self.notify_hook(change));
+        self.release_idle();
     }
 
-    pub(super) fn next_delivery(&self, made: Delivery) -> Option<Delivery> {
-        let (removed, next) = self.inner.state.lock().next_delivery(made);
-        discard(removed);
-        next
+    /// Takes out the inline callback that is notified next. The end of the delivery returns callbacks that have finished.
+    #[inline]
+    fn next_inline(&mut self) -> Result<Call, Vec<Callback>> {
+        let now = self.totals();
+        let observers = self.observers_mut();
+        let callbacks = observers.callbacks.get_or_insert_default();
+        let next = callbacks.next_inline(&mut observers.tracker, now);
+        next.ok_or_else(|| callbacks.take_finished(now))
     }
 
-    /// Calls the ordinary callbacks that have something to be told, from `next` on.
-    pub(super) fn run_deferred(&self, mut next: Option<ChangeCall>, runner: &mut Runner) {
-        while let Some(mut call) = next {
-            runner.call(|| call.make(self));
-            next = self.next_deferred(call);
-        }
-    }
-
-    pub(super) fn next_deferred(&self, made: ChangeCall) -> Option<ChangeCall> {
-        let (removed, next) = self.inner.state.lock().next_deferred(made);
-        discard(removed);
-        next
-    }
-
-    #[cold]
-    pub(super) fn count_panic(&self) {
-        if let Some(queue) = self.queue() {
-            queue.count_panic();
-        }
+    /// The same for the deferred callbacks of one run.
+    #[inline]
+    fn next_deferred(&mut self) -> Result<Call, Vec<Callback>> {
+        let now = self.totals();
+        let callbacks = self.callbacks_mut();
+        let next = callbacks.next_deferred(now);
+        next.ok_or_else(|| callbacks.take_finished(now))
     }
 }
 
-impl State {
+impl SharedEvBuffer {
+    /// Calls inline callbacks until all are notified of everything, also of changes that are made meanwhile.
+    ///
+    /// Each callback is chosen right before it is called, with no user code in between, so that within one thread none is
+    /// called after its handle was dropped.
+    pub(super) fn deliver_inline(&self) {
+        let (limit, mut next) = {
+            let mut state = self.inner.state.lock();
+            (state.callbacks_mut().delivery_limit(), state.next_inline())
+        };
+        let mut calls = 0;
+        loop {
+            let mut call = match next {
+                Ok(call) => call,
+                Err(finished) => return discard(finished),
+            };
+            if !catch_panic("an inline callback", || call.run(self)) {
+                self.count_panic();
+            }
+            calls += 1;
+            next = match calls < limit {
+                true => self.put_back_and(call, State::next_inline),
+                false => return self.hand_on(call),
+            };
+        }
+    }
+
+    /// Returns a callback to its place and continues with `then`, under one lock unless the callback was removed.
     #[inline]
-    pub(super) fn callbacks_mut(&mut self) -> &mut Callbacks {
-        self.rare_mut().callbacks.get_or_insert_default()
+    fn put_back_and<R>(&self, call: Call, then: impl Fn(&mut State) -> R) -> R {
+        let mut state = self.inner.state.lock();
+        let Some((id, removed)) = state.callbacks_mut().put_back(call) else {
+            return then(&mut state);
+        };
+        drop(state);
+        discard([removed]);
+        let mut wakers = WakeList::default();
+        self.inner.state.lock().callback_dropped(id, &mut wakers);
+        wakers.wake_all();
+        then(&mut self.inner.state.lock())
     }
 
-    fn next_delivery(&mut self, made: Delivery) -> (Option<Callback>, Option<Delivery>) {
-        let now = self.totals();
-        let rare = self.rare_mut();
-        let callbacks = rare.callbacks.get_or_insert_default();
-        callbacks.next_delivery(made, &mut rare.gauge, now)
+    /// Ends a delivery that other threads, or the callbacks themselves, keep going by further changes. The next change or
+    /// the queue of the buffer continues it; without a queue, a thread of its own does.
+    #[cold]
+    fn hand_on(&self, call: Call) {
+        self.put_back_and(call, |state| state.callbacks_mut().stop_delivery());
+        let queue = self.queue().or_else(|| DeferredQueue::try_current().ok());
+        let buffer = self.clone();
+        match queue.filter(|queue| !queue.is_closed()) {
+            Some(queue) => {
+                // A queue that closes meanwhile belongs to a runtime that shuts down.
+                let _ = queue.defer(move || buffer.continue_delivery());
+            }
+            None => {
+                let thread = thread::Builder::new().name("evbuffer-callbacks".into());
+                let spawned = thread.spawn(move || buffer.continue_delivery());
+                if let Err(error) = spawned {
+                    tracing::error!(%error, "inline callbacks wait for the next change");
+                }
+            }
+        }
     }
 
-    fn first_deferred(&mut self) -> Option<ChangeCall> {
-        let now = self.totals();
-        self.callbacks_mut().first_deferred(now)
+    fn continue_delivery(&self) {
+        let starts = {
+            let mut state = self.inner.state.lock();
+            let now = state.totals();
+            match state.observers.as_deref_mut() {
+                Some(observers) => observers
+                    .callbacks
+                    .as_deref_mut()
+                    .is_some_and(|callbacks| callbacks.start_delivery(&observers.tracker, now)),
+                None => false,
+            }
+        };
+        if starts {
+            self.deliver_inline();
+        }
     }
 
-    fn next_deferred(&mut self, made: ChangeCall) -> (Option<Callback>, Option<ChangeCall>) {
-        let now = self.totals();
-        self.callbacks_mut().next_deferred(made, now)
+    #[cold]
+    fn count_panic(&self) {
+        if let Some(queue) = self.queue() {
+            queue.count_panic();
+        }
     }
 }
 
@@ -174,18 +245,16 @@ impl Deferred for Inner {
         &self.source
     }
 
-    fn queue_closed(self: Arc<Self>) {
-        let buffer = SharedEvBuffer { inner: self };
-        if let Some(queue) = buffer.queue().filter(|queue| !queue.is_closed()) {
-            queue.schedule(&buffer.inner);
-        }
-    }
-
     fn run(self: Arc<Self>, runner: &mut Runner) {
         let buffer = SharedEvBuffer { inner: self };
-        if !buffer.run_alone(runner) {
-            let first = buffer.inner.state.lock().first_deferred();
-            buffer.run_deferred(first, runner);
+        let mut next = buffer.inner.state.lock().next_deferred();
+        loop {
+            let mut call = match next {
+                Ok(call) => call,
+                Err(finished) => return discard(finished),
+            };
+            runner.call(|| call.run(&buffer));
+            next = buffer.put_back_and(call, State::next_deferred);
         }
     }
 }

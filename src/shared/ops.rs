@@ -1,76 +1,138 @@
-//! The short forms: one operation under a guard of its own.
+//! The short forms: one operation of [`EvBuffer`] under its own guard.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    ops::RangeBounds,
+};
 
 use bytes::Bytes;
 
 use super::{
-    SharedEvBuffer,
     guard::{self, edit_both},
+    handle::SharedEvBuffer,
 };
-use crate::{EolStyle, EvBuffer, error::BufferError};
+use crate::{
+    EolStyle, EvBuffer,
+    buffer::{End, Eol, FileSegment},
+    error::BufferError,
+};
 
+/// Adding bytes. Each is one change. Inline callbacks run before the call returns, with the locks held that you hold around
+/// it.
 impl SharedEvBuffer {
-    /// Returns the number of bytes held.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.inner.state.lock().buffer.len()
-    }
-
-    /// Returns whether the buffer holds no byte.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Copies `data` to the back. See [`EvBuffer::add`].
-    ///
-    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
     ///
     /// # Errors
     ///
     /// As [`EvBuffer::add`]; [`BufferError::Closed`] after [`close`](Self::close).
     #[doc(alias = "evbuffer_add")]
     #[inline]
-    pub fn add(&self, data: &[u8]) -> Result<(), BufferError> {
-        guard::add(self, data)
+    pub fn add(&self, data: impl AsRef<[u8]>) -> Result<(), BufferError> {
+        guard::add(self, data.as_ref())
+    }
+
+    /// Copies all of `data` to the back and returns the number of bytes. See [`EvBuffer::add_vectored`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_vectored`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_iovec")]
+    pub fn add_vectored(&self, data: &[IoSlice<'_>]) -> Result<usize, BufferError> {
+        self.lock().add_vectored(data)
+    }
+
+    /// Links `data` to the back, without a copy. See [`EvBuffer::add_reference`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_reference`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_reference")]
+    pub fn add_reference(&self, data: impl Into<Bytes>) -> Result<(), BufferError> {
+        let data = data.into(); // user code: before the lock
+        self.lock().add_reference(data)
+    }
+
+    /// Links the memory of `owner` to the back, without a copy. See [`EvBuffer::add_owner`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_owner`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_reference_with_offset")]
+    pub fn add_owner<T: AsRef<[u8]> + Send + 'static>(&self, owner: T) -> Result<(), BufferError> {
+        self.add_reference(Bytes::from_owner(owner))
+    }
+
+    /// Links a range of a file to the back. See [`EvBuffer::add_file`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_file`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_file")]
+    #[doc(alias = "evbuffer_add_file_segment")]
+    pub fn add_file(&self, file: FileSegment) -> Result<(), BufferError> {
+        self.lock().add_file(file)
+    }
+
+    /// Moves all bytes of `src` to the back and returns their number. See [`EvBuffer::add_buffer`].
+    ///
+    /// To move between two shared buffers use [`move_to`](Self::move_to), which cannot deadlock.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_buffer`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_buffer")]
+    pub fn add_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
+        self.lock().add_buffer(src)
     }
 
     /// Copies `data` before the first byte. See [`EvBuffer::prepend`].
     ///
     /// # Errors
     ///
-    /// As [`EvBuffer::prepend`].
+    /// As [`EvBuffer::prepend`]; [`BufferError::Closed`] after [`close`](Self::close).
     #[doc(alias = "evbuffer_prepend")]
-    pub fn prepend(&self, data: &[u8]) -> Result<(), BufferError> {
+    pub fn prepend(&self, data: impl AsRef<[u8]>) -> Result<(), BufferError> {
+        let data = data.as_ref(); // user code: before the lock
         self.lock().prepend(data)
     }
 
-    /// Links `data` behind the last byte, without a copy. See [`EvBuffer::add_reference`].
+    /// Links `data` before the first byte, without a copy. See [`EvBuffer::prepend_reference`].
     ///
     /// # Errors
     ///
-    /// As [`EvBuffer::add_reference`].
-    #[doc(alias = "evbuffer_add_reference")]
-    pub fn add_reference(&self, data: impl Into<Bytes>) -> Result<(), BufferError> {
-        // Foreign code: before the lock.
-        let data = data.into();
-        self.lock().add_reference(data)
+    /// As [`EvBuffer::prepend_reference`]; [`BufferError::Closed`] after [`close`](Self::close).
+    pub fn prepend_reference(&self, data: impl Into<Bytes>) -> Result<(), BufferError> {
+        let data = data.into(); // user code: before the lock
+        self.lock().prepend_reference(data)
     }
 
-    /// Moves all bytes of `src` to the back and returns how many. See [`EvBuffer::add_buffer`].
-    ///
-    /// To move between two shared buffers use [`move_to`](Self::move_to), which cannot deadlock.
+    /// Moves all bytes of `src` before the first byte and returns their number. See [`EvBuffer::prepend_buffer`].
     ///
     /// # Errors
     ///
-    /// As [`EvBuffer::add_buffer`].
-    #[doc(alias = "evbuffer_add_buffer")]
-    pub fn add_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
-        self.lock().add_buffer(src)
+    /// As [`EvBuffer::prepend_buffer`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_prepend_buffer")]
+    pub fn prepend_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
+        self.lock().prepend_buffer(src)
     }
 
-    /// Removes at most `n` bytes from the front and returns how many. See [`EvBuffer::drain`].
+    /// Reads at most `n` bytes from `src` to the back and returns their number. See [`EvBuffer::read_from`].
     ///
-    /// Inline callbacks run before this returns: locks that are held around it are the caller's deadlock.
+    /// `src` is read with the buffer locked.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::read_from`].
+    #[doc(alias = "evbuffer_read")]
+    pub fn read_from(&self, src: &mut (impl Read + ?Sized), n: usize) -> io::Result<usize> {
+        self.lock().read_from(src, n)
+    }
+}
+
+/// Removing bytes. Each is one change. Inline callbacks run before the call returns, with the locks held that you hold around
+/// it.
+impl SharedEvBuffer {
+    /// Removes at most `n` bytes from the front and returns their number. See [`EvBuffer::drain`].
     ///
     /// # Errors
     ///
@@ -80,7 +142,16 @@ impl SharedEvBuffer {
         self.lock().drain(n)
     }
 
-    /// Moves bytes from the front into `out` and returns how many. See [`EvBuffer::remove`].
+    /// Removes all bytes and returns their number. See [`EvBuffer::clear`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::clear`].
+    pub fn clear(&self) -> Result<usize, BufferError> {
+        self.lock().clear()
+    }
+
+    /// Moves bytes from the front into `out` and returns their number. See [`EvBuffer::remove`].
     ///
     /// # Errors
     ///
@@ -90,7 +161,7 @@ impl SharedEvBuffer {
         self.lock().remove(out)
     }
 
-    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many. See
+    /// Moves at most `n` bytes from the front to the back of `dst` and returns their number. See
     /// [`EvBuffer::remove_buffer`].
     ///
     /// # Errors
@@ -110,17 +181,8 @@ impl SharedEvBuffer {
         self.lock().take_bytes(n)
     }
 
-    /// Copies bytes from the front into `out` and returns how many. See [`EvBuffer::copyout`].
-    ///
-    /// # Errors
-    ///
-    /// As [`EvBuffer::copyout`].
-    #[doc(alias = "evbuffer_copyout")]
-    pub fn copyout(&self, out: &mut [u8]) -> Result<usize, BufferError> {
-        self.inner.state.lock().buffer.copyout(out)
-    }
-
-    /// Takes a line without its end, if there is a whole one. See [`EvBuffer::readln`].
+    /// Takes a line without its terminator, if a whole one is there. See [`EvBuffer::readln`], and
+    /// [`next_line`](Self::next_line), which waits.
     ///
     /// # Errors
     ///
@@ -130,14 +192,27 @@ impl SharedEvBuffer {
         self.lock().readln(style)
     }
 
-    /// Moves at most `n` bytes from the front to the back of `dst` and returns how many: one change of each buffer.
+    /// Writes at most `n` bytes from the front to `dst` and returns their number. See [`EvBuffer::write_to`].
     ///
-    /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before
-    /// anybody is told. A move into itself is `Ok(0)`.
+    /// `dst` is written with the buffer locked.
     ///
     /// # Errors
     ///
-    /// As [`EvBuffer::remove_buffer`]. Nothing was moved then.
+    /// As [`EvBuffer::write_to`].
+    #[doc(alias = "evbuffer_write_atmost")]
+    pub fn write_to(&self, dst: &mut (impl Write + ?Sized), n: usize) -> io::Result<usize> {
+        self.lock().write_to(dst, n)
+    }
+
+    /// Moves at most `n` bytes from the front to the back of `dst` and returns their number: one change of each buffer.
+    ///
+    /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before a
+    /// subscriber is notified. Watermarks are not heeded; [`move_up_to_high`](Self::move_up_to_high) stops at that of `dst`. A
+    /// move into itself is `Ok(0)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::remove_buffer`]. Nothing is moved then.
     ///
     /// # Examples
     ///
@@ -152,6 +227,164 @@ impl SharedEvBuffer {
     /// ```
     #[doc(alias = "evbuffer_remove_buffer")]
     pub fn move_to(&self, dst: &SharedEvBuffer, n: usize) -> Result<usize, BufferError> {
-        edit_both(self, dst, |from, to| from.remove_buffer(to, n)).unwrap_or(Ok(0))
+        edit_both(self, dst, |from, to| {
+            from.buffer.remove_buffer(&mut to.buffer, n)
+        })
+        .unwrap_or(Ok(0))
+    }
+
+    /// Moves as many bytes to the back of `dst` as a [`Writer`](super::Writer) could add there, and returns their number.
+    ///
+    /// That is up to the high watermark of `dst`, and nothing from then on until the low one is reached; also not more than
+    /// the hard cap allows. For a proxy made of callbacks: move in the callback of the source, and again in the callback of
+    /// `dst` for [`Crossing::Low`](super::Crossing::Low).
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::remove_buffer`]. Nothing is moved then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{SharedEvBuffer, Watermarks};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (a, b) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+    /// b.set_watermarks(Watermarks::new(2, 8)?);
+    /// a.add(b"more than eight bytes")?;
+    /// assert_eq!(a.move_up_to_high(&b)?, 8);
+    /// b.drain(5)?;
+    /// assert_eq!(a.move_up_to_high(&b)?, 0); // not below the low watermark yet
+    /// b.drain(1)?;
+    /// assert_eq!(a.move_up_to_high(&b)?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "evbuffer_remove_buffer")]
+    pub fn move_up_to_high(&self, dst: &SharedEvBuffer) -> Result<usize, BufferError> {
+        let moved = edit_both(self, dst, |from, to| match (to.refusal(), to.room()) {
+            // Refused as `move_to` would be.
+            (None, 0) => Ok(0),
+            (refusal, room) => {
+                let n = if refusal.is_some() { usize::MAX } else { room };
+                from.buffer.remove_buffer(&mut to.buffer, n)
+            }
+        });
+        moved.unwrap_or(Ok(0))
+    }
+}
+
+/// Looking, and settings.
+impl SharedEvBuffer {
+    /// Returns the number of buffered bytes.
+    #[doc(alias = "evbuffer_get_length")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.state.lock().buffer.len()
+    }
+
+    /// Returns whether the buffer holds no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the bytes of memory held. See [`EvBuffer::capacity`].
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner.state.lock().buffer.capacity()
+    }
+
+    /// Returns the number of segments that hold data.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.inner.state.lock().buffer.segments()
+    }
+
+    /// Copies bytes from the front into `out` and returns their number. See [`EvBuffer::copyout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::copyout`].
+    #[doc(alias = "evbuffer_copyout")]
+    pub fn copyout(&self, out: &mut [u8]) -> Result<usize, BufferError> {
+        self.inner.state.lock().buffer.copyout(out)
+    }
+
+    /// Copies bytes from position `pos` on into `out` and returns their number. See [`EvBuffer::copyout_from`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::copyout_from`].
+    #[doc(alias = "evbuffer_copyout_from")]
+    pub fn copyout_from(&self, pos: usize, out: &mut [u8]) -> Result<usize, BufferError> {
+        self.inner.state.lock().buffer.copyout_from(pos, out)
+    }
+
+    /// Returns the position of the first `needle` within `range`. See [`EvBuffer::search`].
+    #[doc(alias = "evbuffer_search")]
+    #[doc(alias = "evbuffer_search_range")]
+    #[must_use]
+    pub fn search(&self, needle: &[u8], range: impl RangeBounds<usize>) -> Option<usize> {
+        self.inner.state.lock().buffer.search(needle, range)
+    }
+
+    /// Returns the first end of a line from position `from` on. See [`EvBuffer::search_eol`].
+    #[doc(alias = "evbuffer_search_eol")]
+    #[must_use]
+    pub fn search_eol(&self, from: usize, style: EolStyle) -> Option<Eol> {
+        self.inner.state.lock().buffer.search_eol(from, style)
+    }
+
+    /// Returns whether the first bytes are `prefix`.
+    #[must_use]
+    pub fn starts_with(&self, prefix: &[u8]) -> bool {
+        self.inner.state.lock().buffer.starts_with(prefix)
+    }
+
+    /// Makes room for `n` bytes. See [`EvBuffer::expand`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::expand`].
+    #[doc(alias = "evbuffer_expand")]
+    pub fn expand(&self, n: usize) -> Result<(), BufferError> {
+        self.lock().expand(n)
+    }
+
+    /// Releases spare memory. See [`EvBuffer::shrink_to_fit`].
+    pub fn shrink_to_fit(&self) {
+        self.lock().shrink_to_fit();
+    }
+
+    /// Refuses all changes at `end` until [`unfreeze`](Self::unfreeze). See [`EvBuffer::freeze`].
+    ///
+    /// Waits that need a change at that end fail, see [`readable`](Self::readable) and its relatives.
+    #[doc(alias = "evbuffer_freeze")]
+    pub fn freeze(&self, end: End) {
+        self.lock().freeze(end);
+    }
+
+    /// Allows changes at `end` again.
+    #[doc(alias = "evbuffer_unfreeze")]
+    pub fn unfreeze(&self, end: End) {
+        self.lock().unfreeze(end);
+    }
+
+    /// Returns whether changes at `end` are refused.
+    #[must_use]
+    pub fn is_frozen(&self, end: End) -> bool {
+        self.inner.state.lock().buffer.is_frozen(end)
+    }
+
+    /// Sets the hard cap on the length, in bytes; `None` is no cap. See [`EvBuffer::set_max_len`].
+    pub fn set_max_len(&self, max: Option<usize>) {
+        self.lock().set_max_len(max);
+    }
+
+    /// Returns the hard cap on the length, in bytes.
+    #[must_use]
+    pub fn max_len(&self) -> Option<usize> {
+        self.inner.state.lock().buffer.max_len()
     }
 }

@@ -1,7 +1,7 @@
-//! The reading end of a buffer as Tokio and `futures` know it.
+//! [`Reader`]: the reading end of a buffer, with the traits of Tokio and `futures`.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,30 +11,27 @@ use futures::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
-    BufferGuard, SharedEvBuffer,
-    interest::Interest,
-    lock::{Lender, Loan},
-    state::State,
-    wait::Waiter,
+    BufferGuard, handle::SharedEvBuffer, interest::Interest, lock::ConsumeToken, wait::Waiter,
 };
 use crate::{BufferError, buffer::End, error::clone_io_error};
 
 /// Takes bytes from a [`SharedEvBuffer`]: [`AsyncRead`], [`AsyncBufRead`] and a [`Stream`] of [`Bytes`].
 ///
-/// It waits while the buffer is empty and ends when that is closed and drained. Several readers of one buffer compete for
-/// its bytes.
+/// It waits while the buffer is empty and ends when that is closed and drained; a buffer that was closed with an error then
+/// returns that error. Several readers of one buffer take turns: the one that has waited longest is first.
 ///
-/// [`poll_fill_buf`](AsyncBufRead::poll_fill_buf) shows the first segment; its bytes stay in the buffer, and count in
-/// its length, until they are consumed. Meanwhile other readers of the buffer wait. If a guard takes some of them, `consume`
-/// removes what is left; what a guard prepends stays before them.
+/// [`poll_fill_buf`](AsyncBufRead::poll_fill_buf) borrows the first segment. Its bytes stay in the buffer, and count in its
+/// length, until they are consumed; meanwhile other readers of the buffer wait. If another handle takes some of them,
+/// `consume` removes those that are left, and the next `poll_fill_buf` returns what is at the front then.
 ///
-/// The stream yields whole segments as they are linked, without a copy, but for short ones that would pin a long block.
+/// The stream yields whole segments as they are linked, without a copy, except for short ones that would keep a long block
+/// alive.
 ///
 /// A frozen front is an error, [`PermissionDenied`](io::ErrorKind::PermissionDenied).
 ///
 /// # Cancel safety
 ///
-/// Reading is cancel safe: what was not handed out is in the buffer, also after a reader that has been shown something
+/// Reading is cancel safe: bytes that were not returned are in the buffer, also after a reader that has borrowed the front
 /// was dropped.
 ///
 /// # Examples
@@ -58,58 +55,93 @@ use crate::{BufferError, buffer::End, error::clone_io_error};
 /// ```
 pub struct Reader {
     waiter: Waiter<'static>,
-    /// What `fill_buf` shows.
-    shown: Bytes,
-    /// The number of the showing: others follow once its bytes have gone.
-    showing: u64,
-    /// Whether its bytes may be taken without the lock.
-    loan: Loan,
-    /// The other end is told when this one goes.
+    /// The bytes that `fill_buf` has returned and that were not consumed. Others may have taken them since.
+    borrowed: Bytes,
+    /// The number of the borrow. Later borrows, also of other readers, have other numbers.
+    borrow_id: u32,
+    /// Valid while the borrowed bytes are certainly at the front, and may be consumed without the lock.
+    token: ConsumeToken,
+    /// Whether this is the reader of a pipe.
     closes: bool,
 }
 
 impl Reader {
     pub(super) fn new(buffer: SharedEvBuffer, closes: bool) -> Self {
         Self {
-            waiter: Waiter::holding(buffer),
-            shown: Bytes::new(),
-            showing: 0,
-            loan: Loan::default(),
+            waiter: Waiter::owning(buffer),
+            borrowed: Bytes::new(),
+            borrow_id: 0,
+            token: ConsumeToken::default(),
             closes,
         }
     }
 
-    /// What `fill_buf` shows; nothing if it has to look first.
+    /// Returns the buffer that this reads from.
+    #[must_use]
+    pub fn buffer(&self) -> &SharedEvBuffer {
+        self.waiter.buffer()
+    }
+
+    /// Returns the bytes that `fill_buf` has returned and that were not consumed.
     #[inline]
-    pub(crate) fn shown(&self) -> &[u8] {
-        &self.shown
+    pub(crate) fn borrowed(&self) -> &[u8] {
+        &self.borrowed
     }
 
-    /// Removes the first `n` of the bytes shown from the buffer, as far as they are still there.
-    fn settle(&mut self, n: usize) {
-        let n = n.min(self.shown.len());
-        self.shown.advance(n);
-        let lending = &self.waiter.buffer().inner.state;
-        if self.shown.is_empty() || !lending.take(&mut self.loan, n) {
-            self.settle_locked(n);
-        }
+    /// Whether `fill_buf` can return the borrowed bytes again without the lock.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        !self.borrowed.is_empty() && self.buffer().inner.state.is_valid(&self.token)
     }
 
-    /// Removes `n` bytes, which [`shown`](Self::shown) does not show any more.
-    fn settle_locked(&mut self, n: usize) {
-        self.loan = Loan::default();
-        let mut guard = self.waiter.buffer().lock();
-        if !guard.is_shown_by(self.showing) {
+    /// Removes the first `n` of the borrowed bytes from the buffer, if they are still there.
+    fn consume_borrowed(&mut self, n: usize) {
+        let n = n.min(self.borrowed.len());
+        if n == 0 {
             return;
         }
-        let before = self.shown.len() + n;
-        let gone = before - guard.borrowed();
-        guard.consume_borrowed(n.saturating_sub(gone));
-        if self.shown.is_empty() {
-            guard.return_front();
-        } else {
-            self.loan = guard.lend(self.shown.len());
+        let consumed = match n < self.borrowed.len() {
+            true => {
+                self.borrowed.advance(n);
+                Bytes::new()
+            }
+            // An empty range would still keep its memory.
+            false => mem::take(&mut self.borrowed),
+        };
+        let lock = &self.waiter.buffer().inner.state;
+        if self.borrowed.is_empty() || !lock.consume(&mut self.token, n) {
+            self.consume_locked(n);
         }
+        // The owner of the memory is user code: after the lock.
+        drop(consumed);
+    }
+
+    /// Slow path of [`consume_borrowed`](Self::consume_borrowed): removes `n` bytes that were split off `borrowed`.
+    fn consume_locked(&mut self, n: usize) {
+        self.token = ConsumeToken::default();
+        let mut guard = self.waiter.buffer().lock();
+        if guard.is_borrowed_by(self.borrow_id) {
+            let taken_by_others = self.borrowed.len() + n - guard.borrowed();
+            guard.consume_borrowed(n.saturating_sub(taken_by_others));
+            match self.borrowed.is_empty() {
+                true => guard.return_front(),
+                false => self.token = guard.issue_token(self.borrowed.len()),
+            }
+        }
+    }
+
+    /// Returns the borrowed bytes to the buffer, unless they are certainly at the front.
+    fn return_outdated(&mut self) {
+        if self.borrowed.is_empty() || self.is_current() {
+            return;
+        }
+        let mut guard = self.waiter.buffer().lock();
+        if guard.is_borrowed_by(self.borrow_id) {
+            guard.return_front();
+        }
+        drop(guard);
+        self.token = ConsumeToken::default();
+        self.borrowed = Bytes::new();
     }
 
     fn poll_ready<T>(
@@ -117,20 +149,20 @@ impl Reader {
         cx: &mut Context<'_>,
         mut take: impl FnMut(&mut BufferGuard<'_>) -> Result<T, BufferError>,
     ) -> Poll<Option<io::Result<T>>> {
-        self.waiter.poll(cx, |guard| {
+        self.waiter.poll_in_turn(cx, Some(Interest::Read), |guard| {
+            if guard.is_frozen_by_user(End::Front) {
+                return Ok(Some(Err(BufferError::Frozen(End::Front).into())));
+            }
             if guard.is_empty() {
                 let state = guard.state();
                 return match state.error() {
                     Some(error) => Ok(Some(Err(clone_io_error(error)))),
-                    None if state.owner.closed => Ok(None),
-                    None => Err(Interest::Front),
+                    None if state.is_closed() => Ok(None),
+                    None => Err(Interest::Read),
                 };
             }
             if guard.borrowed() > 0 {
-                return Err(Interest::Front);
-            }
-            if guard.is_frozen(End::Front) {
-                return Ok(Some(Err(BufferError::Frozen(End::Front).into())));
+                return Err(Interest::Read);
             }
             Ok(Some(take(guard).map_err(Into::into)))
         })
@@ -138,60 +170,54 @@ impl Reader {
 }
 
 impl BufferGuard<'_> {
-    fn is_shown_by(&self, showing: u64) -> bool {
-        let state = self.state();
-        state
-            .rare
-            .as_ref()
-            .is_some_and(|rare| rare.shown_by == showing)
-            && self.borrowed() > 0
+    fn is_borrowed_by(&self, borrow_id: u32) -> bool {
+        let observers = self.state().observers.as_ref();
+        observers.is_some_and(|observers| observers.borrow_id == borrow_id) && self.borrowed() > 0
     }
 
-    /// Shows the front under a number that no other showing has.
-    fn show(&mut self) -> Result<(Bytes, u64, Loan), BufferError> {
-        let shown = self.borrow_front()?;
-        let rare = self.state_mut().rare_mut();
-        rare.showings += 1;
-        rare.shown_by = rare.showings;
-        let showing = rare.showings;
-        let loan = self.lend(shown.len());
-        Ok((shown, showing, loan))
+    /// Borrows the front under a number that no other borrow has.
+    fn borrow_numbered(&mut self) -> Result<(Bytes, u32, ConsumeToken), BufferError> {
+        let front = self.borrow_front()?;
+        let observers = self.state_mut().observers_mut();
+        // Zero is no borrow. The number of a borrow is used again after four billion others.
+        observers.borrows = observers.borrows.checked_add(1).unwrap_or(1);
+        observers.borrow_id = observers.borrows;
+        let borrow_id = observers.borrow_id;
+        self.state_mut().update_quiet_range();
+        let token = self.issue_token(front.len());
+        Ok((front, borrow_id, token))
     }
 
-    /// Lets the reader that shows the first `n` bytes take of them past the lock, if that concerns nobody.
-    fn lend(&self, n: usize) -> Loan {
+    /// Lets the reader that has borrowed the first `n` bytes consume them without the lock, if no subscriber needs a
+    /// notification as long as a byte is left.
+    fn issue_token(&self, n: usize) -> ConsumeToken {
         let state = self.state();
-        match &state.rare {
-            Some(rare) if self.borrows_first(n) && state.is_quiet_down_to_one() => {
-                self.lending().lend(rare.shown_by, n)
+        let is_quiet = |len| !state.needs_notify(len);
+        match &state.observers {
+            // The quiet lengths are a range.
+            Some(observers) if self.borrows_first(n) && is_quiet(1) && is_quiet(self.len()) => {
+                self.buffer_lock().issue_token(observers.borrow_id, n)
             }
-            _ => Loan::default(),
+            _ => ConsumeToken::default(),
         }
-    }
-}
-
-impl Lender for State {
-    fn take_back(&mut self, n: usize) {
-        self.buffer.consume_borrowed(n);
     }
 }
 
 impl AsyncBufRead for Reader {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
-        if this.shown.is_empty() {
-            match ready!(this.poll_ready(cx, |guard| guard.show())) {
-                Some(shown) => (this.shown, this.showing, this.loan) = shown?,
+        this.return_outdated();
+        if this.borrowed.is_empty() {
+            match ready!(this.poll_ready(cx, |guard| guard.borrow_numbered())) {
+                Some(front) => (this.borrowed, this.borrow_id, this.token) = front?,
                 None => return Poll::Ready(Ok(&[])),
             }
         }
-        Poll::Ready(Ok(&this.shown))
+        Poll::Ready(Ok(&this.borrowed))
     }
 
     fn consume(self: Pin<&mut Self>, n: usize) {
-        if n > 0 {
-            self.get_mut().settle(n);
-        }
+        self.get_mut().consume_borrowed(n);
     }
 }
 
@@ -205,10 +231,11 @@ impl AsyncRead for Reader {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if !this.shown.is_empty() {
-            let n = this.shown.len().min(out.remaining());
-            out.put_slice(&this.shown[..n]);
-            this.settle(n);
+        this.return_outdated();
+        if !this.borrowed.is_empty() {
+            let n = this.borrowed.len().min(out.remaining());
+            out.put_slice(&this.borrowed[..n]);
+            this.consume_borrowed(n);
             return Poll::Ready(Ok(()));
         }
         let read = this.poll_ready(cx, |guard| {
@@ -232,10 +259,11 @@ impl Stream for Reader {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if !this.shown.is_empty() {
-            let shown = this.shown.clone();
-            this.settle(shown.len());
-            return Poll::Ready(Some(Ok(shown)));
+        this.return_outdated();
+        if !this.borrowed.is_empty() {
+            let borrowed = this.borrowed.clone();
+            this.consume_borrowed(borrowed.len());
+            return Poll::Ready(Some(Ok(borrowed)));
         }
         this.poll_ready(cx, |guard| {
             guard.load_first(1)?;
@@ -247,18 +275,16 @@ impl Stream for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let buffer = self.waiter.buffer();
-        if !self.shown.is_empty() {
-            let mut guard = buffer.lock();
-            if guard.is_shown_by(self.showing) {
+        if !mem::take(&mut self.borrowed).is_empty() {
+            let mut guard = self.waiter.buffer().lock();
+            if guard.is_borrowed_by(self.borrow_id) {
                 guard.return_front();
             }
         }
         if self.closes {
-            buffer.close();
-            // Nobody will read what is left.
-            let left = buffer.lock().replace(crate::EvBuffer::new());
-            drop(left);
+            // The bytes that are left have no reader.
+            self.buffer().close();
+            self.buffer().discard_all();
         }
     }
 }
@@ -266,7 +292,7 @@ impl Drop for Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("shown", &self.shown.len())
+            .field("borrowed", &self.borrowed.len())
             .finish_non_exhaustive()
     }
 }

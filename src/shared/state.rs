@@ -1,102 +1,92 @@
-//! What the lock of a shared buffer guards, and what a change to it means.
+//! What the lock of a shared buffer protects: the buffer, its flags and its subscribers.
 
-use std::{io, mem, sync::Arc, task::Waker};
+use std::{io, mem, ops::Range, sync::Arc, task::Waker};
 
 use super::{
-    Change, Inner, SharedEvBuffer, WaitError, Watermarks,
-    callbacks::{Callbacks, Delivery},
+    Change, WaitError,
+    callbacks::Callbacks,
     change::{Mark, Totals},
-    interest::{Interest, Key, View, Waiters},
-    watermark::Gauge,
+    interest::{Interest, View},
+    lock::ConsumeBorrowed,
+    tracker::WatermarkTracker,
+    watermarks::Watermarks,
 };
 use crate::{
-    DeferredQueue, EvBuffer,
-    buffer::{DeferredDrops, End},
-    panic::catch_panic,
-    sync::WakeList,
-    sync::next_token,
+    BufferError, DeferredQueue, EvBuffer,
+    buffer::End,
+    sync::{Place, WaitList, WakeList, next_token},
 };
 
-/// Someone of this crate who follows every change of a buffer that it owns.
-pub(crate) trait Watch: Send + Sync {
-    /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no
-    /// foreign code. What it returns is woken after the lock.
-    fn changed(&self, edit: &Edit) -> Option<Waker>;
+/// Follows every change of a buffer for the part of this crate that owns it.
+pub(crate) trait ChangeHook: Send + Sync {
+    /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no user
+    /// code. The returned waker is woken after the lock.
+    fn changed(&self, info: &ChangeInfo) -> Option<Waker>;
 
-    /// Whether it waits for what may be there at a length of `len`. If not, it need not be told of a change to that.
-    fn waits_at(&self, len: usize) -> bool;
+    /// Whether it may need a notification if the length becomes `len`.
+    fn needs_notify(&self, len: usize) -> bool;
 }
 
-/// What a [`Watch`] is told.
+/// What a [`ChangeHook`] is notified of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Edit {
-    /// `None` if it is not the contents that changed, but the marks, or whether it is closed.
+pub(crate) struct ChangeInfo {
+    /// `None` if not the contents have changed, but the watermarks, the flags, or what tasks wait for.
     pub(crate) change: Option<Change>,
     pub(crate) len: usize,
-    /// Nothing comes in any more.
+    /// Nothing is added any more.
     pub(crate) closed: bool,
-    /// The high mark was reached, and the low one not since.
+    /// The high watermark was reached, and the low one not since.
     pub(crate) is_high: bool,
-    /// More may come in.
+    /// A writer may add something.
     pub(crate) has_room: bool,
 }
 
+//
+// Invariant: a change to a length below `quiet_below` concerns no subscriber. It is zero, which is always right, from
+// `observers_mut` until `update_quiet_range`.
 pub(super) struct State {
     pub(super) buffer: EvBuffer,
-    /// What `buffer` was marked with, to tell it from one that took its place.
+    /// The token with which `buffer` was attached. Another buffer in its place has another token, or none.
     token: u64,
-    pub(super) owner: OwnerMarks,
-    /// What few buffers need, made when it is first needed.
-    pub(super) rare: Option<Box<Rare>>,
-    /// Changes to lengths below this concern nobody, so that most changes ask nothing else, whoever may wait for others.
-    /// Lengths from this on may concern somebody. Short, to fit beside `owner`.
+    flags: OwnerFlags,
+    /// Made when it is first needed.
+    pub(super) observers: Option<Box<Observers>>,
+    /// The end of the quiet range, or zero where that does not start at zero. It has 32 bits to fit beside `flags`.
     quiet_below: u32,
 }
 
-/// What the owner has set, to be put on whatever buffer takes the place of the first.
+/// What the owner has set. It is applied to every buffer that takes the place of the first.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OwnerMarks {
+struct OwnerFlags {
     front_frozen: bool,
     back_frozen: bool,
-    pub(super) closed: bool,
+    closed: bool,
 }
 
+/// The subscribers of a buffer, and what else few buffers need.
 #[derive(Default)]
-pub(super) struct Rare {
-    pub(super) gauge: Gauge,
-    pub(super) waiters: Waiters,
-    /// Apart, since most of those who wait have none.
+pub(super) struct Observers {
+    pub(super) tracker: WatermarkTracker,
+    pub(super) waiters: WaitList<Interest>,
     pub(super) callbacks: Option<Box<Callbacks>>,
     pub(super) queue: Option<DeferredQueue>,
-    /// The reader that shows the front, by the number of the showing.
-    pub(super) shown_by: u64,
-    pub(super) showings: u64,
-    watch: Option<Arc<dyn Watch>>,
-    /// Why the buffer was closed, if that was not in order.
+    hook: Option<Arc<dyn ChangeHook>>,
+    /// The lengths at which no subscriber needs a notification. The hook is asked each time.
+    quiet: Range<usize>,
+    /// The reader that has borrowed the front, by the number of the borrow.
+    pub(super) borrow_id: u32,
+    pub(super) borrows: u32,
+    /// The error with which the buffer was closed.
     error: Option<Arc<io::Error>>,
+    /// Bytes appended before the first byte that was discarded at the end.
+    discarded_from: Option<u64>,
 }
 
-/// A reading of everything by which a change shows.
+/// Everything by which a change shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reading {
-    totals: Totals,
-    prepended: u64,
-}
-
-impl Reading {
-    #[inline]
-    pub(super) fn has_changed(&self, now: Totals) -> bool {
-        self.totals != now
-    }
-}
-
-/// What a change leaves to be done once the lock is open.
-#[derive(Default)]
-pub(super) struct Aftermath {
-    wakers: WakeList,
-    executor: Option<Waker>,
-    delivery: Option<Delivery>,
-    deferred_drops: DeferredDrops,
+pub(super) struct Position {
+    pub(super) totals: Totals,
+    pub(super) prepended: u64,
 }
 
 impl State {
@@ -104,33 +94,40 @@ impl State {
         Self {
             buffer,
             token: 0,
-            owner: OwnerMarks::default(),
-            rare: None,
+            flags: OwnerFlags::default(),
+            observers: None,
             quiet_below: u32::MAX,
         }
     }
 
-    /// Marks the buffer, in its place, as part of this one.
+    /// Makes the buffer, in its place in memory, part of this shared buffer.
     pub(super) fn attach(&mut self, prepended: u64, removed: u64) {
         self.token = next_token();
         self.buffer.attach(self.token, prepended, removed);
-        self.apply_owner_marks();
+        self.apply_flags();
     }
 
-    /// Whoever gets at it may bring somebody in who is to be told: the next guard looks anew.
+    /// Returns the observers for a caller that may add a subscriber, and invalidates the quiet range.
     #[inline]
-    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+    pub(super) fn observers_mut(&mut self) -> &mut Observers {
         self.quiet_below = 0;
-        self.rare.get_or_insert_default()
+        let observers = self.observers.get_or_insert_default();
+        observers.quiet = 0..0;
+        observers
+    }
+
+    pub(super) fn callbacks_mut(&mut self) -> &mut Callbacks {
+        self.observers_mut().callbacks.get_or_insert_default()
     }
 
     #[inline]
-    pub(super) fn read(&self) -> Reading {
+    pub(super) fn position(&self) -> Position {
         let (prepended, removed) = self.buffer.totals();
-        Reading {
+        Position {
             totals: Totals {
                 removed,
                 len: self.buffer.len(),
+                closed: self.flags.closed,
             },
             prepended,
         }
@@ -138,7 +135,7 @@ impl State {
 
     #[inline]
     pub(super) fn totals(&self) -> Totals {
-        self.read().totals
+        self.position().totals
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -147,360 +144,345 @@ impl State {
         }
     }
 
+    /// Returns the number of bytes ever appended.
     pub(super) fn appended(&self) -> u64 {
-        let now = self.read();
+        let now = self.position();
         (now.totals.len as u64)
             .wrapping_add(now.totals.removed)
             .wrapping_sub(now.prepended)
     }
 
-    /// The most bytes that the buffer will hold.
+    pub(super) fn is_closed(&self) -> bool {
+        self.flags.closed
+    }
+
+    /// Returns the error with which the buffer was closed.
+    pub(super) fn error(&self) -> Option<&Arc<io::Error>> {
+        self.observers.as_ref()?.error.as_ref()
+    }
+
+    /// Returns the error of a wait that ends because the buffer was closed; `None` while it is open.
+    pub(super) fn end(&self) -> Option<WaitError> {
+        match self.error() {
+            Some(error) => Some(WaitError::Stream(Arc::clone(error))),
+            None => self.flags.closed.then_some(WaitError::Closed),
+        }
+    }
+
+    /// Returns why the buffer will not hold `n` bytes, of which there are fewer now; `None` if it may.
+    pub(super) fn why_never(&self, n: usize) -> Option<WaitError> {
+        if let Some(limit) = self.buffer.max_len().filter(|&limit| n > limit) {
+            return Some(WaitError::NeverFits { limit });
+        }
+        if let Some(high) = self.watermarks().high().filter(|&high| n > high) {
+            return Some(WaitError::AboveHigh { high });
+        }
+        let frozen = self.buffer.is_frozen_by_user(End::Back);
+        self.end()
+            .or(frozen.then_some(WaitError::Frozen(End::Back)))
+    }
+
+    /// Returns the length up to which the buffer is filled.
     pub(super) fn limit(&self) -> usize {
         let cap = self.buffer.max_len().unwrap_or(usize::MAX);
         self.watermarks().high().unwrap_or(usize::MAX).min(cap)
     }
 
     pub(super) fn watermarks(&self) -> Watermarks {
-        self.rare
+        self.observers
             .as_ref()
-            .map_or(Watermarks::NONE, |rare| rare.gauge.marks())
+            .map_or(Watermarks::NONE, |observers| observers.tracker.watermarks())
     }
 
-    /// How many bytes a writer may add before it has to wait.
+    pub(super) fn is_high(&self) -> bool {
+        self.observers
+            .as_ref()
+            .is_some_and(|observers| observers.tracker.is_high())
+    }
+
+    /// Returns the number of bytes that a writer may add before it has to wait.
     pub(super) fn room(&self) -> usize {
-        let most = match (&self.rare, self.limit()) {
-            // What somebody waits for comes in all the same, or both sides would wait for each other.
-            (Some(rare), limit) if rare.gauge.is_high() => rare.waiters.wanted().min(limit),
+        if self.buffer.is_frozen_by_user(End::Back) {
+            return 0;
+        }
+        let most = match (&self.observers, self.limit()) {
+            // What a task waits for is let in, or both sides would wait for each other.
+            (Some(observers), limit) if observers.tracker.is_high() => {
+                let wanted = observers.waiters.waiting().map(Interest::wanted).max();
+                wanted.unwrap_or(0).min(limit)
+            }
             (_, limit) => limit,
         };
         most.saturating_sub(self.buffer.len())
     }
 
-    pub(super) fn is_high(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.gauge.is_high())
+    /// Returns the number of bytes that fit below the hard cap.
+    pub(super) fn room_below_cap(&self) -> usize {
+        let cap = self.buffer.max_len().unwrap_or(usize::MAX);
+        cap.saturating_sub(self.buffer.len())
     }
 
     pub(super) fn set_owner_frozen(&mut self, end: End, on: bool) {
         match end {
-            End::Front => self.owner.front_frozen = on,
-            End::Back => self.owner.back_frozen = on,
+            End::Front => self.flags.front_frozen = on,
+            End::Back => self.flags.back_frozen = on,
         }
-        self.apply_owner_marks();
+        self.apply_flags();
     }
 
-    pub(super) fn apply_owner_marks(&mut self) {
+    pub(super) fn apply_flags(&mut self) {
         self.buffer
-            .set_owner_frozen(End::Front, self.owner.front_frozen);
+            .set_owner_frozen(End::Front, self.flags.front_frozen);
         self.buffer
-            .set_owner_frozen(End::Back, self.owner.back_frozen);
-        self.buffer.set_closed(self.owner.closed);
+            .set_owner_frozen(End::Back, self.flags.back_frozen);
+        self.buffer.set_closed(self.flags.closed);
     }
 
-    pub(super) fn set_watch(&mut self, watch: Arc<dyn Watch>) {
-        self.rare_mut().watch = Some(watch);
-    }
-
-    /// Puts `with` in the place of the buffer. What that had parked is left to the new one.
-    pub(super) fn replace(&mut self, with: EvBuffer, before: Reading) -> EvBuffer {
-        self.notice_another(before);
-        let (prepended, removed) = self.buffer.totals();
-        let mut old = mem::replace(&mut self.buffer, with);
-        let parked = old.detach();
-        self.attach(prepended, removed.wrapping_add(old.len() as u64));
-        self.buffer.defer_drops(parked);
-        old
-    }
-
-    /// Whether there is nothing to be done after the guard.
-    #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
-        self.is_quiet_at(self.buffer.len())
-    }
-
-    /// Whether there would be nothing to be done either if `n` bytes were added.
-    #[inline]
-    pub(super) fn stays_quiet(&self, n: usize) -> bool {
-        self.is_quiet_at(self.buffer.len().saturating_add(n))
-    }
-
-    #[inline]
-    fn is_quiet_at(&self, len: usize) -> bool {
-        let is_quiet = len < self.quiet_below as usize && self.has_same_buffer();
-        debug_assert!(!is_quiet || self.concerns_nobody(len));
-        is_quiet || self.is_quiet_for_watch(len)
-    }
-
-    /// The same for the buffer of a stream, which says itself what it waits for at the moment. An empty one is not left
-    /// alone: it lets its memory go.
-    #[inline(never)]
-    fn is_quiet_for_watch(&self, len: usize) -> bool {
-        let is_watched = |rare: &Rare| rare.watch.is_some();
-        len > 0 && self.rare.as_deref().is_some_and(is_watched) && self.concerns_nobody(len)
-    }
-
-    /// The same looked at closely, who waits now and who does not.
-    pub(super) fn concerns_nobody(&self, len: usize) -> bool {
-        self.has_same_buffer()
-            && match &self.rare {
-                None => true,
-                Some(rare) => rare.concerns_no_other(len) && !rare.hears_changes(),
-            }
-    }
-
-    /// Whether nobody cares how much goes, as long as something is left: what is quiet at two lengths is so between them.
-    pub(super) fn is_quiet_down_to_one(&self) -> bool {
-        self.concerns_nobody(1) && self.concerns_nobody(self.buffer.len())
-    }
-
-    /// Notes who is to be told from now on.
-    pub(super) fn find_quiet(&mut self) {
-        let below = self
-            .rare
-            .as_ref()
-            .map_or(usize::MAX, |rare| rare.quiet_below());
-        self.quiet_below = u32::try_from(below).unwrap_or(u32::MAX);
-    }
-
-    /// Whether the buffer is the one marked, and nothing but its contents may have changed.
-    #[inline]
-    pub(super) fn has_same_buffer(&self) -> bool {
-        self.buffer.needs_no_check(self.token)
-    }
-
-    /// Whether nothing is different from what it was `before`.
-    #[inline]
-    pub(super) fn is_as(&self, before: Reading) -> bool {
-        self.has_same_buffer() && self.read() == before
-    }
-
-    /// Takes in what was changed since `before`.
-    #[inline]
-    pub(super) fn settle(
-        &mut self,
-        before: Reading,
-        inner: &Arc<Inner>,
-        aftermath: &mut Aftermath,
-    ) {
-        self.tell_all(before, inner, aftermath);
-        self.find_quiet();
-    }
-
-    #[inline]
-    fn tell_all(&mut self, before: Reading, inner: &Arc<Inner>, aftermath: &mut Aftermath) {
-        let is_remarkable = !self.has_same_buffer();
-        if is_remarkable {
-            aftermath.deferred_drops = self.look_closely(before);
+    /// Ends the stream, with an error unless it ends in order. Returns `false` if it had ended before.
+    pub(super) fn set_closed(&mut self, error: Option<Arc<io::Error>>) -> bool {
+        if mem::replace(&mut self.flags.closed, true) {
+            return false;
         }
-        let now = self.totals();
-        let Some(rare) = &mut self.rare else { return };
-        rare.gauge.update(now.len);
-        let change = now.since(before.totals);
-        rare.tell_callbacks(change.is_some(), now, inner, aftermath);
-        if rare.waiters.is_waiting() {
-            self.wake_due(change.is_some(), &mut aftermath.wakers);
+        if error.is_some() {
+            self.observers_mut().error = error;
         }
-        if change.is_none() && !is_remarkable {
-            return;
-        }
-        if let Some(waker) = self.tell_watch(change) {
-            aftermath.wakers.push(waker);
-        }
-        self.shrink_if_idle();
+        self.apply_flags();
+        true
     }
 
-    /// Lets the memory of an empty buffer go that belongs to a stream: what comes next comes in segments of its own, and
-    /// a connection that is idle holds none.
-    #[inline]
-    pub(super) fn shrink_if_idle(&mut self) {
-        let is_watched = |rare: &Rare| rare.watch.is_some();
-        if self.buffer.is_empty() && self.rare.as_deref().is_some_and(is_watched) {
-            self.buffer.shrink_to_fit();
-        }
+    pub(super) fn set_hook(&mut self, hook: Arc<dyn ChangeHook>) {
+        self.observers_mut().hook = Some(hook);
     }
 
-    /// It is not only the contents that may be others. Returns what was parked.
-    #[cold]
-    fn look_closely(&mut self, before: Reading) -> DeferredDrops {
-        self.notice_another(before);
-        self.apply_owner_marks();
-        self.buffer.take_deferred_drops()
+    pub(super) fn is_hooked(&self) -> bool {
+        self.observers
+            .as_deref()
+            .is_some_and(|observers| observers.hook.is_some())
     }
 
-    /// If another buffer lies here than did `before`, all that was there is gone, all that is there is new.
-    fn notice_another(&mut self, before: Reading) {
-        if !self.buffer.is_attached(self.token) {
-            let gone = before.totals.removed.wrapping_add(before.totals.len as u64);
-            self.attach(before.prepended, gone);
-        }
-    }
-
-    /// Tells the owner of a change, or that something but the contents is different.
-    fn tell_watch(&self, change: Option<Change>) -> Option<Waker> {
-        let rare = self.rare.as_ref()?;
-        rare.watch.as_ref()?.changed(&Edit {
+    /// Notifies the owner of a change, or that something else than the contents is different.
+    pub(super) fn notify_hook(&self, change: Option<Change>) -> Option<Waker> {
+        let observers = self.observers.as_ref()?;
+        observers.hook.as_ref()?.changed(&ChangeInfo {
             change,
             len: self.buffer.len(),
-            closed: self.owner.closed,
-            is_high: rare.gauge.is_high(),
+            closed: self.flags.closed,
+            is_high: observers.tracker.is_high(),
             has_room: self.room() > 0,
         })
     }
 
-    /// Moves the marks. The guard does the rest.
-    pub(super) fn set_watermarks(&mut self, marks: Watermarks) -> Option<Waker> {
-        if self.rare.is_none() && marks == Watermarks::NONE {
-            return None;
+    /// Puts `with` in the place of the buffer and returns that. Its deferred drops are left to the new one.
+    pub(super) fn replace(&mut self, with: EvBuffer, before: Position) -> EvBuffer {
+        self.attach_replacement(before);
+        let (prepended, removed) = self.buffer.totals();
+        let mut old = mem::replace(&mut self.buffer, with);
+        let drops = old.detach();
+        self.attach(prepended, removed.wrapping_add(old.len() as u64));
+        self.buffer.defer_drops(drops);
+        old
+    }
+
+    /// If user code has put another buffer in this place: all that was there is removed, all that is there is added.
+    pub(super) fn attach_replacement(&mut self, before: Position) {
+        if !self.buffer.is_attached(self.token) {
+            let totals = before.totals;
+            let removed = totals.removed.wrapping_add(totals.len as u64);
+            self.attach(before.prepended, removed);
         }
-        let len = self.buffer.len();
-        self.rare_mut().gauge.set(marks, len);
-        self.buffer.request_check();
-        self.tell_watch(None)
     }
 
-    /// Whether a writer was woken that has not looked yet.
-    pub(super) fn expects_more(&self) -> bool {
-        (self.rare.as_ref()).is_some_and(|rare| rare.waiters.expect_more())
+    /// Takes the contents out, to be dropped after the lock. A wait for these bytes to be drained fails.
+    pub(super) fn discard_all(&mut self) -> EvBuffer {
+        let before = self.position();
+        let from = self.appended().wrapping_sub(self.buffer.len() as u64);
+        if !self.buffer.is_empty() {
+            self.observers_mut().discarded_from.get_or_insert(from);
+        }
+        self.replace(EvBuffer::new(), before)
     }
 
-    /// [`Waiters::register`]
+    /// Whether bytes before `mark` were discarded.
+    pub(super) fn was_discarded(&self, mark: Mark) -> bool {
+        let from = self
+            .observers
+            .as_ref()
+            .and_then(|observers| observers.discarded_from);
+        from.is_some_and(|from| mark.appended > from)
+    }
+
+    /// Whether the buffer is the attached one, and nothing but its contents may have changed.
+    #[inline]
+    pub(super) fn needs_no_check(&self) -> bool {
+        self.buffer.needs_no_check(self.token)
+    }
+
+    /// Whether a subscriber may need a notification if the length becomes `len`.
+    #[inline]
+    pub(super) fn needs_notify(&self, len: usize) -> bool {
+        if len < self.quiet_below as usize && self.needs_no_check() {
+            return false;
+        }
+        self.needs_notify_slow(len)
+    }
+
+    #[inline(never)]
+    fn needs_notify_slow(&self, len: usize) -> bool {
+        let Some(observers) = self.observers.as_deref().filter(|_| self.needs_no_check()) else {
+            return true;
+        };
+        let hook_needs = |hook: &Arc<dyn ChangeHook>| {
+            // The memory of an empty buffer of a connection is released.
+            len == 0 || hook.needs_notify(len)
+        };
+        !observers.quiet.contains(&len) || observers.hook.as_ref().is_some_and(hook_needs)
+    }
+
+    /// Computes at which lengths no subscriber needs a notification.
+    pub(super) fn update_quiet_range(&mut self) {
+        let Some(observers) = self.observers.as_deref_mut() else {
+            self.quiet_below = u32::MAX;
+            return;
+        };
+        observers.quiet = observers.quiet_range();
+        let end = match observers.hook {
+            None if observers.quiet.start == 0 => observers.quiet.end,
+            _ => 0,
+        };
+        self.quiet_below = u32::try_from(end).unwrap_or(u32::MAX);
+    }
+
+    /// Registers a waiting task. Returns the replaced waker, to be dropped after the lock.
     #[must_use]
     pub(super) fn register_waiter(
         &mut self,
-        key: &mut Option<Key>,
+        place: &mut Option<Place>,
         interest: Interest,
-        waker: &Waker,
-        spare: &mut Option<Waker>,
-    ) -> bool {
-        let waiters = &mut self.rare_mut().waiters;
-        let registered = waiters.register(key, interest, waker, spare);
-        self.find_quiet();
-        registered
+        waker: Waker,
+    ) -> Option<Waker> {
+        let room_before = self.room();
+        let waiters = &mut self.observers_mut().waiters;
+        let replaced = waiters.register(place, interest, waker);
+        if interest.wanted() > 0 && self.room() > room_before {
+            // Between the watermarks, what fills the buffer continues for this task.
+            self.buffer.request_check();
+        }
+        self.update_quiet_range();
+        replaced
     }
 
-    /// [`Waiters::forget`]
+    /// Removes a waiting task. Returns its waker, to be dropped after the lock.
     #[must_use]
-    pub(super) fn forget_waiter(&mut self, key: Key) -> Option<Waker> {
-        let waker = self.rare_mut().waiters.forget(key);
-        self.find_quiet();
+    pub(super) fn remove_waiter(&mut self, place: Place) -> Option<Waker> {
+        let waker = self.observers_mut().waiters.remove(place);
+        self.update_quiet_range();
         waker
     }
 
-    /// Takes the wakers of all who wait.
-    pub(super) fn take_all(&mut self, wakers: &mut WakeList) {
-        if let Some(rare) = &mut self.rare {
-            rare.waiters.take_all(wakers);
+    /// Whether a task with this interest lets older ones go first. If so, it gets a place and has to wake itself; the waker
+    /// left in `replaced` is to be dropped after the lock.
+    #[must_use]
+    pub(super) fn yields(
+        &mut self,
+        place: &mut Option<Place>,
+        interest: Interest,
+        replaced: &mut Option<Waker>,
+    ) -> bool {
+        let Some(observers) = self.observers.as_deref_mut() else {
+            return false;
+        };
+        let waiters = &mut observers.waiters;
+        if !waiters.yields(place.as_ref(), |other| other.competes_with(interest)) {
+            return false;
         }
+        *replaced = waiters.register_woken(place, interest);
+        self.update_quiet_range();
+        true
     }
 
-    fn wake_due(&mut self, changed: bool, due: &mut WakeList) {
+    /// Whether a writer was woken and is about to add something.
+    pub(super) fn expects_bytes(&self) -> bool {
+        self.observers
+            .as_ref()
+            .is_some_and(|observers| observers.waiters.woken().any(Interest::adds))
+    }
+
+    /// Returns why adding at the back fails, however long a writer waits.
+    pub(super) fn refusal(&self) -> Option<BufferError> {
+        if self.flags.closed {
+            return Some(BufferError::Closed);
+        }
+        if self.buffer.is_frozen(End::Back) {
+            return Some(BufferError::Frozen(End::Back));
+        }
+        (self.buffer.max_len() == Some(0)).then_some(BufferError::Full { max_len: 0 })
+    }
+
+    /// Moves the wakers of all tasks that may have to look again into `wakers`.
+    pub(super) fn wake_due(&mut self, changed: bool, wakers: &mut WakeList) {
         let view = View {
             changed,
-            closed: self.owner.closed,
+            closed: self.flags.closed,
             len: self.buffer.len(),
             limit: self.limit(),
+            frozen_front: self.buffer.is_frozen_by_user(End::Front),
+            frozen_back: self.buffer.is_frozen_by_user(End::Back),
             appended: self.appended(),
-            has_room: self.room() > 0,
-            is_shown: self.buffer.borrowed() > 0,
+            room: self.room(),
+            cap: self.buffer.max_len().unwrap_or(usize::MAX),
+            refuses: self.refusal().is_some(),
+            borrowed: self.buffer.borrowed() > 0,
         };
-        if let Some(rare) = &mut self.rare {
-            rare.waiters.take_due(&view, due);
+        if let Some(observers) = &mut self.observers {
+            observers
+                .waiters
+                .take_due(|interest| interest.is_due(&view), wakers);
         }
     }
 
-    /// Why the buffer was closed, if that was not in order.
-    pub(super) fn error(&self) -> Option<&Arc<io::Error>> {
-        self.rare.as_ref()?.error.as_ref()
-    }
-
-    /// The error of a wait that ends because the buffer was closed; `None` while it is open.
-    pub(super) fn end(&self) -> Option<WaitError> {
-        match self.error() {
-            Some(error) => Some(WaitError::Stream(Arc::clone(error))),
-            None => self.owner.closed.then_some(WaitError::Closed),
+    /// Moves the wakers of all tasks into `wakers`.
+    pub(super) fn wake_all(&mut self, wakers: &mut WakeList) {
+        if let Some(observers) = &mut self.observers {
+            observers.waiters.take_due(|_| true, wakers);
         }
     }
 
-    /// Ends the stream, with an error unless it ends in order. Only the first call has an effect.
-    pub(super) fn close(&mut self, error: Option<Arc<io::Error>>, aftermath: &mut Aftermath) {
-        if mem::replace(&mut self.owner.closed, true) {
-            return;
-        }
-        if error.is_some() {
-            self.rare_mut().error = error;
-        }
-        self.apply_owner_marks();
-        if let Some(waker) = self.tell_watch(None) {
-            aftermath.wakers.push(waker);
-        }
-        self.wake_due(false, &mut aftermath.wakers);
-    }
-}
-
-impl Rare {
-    /// Has ordinary callbacks run soon, and inline ones after the lock.
-    fn tell_callbacks(
-        &mut self,
-        changed: bool,
-        now: Totals,
-        inner: &Arc<Inner>,
-        aftermath: &mut Aftermath,
-    ) {
-        let Some(callbacks) = &mut self.callbacks else {
-            return self.gauge.forget_news();
-        };
-        if !callbacks.has_watermark() {
-            self.gauge.forget_news();
-        }
-        aftermath.executor = callbacks.schedule(changed, self.queue.as_ref(), inner);
-        aftermath.delivery = callbacks.begin_delivery(changed, &mut self.gauge, now);
-    }
-
-    #[inline]
-    fn hears_changes(&self) -> bool {
-        match &self.callbacks {
-            None => false,
-            Some(callbacks) => callbacks.hear_changes(),
-        }
-    }
-
-    /// The least length that may concern somebody. A watch may begin to wait at any time, so it is asked each time.
-    fn quiet_below(&self) -> usize {
-        if self.watch.is_some() || self.hears_changes() {
-            return 0;
-        }
-        self.gauge.quiet_below().min(self.waiters.quiet_below())
-    }
-
-    /// Whether a change to a length of `len` concerns nobody but callbacks that are told of every change.
-    #[inline]
-    pub(super) fn concerns_no_other(&self, len: usize) -> bool {
-        self.gauge.is_quiet(len)
-            && self.waiters.are_quiet(len)
-            && match &self.watch {
-                None => true,
-                Some(watch) => !watch.waits_at(len),
-            }
-    }
-}
-
-impl Aftermath {
-    /// Does it. Foreign code runs here, so no lock may be held.
-    #[inline]
-    pub(super) fn carry_out(&mut self, buffer: &SharedEvBuffer) {
-        self.wakers.wake_all();
-        if let Some(executor) = self.executor.take() {
-            executor.wake();
-        }
-        buffer.deliver(self.delivery.take());
-        if !self.deferred_drops.is_empty() {
-            release(mem::take(&mut self.deferred_drops));
+    /// Releases the memory of the empty buffer of a connection: an idle connection holds none.
+    pub(super) fn release_idle(&mut self) {
+        if self.buffer.is_empty() && self.is_hooked() {
+            self.buffer.shrink_to_fit();
         }
     }
 }
 
-#[cold]
-fn release(deferred_drops: DeferredDrops) {
-    for bytes in deferred_drops {
-        catch_panic("the owner of released memory", || drop(bytes));
+impl Observers {
+    /// Returns the lengths at which no subscriber but the hook needs a notification: the intersection of the ranges of
+    /// all subscribers.
+    fn quiet_range(&self) -> Range<usize> {
+        if self
+            .callbacks
+            .as_ref()
+            .is_some_and(|callbacks| callbacks.want_changes())
+        {
+            return 0..0;
+        }
+        // A task that was woken and was not polled yet has its turn before others.
+        if self
+            .waiters
+            .woken()
+            .any(|interest| interest.takes() || interest.adds())
+        {
+            return 0..0;
+        }
+        let ranges = self.waiters.waiting().map(Interest::quiet_range);
+        ranges.fold(self.tracker.quiet_range(), |a, b| {
+            a.start.max(b.start)..a.end.min(b.end)
+        })
+    }
+}
+
+impl ConsumeBorrowed for State {
+    fn consume_borrowed(&mut self, n: usize) {
+        self.buffer.consume_borrowed(n);
     }
 }

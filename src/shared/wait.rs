@@ -1,4 +1,4 @@
-//! Waiting for a buffer: look and register under one lock, so that no change can fall between the two.
+//! Waiting for a buffer: check and register under one lock, so that no change falls between the two.
 
 use std::{
     future::Future,
@@ -10,113 +10,150 @@ use futures::Stream;
 use tokio::task::coop;
 
 use super::{
-    BufferGuard, Change, SharedEvBuffer, WaitError,
-    change::Totals,
-    interest::{Interest, Key},
+    BufferGuard, Change, Mark, WaitError, change::Totals, handle::SharedEvBuffer,
+    interest::Interest,
 };
+use crate::{EvBuffer, buffer::End, sync::Place};
 
-/// A place among the waiters of a buffer, given back when what was waited for is there, and when it is dropped.
+/// A place among the waiting tasks of a buffer. It is given back when the wait is over or dropped.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
     buffer: Handle<'a>,
-    key: Option<Key>,
+    place: Option<Place>,
 }
 
-/// A future borrows its buffer, a stream or an adapter holds one.
+/// A future borrows its buffer; a stream or an adapter owns a handle.
 #[derive(Debug)]
 enum Handle<'a> {
     Borrowed(&'a SharedEvBuffer),
-    Held(SharedEvBuffer),
+    Owned(SharedEvBuffer),
 }
 
 impl<'a> Waiter<'a> {
     pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
         Self {
             buffer: Handle::Borrowed(buffer),
-            key: None,
+            place: None,
         }
     }
 
-    pub(super) fn holding(buffer: SharedEvBuffer) -> Self {
+    pub(super) fn owning(buffer: SharedEvBuffer) -> Self {
         Self {
-            buffer: Handle::Held(buffer),
-            key: None,
+            buffer: Handle::Owned(buffer),
+            place: None,
         }
     }
 
-    /// Whether it waits, or was woken and has not looked yet.
+    /// Whether it waits, or was woken and not polled since.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
-        self.key.is_some()
+        self.place.is_some()
     }
 
     #[inline]
     pub(super) fn buffer(&self) -> &SharedEvBuffer {
         match &self.buffer {
             Handle::Borrowed(buffer) => buffer,
-            Handle::Held(buffer) => buffer,
+            Handle::Owned(buffer) => buffer,
         }
     }
 
-    /// Polls `look`, which runs under the lock and says what to wait for where it is not ready.
+    /// Polls `look`, which runs under the lock and returns what to wait for if it is not ready.
     ///
-    /// Counts against the budget of the task, so that a loop over a buffer that is always ready lets others run.
+    /// Counts against the budget of the task, so that a loop over a buffer that is always ready lets other tasks run.
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
+        look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    ) -> Poll<T> {
+        self.poll_in_turn(cx, None, look)
+    }
+
+    /// [`poll`](Self::poll) for an operation that several tasks compete for, of the kind of `turn`: it lets tasks go first
+    /// that have waited longer and were woken.
+    pub(super) fn poll_in_turn<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: Option<Interest>,
         mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     ) -> Poll<T> {
         let budget = ready!(coop::poll_proceed(cx));
-        let Self { buffer, key } = self;
-        let (buffer, is_made_to_wait) = match buffer {
-            Handle::Borrowed(buffer) => (*buffer, true),
-            Handle::Held(buffer) => (&*buffer, false),
+        let waker = cx.waker().clone(); // user code: before the lock
+        let Self { buffer, place } = self;
+        let buffer = match buffer {
+            Handle::Borrowed(buffer) => *buffer,
+            Handle::Owned(buffer) => &*buffer,
         };
-        // What mostly waits has its waker at hand, and need not lock twice to get it in.
-        let mut spare = (is_made_to_wait && key.is_none()).then(|| cx.waker().clone());
-        loop {
-            let mut guard = buffer.lock();
-            let interest = match look(&mut guard) {
-                Ok(output) => {
-                    let kept = key
-                        .take()
-                        .and_then(|key| guard.state_mut().forget_waiter(key));
-                    // WakeList are foreign code, too: none is dropped under the lock.
-                    drop(guard);
-                    drop((kept, spare));
-                    budget.made_progress();
-                    return Poll::Ready(output);
-                }
-                Err(interest) => interest,
-            };
-            // What waits holds nothing, unless a writer was woken and is about to fill it again.
-            if guard.is_empty() && !guard.state().expects_more() {
-                guard.shrink_to_fit();
-            }
-            let state = guard.state_mut();
-            let registered = state.register_waiter(key, interest, cx.waker(), &mut spare);
-            if registered && matches!(interest, Interest::Len(_)) && guard.is_high() {
-                // Between the marks, what fills the buffer waits for bytes to go, unless it is told that more are wanted.
-                guard.request_check();
-            }
+        let mut guard = buffer.lock();
+        let mut replaced = None;
+        let yields = turn.is_some_and(|turn| guard.state_mut().yields(place, turn, &mut replaced));
+        if yields {
             drop(guard);
-            if registered {
-                // What is left in `spare`, foreign code, goes after the lock.
-                return Poll::Pending;
+            drop(replaced);
+            waker.wake();
+            return Poll::Pending;
+        }
+        match look(&mut guard) {
+            Ok(output) => {
+                let kept = place
+                    .take()
+                    .and_then(|place| guard.state_mut().remove_waiter(place));
+                drop(guard);
+                drop((kept, waker)); // user code: after the lock
+                budget.made_progress();
+                Poll::Ready(output)
             }
-            spare = Some(cx.waker().clone());
+            Err(interest) => {
+                // A task that waits at an empty buffer keeps no memory, unless a writer was woken to fill it again.
+                if guard.is_empty() && !guard.state().expects_bytes() {
+                    guard.shrink_to_fit();
+                }
+                let replaced = guard.state_mut().register_waiter(place, interest, waker);
+                drop(guard);
+                drop(replaced); // user code: after the lock
+                Poll::Pending
+            }
         }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let Some(place) = self.place.take() {
             let mut state = self.buffer().inner.state.lock();
-            let waker = state.forget_waiter(key);
+            let waker = state.remove_waiter(place);
             drop(state);
             drop(waker);
         }
+    }
+}
+
+/// Polls the conditions of a buffer again and again, for a task of this crate that owns a handle.
+#[derive(Debug)]
+pub(crate) struct BufferWait(Waiter<'static>);
+
+#[allow(dead_code)] // Filters and joined connections use it.
+impl BufferWait {
+    pub(crate) fn new(buffer: SharedEvBuffer) -> Self {
+        Self(Waiter::owning(buffer))
+    }
+
+    /// Waits for at least one byte. Fails once the buffer is closed and empty.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
+        self.0.poll(cx, |guard| match guard.state().end() {
+            _ if !guard.is_empty() => Ok(Ok(())),
+            Some(end) => Ok(Err(end)),
+            None => Err(Interest::Len(1)),
+        })
+    }
+
+    /// Waits until a writer may add something. Fails once the buffer is closed.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
+        self.0.poll(cx, |guard| match guard.state().end() {
+            Some(end) => Ok(Err(end)),
+            None if guard.state().room() > 0 => Ok(Ok(())),
+            None => Err(Interest::Write(1)),
+        })
     }
 }
 
@@ -128,24 +165,14 @@ pub struct Changed<'a> {
     seen: Totals,
 }
 
-impl<'a> Changed<'a> {
-    pub(super) fn new(buffer: &'a SharedEvBuffer) -> Self {
-        Self {
-            seen: buffer.inner.state.lock().totals(),
-            waiter: Waiter::new(buffer),
-        }
-    }
-}
-
 impl Future for Changed<'_> {
     type Output = Result<Change, WaitError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let seen = this.seen;
-        this.waiter.poll(cx, |guard| {
+        let Self { waiter, seen } = self.get_mut();
+        waiter.poll(cx, |guard| {
             let state = guard.state();
-            match state.totals().since(seen) {
+            match state.totals().since(*seen) {
                 Some(change) => Ok(Ok(change)),
                 None => state.end().map(Err).ok_or(Interest::Change),
             }
@@ -161,29 +188,19 @@ pub struct Changes {
     seen: Totals,
 }
 
-impl Changes {
-    pub(super) fn new(buffer: &SharedEvBuffer) -> Self {
-        Self {
-            seen: buffer.inner.state.lock().totals(),
-            waiter: Waiter::holding(buffer.clone()),
-        }
-    }
-}
-
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         let Self { waiter, seen } = self.get_mut();
         waiter.poll(cx, |guard| {
-            let state = guard.state();
-            let now = state.totals();
+            let now = guard.state().totals();
             match now.since(*seen) {
                 Some(change) => {
                     *seen = now;
                     Ok(Some(change))
                 }
-                None if state.owner.closed => Ok(None),
+                None if now.is_final() => Ok(None),
                 None => Err(Interest::Change),
             }
         })
@@ -194,6 +211,7 @@ impl Stream for Changes {
 #[derive(Debug)]
 pub(super) struct Until<'a, F> {
     waiter: Waiter<'a>,
+    turn: Option<Interest>,
     look: F,
 }
 
@@ -204,12 +222,24 @@ impl<'a, F> Until<'a, F> {
     {
         Self {
             waiter: Waiter::new(buffer),
+            turn: None,
             look,
+        }
+    }
+
+    /// [`new`](Self::new) for an operation that takes bytes: several tasks take turns.
+    pub(super) fn in_turn<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
+    where
+        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    {
+        Self {
+            turn: Some(Interest::Take),
+            ..Self::new(buffer, look)
         }
     }
 }
 
-/// Nothing in it is pinned.
+/// No field is pinned.
 impl<F> Unpin for Until<'_, F> {}
 
 impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Until<'_, F> {
@@ -217,6 +247,211 @@ impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Until<
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        this.waiter.poll(cx, &mut this.look)
+        this.waiter.poll_in_turn(cx, this.turn, &mut this.look)
+    }
+}
+
+/// Waiting for changes and conditions.
+///
+/// Each wait ends when what it waits for can no longer happen:
+///
+/// | wait | closed | closed with an error | more than the hard cap | more than the high watermark, or full | frozen |
+/// |---|---|---|---|---|---|
+/// | [`changed`](Self::changed) | `Closed` | `Stream` | waits | waits | waits |
+/// | [`changes`](Self::changes) | ends once empty | ends once empty | waits | waits | waits |
+/// | [`wait_for`](Self::wait_for) | `Closed` | `Stream` | `NeverFits` | `AboveHigh` | back: `Frozen` |
+/// | [`readable`](Self::readable) | `Closed` | `Stream` | `NeverFits` | `AboveHigh` | back: `Frozen` |
+/// | [`take_exact`](Self::take_exact) | `Closed` | `Stream` | `NeverFits` | `AboveHigh` | `Frozen` |
+/// | [`next_line`](Self::next_line), [`take_until`](Self::take_until) | the rest, then `None` | the rest, then `Stream` | `NeverFits` | `AboveHigh` | `Frozen` |
+/// | [`drained_to`](Self::drained_to) | waits; discarded: `Closed` | waits; discarded: `Stream` | | | front: `Frozen` |
+/// | [`Reader`](super::Reader) | the rest, then the end | the rest, then the error | | | front: `PermissionDenied` |
+/// | [`Writer`](super::Writer) | `BrokenPipe` | the error | `StorageFull` | waits | back: `PermissionDenied` |
+impl SharedEvBuffer {
+    /// Waits for a change of the contents.
+    ///
+    /// The call itself, not the first poll, determines the position: a change made between the two is reported at once.
+    /// All changes since then are reported as one.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if the buffer is closed and nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses only the position. To see every change, keep a [`changes`](Self::changes) stream.
+    pub fn changed(&self) -> Changed<'_> {
+        Changed {
+            seen: self.inner.state.lock().totals(),
+            waiter: Waiter::new(self),
+        }
+    }
+
+    /// Returns a stream of the changes from now on. It ends when the buffer is closed and empty.
+    ///
+    /// It keeps one position and no queue: changes that happen between two items are merged into one. The sums over all
+    /// items are what was added and removed in total.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future of the next item loses nothing: the position changes only with an item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tokio_evbuffer::BufferError> {
+    /// let buffer = SharedEvBuffer::new();
+    /// let mut changes = buffer.changes();
+    /// buffer.add(b"12345")?;
+    /// buffer.drain(2)?;
+    /// buffer.close();
+    ///
+    /// let change = changes.next().await.unwrap();
+    /// assert_eq!((change.added, change.removed, change.after), (5, 2, 3));
+    /// buffer.drain(3)?;
+    /// assert_eq!(changes.next().await.unwrap().after, 0);
+    /// assert_eq!(changes.next().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changes(&self) -> Changes {
+        Changes {
+            seen: self.inner.state.lock().totals(),
+            waiter: Waiter::owning(self.clone()),
+        }
+    }
+
+    /// Waits until `pred` returns `true`. It is called now and after changes.
+    ///
+    /// Meanwhile the buffer is filled up to its high watermark, also between the watermarks. `pred` runs with the buffer
+    /// locked and must not use handles of this buffer. To wait for a line, [`next_line`](Self::next_line) is shorter.
+    ///
+    /// # Errors
+    ///
+    /// If `pred` returns `false` and
+    /// - the buffer is closed: [`WaitError::Closed`] or [`WaitError::Stream`];
+    /// - the buffer is full or its back is frozen, so that nothing is added, and `pred` returns `false` for an empty buffer,
+    ///   too, so that removing bytes does not help: [`WaitError::AboveHigh`], [`WaitError::NeverFits`] or
+    ///   [`WaitError::Frozen`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: it only looks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{SharedEvBuffer, Watermarks, shared::WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"GET / HTTP/1.1\r\n\r\n")?;
+    /// buffer.wait_for(|b| b.search(b"\r\n\r\n", ..).is_some()).await?;
+    ///
+    /// buffer.set_watermarks(Watermarks::with_high(16)?);
+    /// let waited = buffer.wait_for(|b| b.search(b"no such bytes", ..).is_some()).await;
+    /// assert_eq!(waited, Err(WaitError::AboveHigh { high: 16 }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), WaitError> {
+        Until::new(self, |guard| {
+            if pred(guard) {
+                return Ok(Ok(()));
+            }
+            let state = guard.state();
+            if let Some(end) = state.end() {
+                return Ok(Err(end));
+            }
+            match state.why_never(state.buffer.len().saturating_add(1)) {
+                Some(error) if !pred(&EvBuffer::new()) => Ok(Err(error)),
+                _ => Err(Interest::Condition),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the buffer holds at least `n` bytes. Zero is ready at once.
+    ///
+    /// A parser that has looked at 100 bytes without success waits for `readable(101)`: it is not woken for what it has
+    /// seen. The buffer is filled up to `n` bytes also between the watermarks.
+    ///
+    /// # Errors
+    ///
+    /// If there are fewer bytes and
+    /// - `n` is above the hard cap or the high watermark: [`WaitError::NeverFits`], [`WaitError::AboveHigh`];
+    /// - the buffer is closed: [`WaitError::Closed`] or [`WaitError::Stream`];
+    /// - its back is frozen: [`WaitError::Frozen`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the bytes stay in the buffer.
+    pub async fn readable(&self, n: usize) -> Result<(), WaitError> {
+        Until::new(self, |guard| {
+            if guard.len() >= n {
+                return Ok(Ok(()));
+            }
+            guard.state().why_never(n).map(Err).ok_or(Interest::Len(n))
+        })
+        .await
+    }
+
+    /// Marks the end of what is in the buffer now, for [`drained_to`](Self::drained_to).
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.inner.state.lock().mark()
+    }
+
+    /// Waits until everything that was in the buffer when `mark` was made has left it.
+    ///
+    /// Bytes that were prepended later are waited for, too, if they are still there when this looks. Closing does not end
+    /// the wait: readers take what is left.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if such bytes were discarded, because the reader of a pipe was
+    /// dropped or a connection has ended; [`WaitError::Frozen`] if the front is frozen.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the mark can be waited for again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"first")?;
+    /// let mark = buffer.mark();
+    /// buffer.add(b"second")?;
+    ///
+    /// buffer.drain(5)?;
+    /// buffer.drained_to(mark).await?;
+    /// assert_eq!(buffer.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drained_to(&self, mark: Mark) -> Result<(), WaitError> {
+        Until::new(self, |guard| {
+            let state = guard.state();
+            if state.was_discarded(mark) {
+                return Ok(Err(state.end().unwrap_or(WaitError::Closed)));
+            }
+            if mark.is_reached(state.appended(), state.buffer.len()) {
+                return Ok(Ok(()));
+            }
+            match guard.is_frozen_by_user(End::Front) {
+                true => Ok(Err(WaitError::Frozen(End::Front))),
+                false => Err(Interest::Drained(mark)),
+            }
+        })
+        .await
     }
 }

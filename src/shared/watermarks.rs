@@ -1,21 +1,24 @@
-//! Marks on the length of a buffer, checked when they are made.
+//! [`Watermarks`] on the length of a buffer, checked when they are made.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, num::NonZeroUsize};
 
-/// Marks on the length of a buffer: where to stop, where to go on, where it is too much.
+/// Watermarks on the length of a buffer, in bytes: where to stop filling it, where to continue, where it is too much.
 ///
-/// What fills the buffer stops at the high mark and goes on at the low one, so that it does not go on for each byte
-/// taken. Whoever leaves a frame in the buffer until the whole of it is there either waits for it with
-/// [`readable`](crate::SharedEvBuffer::readable), for which more comes in also between the marks, or sets a low mark that no
-/// frame is longer than. Checked when made, `low < high < overflow`, so that setting them cannot fail. The default is no marks.
+/// A [`Writer`](crate::shared::Writer) or a connection that fills the buffer stops at the high watermark and continues at
+/// the low one, so that it does not continue for each byte that is removed. A task that waits for more than is there, for
+/// instance with [`readable`](crate::SharedEvBuffer::readable) or [`next_line`](crate::SharedEvBuffer::next_line), gets it
+/// also between the two, up to the high watermark.
+///
+/// Values are checked when they are made, `low < high < overflow`, so setting them cannot fail. The default is no
+/// watermarks.
 ///
 /// # Examples
 ///
 /// ```
 /// use tokio_evbuffer::Watermarks;
 ///
-/// let marks = Watermarks::new(16 * 1024, 64 * 1024)?.and_overflow(1024 * 1024)?;
-/// assert_eq!(marks.high(), Some(64 * 1024));
+/// let watermarks = Watermarks::new(16 * 1024, 64 * 1024)?.and_overflow(1024 * 1024)?;
+/// assert_eq!(watermarks.high(), Some(64 * 1024));
 ///
 /// let wrong = Watermarks::new(10, 5).unwrap_err();
 /// assert_eq!((wrong.low, wrong.high), (Some(10), Some(5)));
@@ -24,121 +27,115 @@ use std::{error::Error, fmt, io};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[doc(alias = "bufferevent_setwatermark")]
 pub struct Watermarks {
-    pub(super) low: Option<usize>,
-    pub(super) high: Option<usize>,
-    pub(super) overflow: Option<usize>,
+    low: Option<usize>,
+    high: Option<NonZeroUsize>,
+    overflow: Option<NonZeroUsize>,
 }
 
 impl Watermarks {
-    /// No marks.
+    /// No watermarks.
     pub const NONE: Self = Self {
         low: None,
         high: None,
         overflow: None,
     };
 
-    /// Stops at `high` bytes and goes on at `low`.
+    /// Stops at `high` bytes and continues at `low` bytes or fewer.
     ///
     /// # Errors
     ///
     /// [`InvalidWatermarks`] unless `low < high`.
     pub const fn new(low: usize, high: usize) -> Result<Self, InvalidWatermarks> {
-        Self {
-            low: Some(low),
-            high: Some(high),
-            overflow: None,
-        }
-        .checked()
+        Self::checked(Some(low), Some(high), None)
     }
 
-    /// Stops at `high` bytes and goes on at half of that.
+    /// Stops at `high` bytes and continues at half of that or less.
     ///
     /// # Errors
     ///
-    /// [`InvalidWatermarks`] if `high` is zero, where nothing would ever come in.
+    /// [`InvalidWatermarks`] if `high` is zero: nothing could ever be added.
     pub const fn with_high(high: usize) -> Result<Self, InvalidWatermarks> {
-        Self {
-            low: None,
-            high: Some(high),
-            overflow: None,
-        }
-        .checked()
+        Self::checked(None, Some(high), None)
     }
 
-    /// Stops nowhere; having fallen to `low` bytes is told.
+    /// Never stops; callbacks are notified when the length falls to `low` bytes.
     #[must_use]
     pub const fn with_low(low: usize) -> Self {
         Self {
             low: Some(low),
-            high: None,
-            overflow: None,
+            ..Self::NONE
         }
     }
 
-    /// Adds a mark at which it is too much: somebody went on though the high mark was passed.
+    /// Adds a watermark at which it is too much: bytes were added although the high watermark was passed.
     ///
     /// # Errors
     ///
-    /// [`InvalidWatermarks`] unless `overflow` is above the other marks.
+    /// [`InvalidWatermarks`] unless `overflow` is above zero and the other watermarks.
     pub const fn and_overflow(self, overflow: usize) -> Result<Self, InvalidWatermarks> {
-        Self {
-            overflow: Some(overflow),
-            ..self
-        }
-        .checked()
+        Self::checked(self.low, self.high(), Some(overflow))
     }
 
-    /// Returns the low mark as given: `None` where [`with_high`](Self::with_high) made the marks.
+    /// Returns the low watermark as given: `None` after [`with_high`](Self::with_high).
     #[must_use]
     pub const fn low(&self) -> Option<usize> {
         self.low
     }
 
-    /// Returns the high mark.
+    /// Returns the high watermark.
     #[must_use]
     pub const fn high(&self) -> Option<usize> {
-        self.high
+        get(self.high)
     }
 
-    /// Returns the overflow mark.
+    /// Returns the overflow watermark.
     #[must_use]
     pub const fn overflow(&self) -> Option<usize> {
-        self.overflow
+        get(self.overflow)
     }
 
-    const fn checked(self) -> Result<Self, InvalidWatermarks> {
-        let Self {
-            low,
-            high,
-            overflow,
-        } = self;
-        // Each mark given is above all below it, and none but the low one is zero.
+    const fn checked(
+        low: Option<usize>,
+        high: Option<usize>,
+        overflow: Option<usize>,
+    ) -> Result<Self, InvalidWatermarks> {
+        // Each is above all before it, and only the low one may be zero.
         let mut floor = low;
+        let mut rises = true;
         if let Some(high) = high {
-            if !above(high, floor) {
-                return Err(InvalidWatermarks {
-                    low,
-                    high: Some(high),
-                    overflow,
-                });
-            }
+            rises = above(high, floor);
             floor = Some(high);
         }
-        if let Some(limit) = overflow {
-            if !above(limit, floor) {
-                return Err(InvalidWatermarks {
-                    low,
-                    high,
-                    overflow,
-                });
-            }
+        if let Some(overflow) = overflow {
+            rises = rises && above(overflow, floor);
         }
-        Ok(self)
+        match rises {
+            true => Ok(Self {
+                low,
+                high: non_zero(high),
+                overflow: non_zero(overflow),
+            }),
+            false => Err(InvalidWatermarks {
+                low,
+                high,
+                overflow,
+            }),
+        }
     }
 
-    /// Where what has stopped goes on.
+    /// Returns the low, the high and the overflow watermark.
+    pub(super) fn all(&self) -> (Option<usize>, Option<usize>, Option<usize>) {
+        (self.low, self.high(), self.overflow())
+    }
+
+    /// Returns the length at which a writer stops.
+    pub(super) fn stop(&self) -> Option<usize> {
+        self.high().or(self.overflow())
+    }
+
+    /// Returns the length at which a writer that has stopped continues.
     pub(super) fn resume(&self) -> usize {
-        match (self.low, self.high.or(self.overflow)) {
+        match (self.low, self.stop()) {
             (Some(low), _) => low,
             (None, Some(stop)) => stop / 2,
             (None, None) => 0,
@@ -146,37 +143,51 @@ impl Watermarks {
     }
 }
 
-const fn above(mark: usize, floor: Option<usize>) -> bool {
-    match floor {
-        Some(floor) => mark > floor,
-        None => mark > 0,
+const fn get(watermark: Option<NonZeroUsize>) -> Option<usize> {
+    match watermark {
+        Some(watermark) => Some(watermark.get()),
+        None => None,
     }
 }
 
-/// The marks are not in order: `low < high < overflow` has to hold, and `high` may not be zero.
+const fn non_zero(watermark: Option<usize>) -> Option<NonZeroUsize> {
+    match watermark {
+        Some(watermark) => NonZeroUsize::new(watermark),
+        None => None,
+    }
+}
+
+const fn above(watermark: usize, floor: Option<usize>) -> bool {
+    match floor {
+        Some(floor) => watermark > floor,
+        None => watermark > 0,
+    }
+}
+
+/// The watermarks are not in order: `low < high < overflow` has to hold, and `high` and `overflow` may not be zero.
 ///
 /// [`io::ErrorKind::InvalidInput`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidWatermarks {
-    /// The low mark that was given.
+    /// The low watermark that was given.
     pub low: Option<usize>,
-    /// The high mark that was given.
+    /// The high watermark that was given.
     pub high: Option<usize>,
-    /// The overflow mark that was given.
+    /// The overflow watermark that was given.
     pub overflow: Option<usize>,
 }
 
 impl fmt::Display for InvalidWatermarks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("watermarks have to rise and be above zero:")?;
-        for (name, mark) in [
+        f.write_str("watermarks must rise and be above zero:")?;
+        for (name, watermark) in [
             ("low", self.low),
             ("high", self.high),
             ("overflow", self.overflow),
         ] {
-            if let Some(mark) = mark {
-                write!(f, " {name} {mark}")?;
+            if let Some(watermark) = watermark {
+                write!(f, " {name} {watermark}")?;
             }
         }
         Ok(())
@@ -196,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_have_to_rise() {
+    fn watermarks_must_rise() {
         let invalid = |low, high, overflow| InvalidWatermarks {
             low,
             high,
@@ -204,9 +215,9 @@ mod tests {
         };
         assert_eq!(Watermarks::new(5, 5), Err(invalid(Some(5), Some(5), None)));
         assert_eq!(Watermarks::with_high(0), Err(invalid(None, Some(0), None)));
-        let marks = Watermarks::new(1, 5).unwrap();
+        let watermarks = Watermarks::new(1, 5).unwrap();
         assert_eq!(
-            marks.and_overflow(5),
+            watermarks.and_overflow(5),
             Err(invalid(Some(1), Some(5), Some(5)))
         );
         assert!(Watermarks::NONE.and_overflow(0).is_err());

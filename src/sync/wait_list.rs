@@ -46,7 +46,6 @@ impl<I> Default for WaitList<I> {
     }
 }
 
-#[allow(dead_code)] // The shared buffer uses all of it next.
 impl<I: Copy> WaitList<I> {
     /// Registers a task that waits for `interest`, or updates its entry. Returns the waker that was replaced.
     #[must_use = "drop it after the lock"]
@@ -78,6 +77,10 @@ impl<I: Copy> WaitList<I> {
     fn entry(&mut self, place: &mut Option<Place>, interest: I) -> &mut Entry<I> {
         let known = place.as_ref().and_then(|place| self.position(place));
         let at = known.unwrap_or_else(|| {
+            if self.entries.capacity() == 0 {
+                // Mostly one task waits, and many connections wait at once.
+                self.entries.reserve_exact(1);
+            }
             self.last_id += 1;
             *place = Some(Place(self.last_id));
             self.entries.push_back(Entry {

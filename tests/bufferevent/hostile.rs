@@ -238,7 +238,7 @@ async fn waiting_for_a_frame_above_the_high_watermark_is_an_error_at_once() {
         .read_watermarks(Watermarks::with_high(64).unwrap())
         .spawn(fake);
     let error = with_sim(&sim, bev.input().readable(65)).await;
-    assert_eq!(error, Err(WaitError::NeverFits { limit: 64 }));
+    assert_eq!(error, Err(WaitError::AboveHigh { high: 64 }));
     with_sim(&sim, bev.input().readable(64)).await.unwrap();
     assert_eq!(bev.metrics().bytes_in, 64, "not a byte more is read");
 }

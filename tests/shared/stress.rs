@@ -27,16 +27,24 @@ struct Sums {
     added: u64,
     removed: u64,
     len: usize,
+    has_ended: bool,
 }
 
 impl Sums {
-    fn take_in(&mut self, change: Change) {
+    /// `closed` is whether the buffer may have been closed.
+    fn take_in(&mut self, change: Change, closed: bool) {
         assert_eq!(change.before, self.len, "where the last one ended");
         assert_eq!(
             change.before as u64 + change.added - change.removed,
             change.after as u64
         );
-        assert!(change.added + change.removed > 0, "nothing is no change");
+        if change.added + change.removed == 0 {
+            assert!(
+                closed && !self.has_ended,
+                "only the end, once, is no change of the contents"
+            );
+            self.has_ended = true;
+        }
         self.added += change.added;
         self.removed += change.removed;
         self.len = change.after;
@@ -102,11 +110,15 @@ fn every_subscriber_gets_all_changes_of_many_tasks() {
     buffer.defer_to(DeferredQueue::of(runtime.handle()));
     let sums = Arc::clone(&inline);
     buffer
-        .on_change_inline(move |_, change| sums.lock().unwrap().take_in(change))
+        .on_change_inline(move |buffer, change| {
+            sums.lock().unwrap().take_in(change, buffer.is_closed());
+        })
         .detach();
     let sums = Arc::clone(&deferred);
     buffer
-        .on_change(move |_, change| sums.lock().unwrap().take_in(change))
+        .on_change(move |buffer, change| {
+            sums.lock().unwrap().take_in(change, buffer.is_closed());
+        })
         .detach();
     let log = Arc::clone(&crossings);
     buffer
@@ -118,7 +130,7 @@ fn every_subscriber_gets_all_changes_of_many_tasks() {
         let follower = tokio::spawn(async move {
             let mut sums = Sums::default();
             while let Some(change) = changes.next().await {
-                sums.take_in(change);
+                sums.take_in(change, false);
             }
             sums
         });
@@ -147,6 +159,8 @@ fn every_subscriber_gets_all_changes_of_many_tasks() {
             removed += done.1;
         }
         buffer.close();
+        // The stream of changes ends with the last byte.
+        removed += buffer.clear().unwrap() as u64;
         let sums = follower.await.unwrap();
         assert_eq!((sums.added, sums.removed), (added, removed), "the stream");
         DeferredQueue::current().drained().await;
@@ -398,15 +412,15 @@ proptest! {
         let buffer = SharedEvBuffer::new();
         let (inline, deferred) = <(Arc<Mutex<Sums>>, Arc<Mutex<Sums>>)>::default();
         let sums = Arc::clone(&inline);
-        let _inline = buffer.on_change_inline(move |_, c| sums.lock().unwrap().take_in(c));
+        let _inline = buffer.on_change_inline(move |b, c| sums.lock().unwrap().take_in(c, b.is_closed()));
         let sums = Arc::clone(&deferred);
-        let _deferred = buffer.on_change(move |_, c| sums.lock().unwrap().take_in(c));
+        let _deferred = buffer.on_change(move |b, c| sums.lock().unwrap().take_in(c, b.is_closed()));
         let mut stream = task::spawn(buffer.changes());
         let mut streamed = Sums::default();
         let (mut added, mut removed) = (0, 0);
         let mut look = |streamed: &mut Sums| {
             if let Poll::Ready(Some(change)) = stream.poll_next() {
-                streamed.take_in(change);
+                streamed.take_in(change, false);
             }
         };
         for step in steps {

@@ -100,7 +100,7 @@ impl<E: Endpoint> Task<E> {
         let n = chain.len();
         let mut guard = inner.input.lock();
         let linked = guard.add_read(&mut chain);
-        let (len, low) = (guard.len(), guard.marks().low());
+        let (len, low) = (guard.len(), guard.watermarks().low());
         self.room = guard.room();
         drop(guard);
         match linked {

@@ -93,7 +93,7 @@ impl<E: Endpoint> Task<E> {
         // If the user has replaced the output meanwhile, some or all of them are gone.
         let gone = guard.removed().wrapping_sub(removed);
         guard.discard((n as u64).saturating_sub(gone) as usize);
-        let (len, low) = (guard.len(), guard.marks().low());
+        let (len, low) = (guard.len(), guard.watermarks().low());
         if len == 0 {
             inner.task.wait_for(WakeFor::OUTPUT);
             guard.hint_next_len(n);
