@@ -152,7 +152,6 @@ fn unsafe_is_only_where_it_is_allowed() {
 }
 
 #[test]
-#[ignore = "not true yet"]
 fn no_source_file_includes_a_test_file() {
     let text = |file: &File| fs::read_to_string(root().join("src").join(&file.name)).unwrap();
     for file in Sources::read_all() {
