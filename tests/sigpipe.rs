@@ -63,7 +63,7 @@ async fn write_to_a_connection_that_is_gone(role: &str) {
     }
 }
 
-/// Runs `role` in a process of its own. Returns the signal that killed it.
+/// Runs `role` in a separate process. Returns the signal that killed it.
 fn killed_by(role: &str) -> Option<i32> {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--include-ignored"])

@@ -161,7 +161,7 @@ impl EvBuffer {
     }
 }
 
-/// Returns whether a segment keeps much more memory than it has data, or is too short for a segment of its own.
+/// Returns whether a segment keeps much more memory than it has data, or is too short for a separate segment.
 fn is_sparse(segment: &Segment) -> bool {
     let len = segment.len();
     let is_short = len < sizing::sizes().copy_threshold;

@@ -103,7 +103,7 @@ impl EvBuffer {
 
     /// Makes room for `n` more bytes, so that they are added without an allocation and into one segment.
     ///
-    /// The room is kept, whatever is added and drained, until it is filled, the last byte of the buffer is removed, other
+    /// The room is kept for all adds and drains until it is filled, the last byte of the buffer is removed, other
     /// bytes are linked behind it, or [`shrink_to_fit`](Self::shrink_to_fit) is called. One segment holds at most 1 GiB:
     /// of more, room for the first GiB is made. Zero does nothing.
     ///

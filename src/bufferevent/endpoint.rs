@@ -29,7 +29,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
 
 /// A source and sink of bytes, without a policy.
 pub(super) trait Endpoint: Send + Unpin + 'static {
-    /// Whether it wraps another connection, whose bytes are counted in place of its own.
+    /// Whether it wraps another connection, whose bytes are counted instead.
     const HAS_STREAM_BELOW: bool = false;
 
     /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.

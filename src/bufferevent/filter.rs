@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A [`FilterEndpoint`] is the stream of the filtered BufferEvent. It moves segments between the buffers of the one below
-//! and two buffers of its own, so that no lock is held while a filter runs.
+//! and two separate buffers, so that no lock is held while a filter runs.
 
 use std::{
     any::{Any, TypeId},

@@ -1,4 +1,4 @@
-//! What is scheduled again and again: its state, in one atomic.
+//! The state of a source of deferred callbacks, in one atomic.
 
 use std::{ptr, sync::Arc, task::Waker};
 

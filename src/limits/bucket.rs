@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_goes_back_gives_nothing() {
+    fn a_clock_that_stops_or_goes_back_adds_no_tokens() {
         let (mut bucket, start) = bucket(10, 10);
         bucket.take(10);
         let later = start + SECOND / 2;

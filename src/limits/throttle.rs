@@ -163,7 +163,7 @@ impl Throttle {
         self.held
     }
 
-    /// Reports that the direction will not move bytes soon, for reasons of its own: returns the group's tokens.
+    /// Reports that the direction will not move bytes soon, for other reasons: returns the group's tokens.
     pub(crate) fn release(&mut self) {
         self.held = None;
         if let Some(seat) = &mut self.seat {

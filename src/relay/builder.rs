@@ -293,7 +293,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Relays as [`run`](Self::run) does until `stop` is ready, and then returns the streams and the bytes in transit.
     ///
     /// Nothing is lost: what was read from one side and not yet written to the other is in the parts, also what was in a
-    /// pipe in the kernel. A stream with a buffer of its own, such as TLS, may hold bytes that were written to it: flush it
+    /// pipe in the kernel. A stream with its own buffer, such as TLS, may hold bytes that were written to it: flush it
     /// or continue to use it.
     ///
     /// # Errors

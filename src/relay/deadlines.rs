@@ -17,7 +17,7 @@ use crate::{timer::Timer, transport::poll::yield_to_driver};
 /// How long a flow may wait for its sink before the relay gives back its pipe and watches its source for a reset.
 const STALL_CHECK: Duration = Duration::from_millis(100);
 
-/// How long a sink that is stalled when the other side fails may go on taking nothing.
+/// How long a sink that is stalled when the other side fails may continue to take nothing.
 const LINGER_OF_STALLED: Duration = Duration::from_secs(2);
 
 /// What a deadline asks for.

@@ -345,7 +345,7 @@ impl Direction {
         self.phase >= Phase::Discarding
     }
 
-    /// Whether what the source still sends is to be discarded.
+    /// Whether bytes that the source still sends are discarded.
     pub(crate) fn discards(&self) -> bool {
         self.phase == Phase::Discarding
     }

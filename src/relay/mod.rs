@@ -14,7 +14,7 @@
 //! # Ends
 //!
 //! A peer sees an orderly end (FIN, `close_notify`, the end of a pipe) if it got everything that was sent to it, and if
-//! the other side ended in order. Every other end is visible as an error, as far as the stream has one: a TCP connection is
+//! the other side ended in order. Every other end is visible as an error, if the stream has one: a TCP connection is
 //! reset, a TLS stream is dropped without `close_notify`. The reset waits until the peer's kernel has acknowledged what was
 //! written, so that it discards nothing that counts as delivered.
 //!

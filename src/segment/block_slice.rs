@@ -318,7 +318,7 @@ impl BlockSlice {
         match set {
             Ok(_) => fresh,
             Err(other) => {
-                // SAFETY: no other slice has heard of the fresh counter.
+                // SAFETY: no other slice knows the fresh counter.
                 drop(unsafe { fresh.into_box() });
                 let counter = SharedCounter::from_ptr(other).expect("another thread has set it");
                 // SAFETY: rule 6.

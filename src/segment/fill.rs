@@ -1,4 +1,4 @@
-//! Memory that somebody else fills: a stream through `ReadBuf`, the kernel through `recvmsg`.
+//! Spare memory that other code fills: a stream through `ReadBuf`, the kernel through `recvmsg`.
 #![allow(unsafe_code)]
 
 use std::{

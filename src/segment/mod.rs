@@ -1,4 +1,4 @@
-//! One link of a chain: memory of its own, foreign memory, or a range of a file.
+//! One link of a chain: owned memory, foreign memory, or a range of a file.
 //!
 //! This folder holds the `unsafe` code of the buffer. The layers above see slices.
 

@@ -75,7 +75,7 @@ impl<'h, S> Finder<'h, S> {
         by_type(stream).is_none() && self.socket(stream).is_some()
     }
 
-    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to someone else.
+    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to its owner.
     #[inline]
     pub(crate) fn owns(&self, _: &S) -> bool {
         mem::needs_drop::<S>()

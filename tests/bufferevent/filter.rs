@@ -325,7 +325,7 @@ async fn a_filter_that_fails_or_panics_is_an_error_of_its_direction() {
     assert_ne!(far.closed().await.reason, CloseReason::Finished);
 }
 
-/// libevent calls a filter that answers OK without progress again and again.
+/// libevent calls a filter that answers OK without progress repeatedly.
 #[tokio::test]
 async fn a_filter_without_progress_needs_more() {
     let calls = Arc::new(AtomicUsize::new(0));
