@@ -20,6 +20,7 @@ macro_rules! demonstrations {
 
 demonstrations! {
     http_peek_proxy
+    http_reverse_proxy
     sni_router
     starttls_server
 }

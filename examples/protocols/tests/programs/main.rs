@@ -3,6 +3,7 @@
 
 mod demonstrations;
 mod http_peek_proxy;
+mod http_reverse_proxy;
 mod sni_router;
 mod starttls_server;
 mod support;
