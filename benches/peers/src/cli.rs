@@ -40,7 +40,7 @@ pub struct Cli {
     pub out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
     /// Everything below; takes about half an hour.
     All,
@@ -50,6 +50,8 @@ pub enum Command {
     Paced,
     /// CPU time between two turns of the I/O driver, and message latency beside bulk.
     Fairness,
+    /// CPU time of one direction with a limit, from a socket or a file.
+    Transfer,
     /// CPU time of line servers.
     Server,
     /// Nanoseconds of buffer operations.

@@ -10,7 +10,9 @@ use clap::Parser;
 use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
-    measure::{Effort, Plan, buffer, fairness, idle, paced, proxy, scale, server, stalled},
+    measure::{
+        Effort, Plan, buffer, fairness, idle, paced, proxy, scale, server, stalled, transfer,
+    },
     report, sys,
     table::{Figures, Table},
 };
@@ -62,6 +64,9 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     }
     if is(Command::Paced) {
         keep(cli, wait(paced::run(plan, &mut failures))?)?;
+    }
+    if is(Command::Transfer) {
+        keep(cli, wait(transfer::run(plan, &mut failures))?)?;
     }
     if is(Command::Fairness) {
         keep(cli, wait(fairness::run(plan, &mut failures))?)?;

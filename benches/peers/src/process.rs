@@ -20,7 +20,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::runtime::Handle;
 
 use crate::sys;
@@ -38,6 +38,8 @@ pub struct Running {
     answers: Option<BufReader<std::process::ChildStdout>>,
     /// Holds the configuration and the output to standard error.
     dir: TempDir,
+    /// A file that the candidate reads.
+    file: Option<NamedTempFile>,
 }
 
 impl Running {
@@ -57,6 +59,7 @@ impl Running {
                 addr: ([0, 0, 0, 0], 0).into(),
                 answers: None,
                 dir,
+                file: None,
             };
             failed.child.wait()?;
             bail!(
@@ -69,6 +72,7 @@ impl Running {
             addr,
             answers: Some(answers),
             dir,
+            file: None,
         })
     }
 
@@ -84,6 +88,7 @@ impl Running {
             addr,
             answers: None,
             dir,
+            file: None,
         };
         let began = Instant::now();
         while !sys::listens_on(running.pid(), addr.port()) {
@@ -99,6 +104,11 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(running)
+    }
+
+    /// Keeps `file` until the candidate has ended.
+    pub fn keep(&mut self, file: NamedTempFile) {
+        self.file = Some(file);
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -39,6 +39,7 @@ pub enum Id {
     ProxyAllCpus,
     Paced,
     Fairness,
+    Transfer,
     Idle,
     IdleServer,
     Stalled,

@@ -6,9 +6,10 @@ use std::{
 };
 
 use peers::{
-    candidates::{Candidate, Program, Proxy, Server, Starter, present, proxy, server},
+    candidates::{Candidate, Program, Proxy, Server, Source, Starter, present, proxy, server},
     load::{
         bulk::Bulk,
+        download,
         idle::Idle,
         lines,
         ping_pong::PingPong,
@@ -138,6 +139,30 @@ async fn every_server_sends_each_line_back() {
                 .await
                 .unwrap_or_else(|error| panic!("{candidate:?}: {error:#}"));
         }
+    }
+}
+
+#[tokio::test]
+async fn every_transfer_sends_exactly_its_bytes() {
+    const BYTES: u64 = 3_000_001;
+    let sources = [
+        Source::CopyExact,
+        Source::TokioTake,
+        Source::SpliceLoop,
+        Source::FileTransfer,
+        Source::TokioFile,
+        Source::SendfileLoop,
+    ];
+    for source in sources {
+        let candidate = Candidate {
+            name: "transfer",
+            program: Program::Transfer(source, BYTES),
+        };
+        let upstream = Upstream::start(Answer::Flood).await.unwrap();
+        let running = starter().start(&candidate, upstream.addr()).unwrap();
+        download::run(running.addr(), BYTES)
+            .await
+            .unwrap_or_else(|error| panic!("{candidate:?}: {error:#}"));
     }
 }
 

@@ -4,8 +4,9 @@ mod external;
 mod lines;
 mod proxies;
 mod splice;
+mod transfers;
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{io::Read, net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -14,6 +15,7 @@ use crate::process::Running;
 
 pub use lines::Server;
 pub use proxies::Proxy;
+pub use transfers::Source;
 
 /// A program that is measured.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ pub enum Program {
     Proxy(Proxy, Flavour),
     /// A line server of this program.
     Server(Server, Flavour),
+    /// A server of this program that sends so many bytes, from the upstream or from a file of `x`.
+    Transfer(Source, u64),
     Nginx,
     Haproxy {
         splice: bool,
@@ -82,6 +86,23 @@ impl Starter {
                 command.args(["candidate", "server", &name_of(server), &name_of(flavour)]);
                 Running::own(command)
             }
+            Program::Transfer(source, bytes) => {
+                let file = tempfile::NamedTempFile::new()?;
+                if !source.reads_upstream() {
+                    std::io::copy(&mut std::io::repeat(b'x').take(bytes), &mut file.as_file())?;
+                }
+                let mut command = self.command(&self.exe);
+                command.args([
+                    "candidate",
+                    "transfer",
+                    &name_of(source),
+                    &upstream.to_string(),
+                ]);
+                command.arg(file.path()).arg(bytes.to_string());
+                let mut running = Running::own(command)?;
+                running.keep(file);
+                Ok(running)
+            }
             Program::Nginx => external::nginx(self, upstream),
             Program::Haproxy { splice } => external::haproxy(self, upstream, splice),
             Program::Socat => external::socat(self, upstream),
@@ -109,7 +130,7 @@ impl Candidate {
         match self.program {
             Program::Proxy(proxy, _) if proxy.is_c() => C_PACKAGES,
             Program::Server(Server::Libevent, _) => C_PACKAGES,
-            Program::Proxy(..) | Program::Server(..) => None,
+            Program::Proxy(..) | Program::Server(..) | Program::Transfer(..) => None,
             Program::Nginx => {
                 (!external::has_nginx_stream()).then_some("nginx libnginx-mod-stream")
             }
@@ -122,6 +143,7 @@ impl Candidate {
         match self.program {
             Program::Proxy(proxy, _) => proxy.is_ours(),
             Program::Server(server, _) => server.is_ours(),
+            Program::Transfer(source, _) => source.is_ours(),
             _ => false,
         }
     }
@@ -187,11 +209,17 @@ pub fn run(role: Role) -> Result<()> {
             upstream,
         } => proxies::run(proxy, flavour, upstream),
         Role::Server { server, flavour } => lines::run(server, flavour),
+        Role::Transfer {
+            source,
+            upstream,
+            file,
+            bytes,
+        } => transfers::run(source, upstream, file, bytes),
     }
 }
 
 /// The candidate that this process runs.
-#[derive(Clone, Copy, Debug, PartialEq, clap::Subcommand)]
+#[derive(Clone, Debug, PartialEq, clap::Subcommand)]
 pub enum Role {
     Proxy {
         proxy: Proxy,
@@ -201,6 +229,12 @@ pub enum Role {
     Server {
         server: Server,
         flavour: Flavour,
+    },
+    Transfer {
+        source: Source,
+        upstream: SocketAddr,
+        file: PathBuf,
+        bytes: u64,
     },
 }
 

@@ -9,6 +9,7 @@ pub mod scale;
 pub mod server;
 pub mod stalled;
 mod trace;
+pub mod transfer;
 
 use std::time::{Duration, Instant};
 
