@@ -20,6 +20,7 @@ pub const BATCH: &str = "BufferEvent, one guard a batch";
 pub const BATCH_CURRENT_THREAD: &str = "BufferEvent, one guard a batch, current-thread";
 pub const CALLBACK: &str = "BufferEvent, read callback";
 pub const PLAIN: &str = "BufferEvent, readln and add per line";
+pub const READ_LINES: &str = "BufferEvent, read_lines under one guard";
 pub const STREAM: &str = "BufferEvent, AsyncBufRead and AsyncWrite";
 pub const OVER: &str = "BytesMut by hand, over a BufferEvent";
 pub const BY_HAND: &str = "BytesMut by hand";

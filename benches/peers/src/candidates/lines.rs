@@ -26,6 +26,8 @@ pub enum Server {
     Callback,
     /// `BufferEvent`: `readln` and `add` for each line, without a guard and without a flush.
     Plain,
+    /// `BufferEvent`: `read_lines` under one guard of the input, and one guard of the output.
+    ReadLines,
     /// `BufferEvent` as `AsyncBufRead` and `AsyncWrite`, without a flush.
     Stream,
     /// `BufStream`, a flush for each line.
@@ -50,6 +52,7 @@ impl Server {
         matches!(
             self,
             Self::Batch
+                | Self::ReadLines
                 | Self::Callback
                 | Self::Plain
                 | Self::Stream
@@ -79,6 +82,7 @@ async fn serve(server: Server) -> Result<()> {
             Server::Batch => drop(tokio::spawn(batch(client))),
             Server::Callback => callback(client),
             Server::Plain => drop(tokio::spawn(plain(client))),
+            Server::ReadLines => drop(tokio::spawn(read_lines(client))),
             Server::Stream => drop(tokio::spawn(stream(client))),
             Server::BufStream => drop(tokio::spawn(buf_stream(client))),
             Server::FramedSend => drop(tokio::spawn(framed_send(client))),
@@ -129,6 +133,21 @@ async fn plain(client: TcpStream) -> io::Result<()> {
             event.output().add(&line)?;
             event.output().add(b"\n")?;
         }
+    }
+    Ok(())
+}
+
+async fn read_lines(client: TcpStream) -> io::Result<()> {
+    let event = BufferEvent::new(client);
+    while event.input().wait_for(has_line).await.is_ok() {
+        let (mut input, mut output) = (event.input().lock(), event.output().lock());
+        let mut added = Ok(());
+        input.read_lines(EolStyle::Lf, |line| {
+            if added.is_ok() {
+                added = output.add(line).and_then(|()| output.add(b"\n"));
+            }
+        })?;
+        added?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::{
     candidates::{Candidate, Flavour, Program, Server, server},
     load::{self, lines},
     names::{
-        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, OVER, PLAIN, SINGLE, STREAM,
+        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, OVER, PLAIN, READ_LINES,
+        SINGLE, STREAM,
     },
     table::{Column, Id, Table},
 };
@@ -20,6 +21,7 @@ pub const CANDIDATES: &[Candidate] = &[
         program: Program::Server(Server::Batch, Flavour::CurrentThread),
     },
     server(CALLBACK, Server::Callback),
+    server(READ_LINES, Server::ReadLines),
     server(PLAIN, Server::Plain),
     server(STREAM, Server::Stream),
     server(OVER, Server::BytesMutOver),
