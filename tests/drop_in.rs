@@ -66,6 +66,63 @@ async fn copy_bidirectional_fails_with_the_same_error() {
     assert_eq!(ours.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
+// ---- copy
+
+#[tokio::test]
+async fn copy_returns_and_delivers_the_same() {
+    let data = pattern(100_003);
+    let (mut tokios, mut ours) = (Vec::new(), Vec::new());
+    assert_eq!(
+        tokio::io::copy(&mut &data[..], &mut tokios).await.unwrap(),
+        100_003
+    );
+    assert_eq!(
+        tokio_evbuffer::copy(&mut &data[..], &mut ours)
+            .await
+            .unwrap(),
+        100_003
+    );
+    assert!(tokios == data && ours == data);
+}
+
+/// After an error, both have delivered the bytes before it.
+#[tokio::test]
+async fn copy_fails_with_the_same_error_after_the_same_bytes() {
+    let broken = || {
+        tokio_test::io::Builder::new()
+            .read(b"before")
+            .read_error(io::ErrorKind::ConnectionReset.into())
+            .build()
+    };
+    let (mut tokios, mut ours) = (Vec::new(), Vec::new());
+    let error = tokio::io::copy(&mut broken(), &mut tokios)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let error = tokio_evbuffer::copy(&mut broken(), &mut ours)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(tokios, b"before");
+    assert_eq!(ours, tokios);
+}
+
+/// Neither ends the writer, which is used again.
+#[tokio::test]
+async fn copy_leaves_the_writer_open() {
+    let (mut writer, mut reader) = duplex(CAPACITY);
+    tokio::io::copy(&mut &b"tokio's, "[..], &mut writer)
+        .await
+        .unwrap();
+    tokio_evbuffer::copy(&mut &b"ours"[..], &mut writer)
+        .await
+        .unwrap();
+    drop(writer);
+    let mut received = String::new();
+    reader.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "tokio's, ours");
+}
+
 // ---- simplex and duplex
 
 /// Writes more than the capacity in pieces of many sizes, ends, and reads to the end.
