@@ -19,7 +19,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, Event, buffer::FileSegment, shared::WaitError};
+use tokio_evbuffer::{BufferEvent, EolStyle, Event, buffer::FileSegment};
 
 /// The longest line of a request.
 const LINE_MAX: usize = 8 * 1024;
@@ -97,27 +97,12 @@ async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
 
 /// Returns the next line, or `None` if the client has ended its side.
 async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
-    let input = connection.input();
-    loop {
-        let seen = {
-            let mut input = input.lock();
-            if let Some(line) = input.readln(EolStyle::Crlf)? {
-                let line = String::from_utf8(line.into()).context("the request is not text")?;
-                return Ok(Some(line));
-            }
-            // Read under the same guard, so that this is the length that was searched for a line.
-            input.len()
-        };
-        ensure!(
-            seen < LINE_MAX,
-            "a line of a request is longer than {LINE_MAX} bytes"
-        );
-        match input.readable(seen + 1).await {
-            Ok(()) => {}
-            Err(WaitError::Closed) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let line = connection
+        .input()
+        .next_line(EolStyle::Crlf, LINE_MAX)
+        .await?;
+    let text = line.map(|line| String::from_utf8(line.into())).transpose();
+    text.context("the request is not text")
 }
 
 fn answer(connection: &BufferEvent, root: &Path, request: &str) -> Result<()> {

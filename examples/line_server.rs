@@ -20,7 +20,6 @@ use tokio::{
 use tokio_evbuffer::{
     BufferEvent, EolStyle, Event,
     bufferevent::{Direction, PauseReason},
-    shared::WaitError,
 };
 
 /// The longest line that is answered; a longer one ends the connection.
@@ -78,18 +77,14 @@ async fn idle(connection: &BufferEvent) {
 
 /// Answers each line with the same line in capitals, until the client ends its side.
 async fn answer_all(connection: &BufferEvent) -> Result<()> {
-    loop {
-        let seen = {
-            let mut input = connection.input().lock();
-            while let Some(line) = input.readln(EolStyle::Crlf)? {
-                let mut answer = line.to_ascii_uppercase();
-                answer.push(b'\n');
-                connection.output().add(&answer)?;
-            }
-            // Read under the same guard, so that this is the length that was searched for a line.
-            input.len()
-        };
-        ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
+    while let Some(line) = connection
+        .input()
+        .next_line(EolStyle::Crlf, LINE_MAX)
+        .await?
+    {
+        let mut answer = line.to_ascii_uppercase();
+        answer.push(b'\n');
+        connection.output().add(answer)?;
         if connection
             .paused(Direction::Write)
             .contains(PauseReason::HighWatermark)
@@ -97,12 +92,8 @@ async fn answer_all(connection: &BufferEvent) -> Result<()> {
             // The client does not read its answers: wait until it does.
             connection.flush().await?;
         }
-        match connection.input().readable(seen + 1).await {
-            Ok(()) => {}
-            Err(WaitError::Closed) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
     }
+    Ok(())
 }
 
 /// Runs a few clients that send many lines and check every answer.

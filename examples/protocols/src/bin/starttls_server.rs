@@ -24,7 +24,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, Prefixed, shared::WaitError};
+use tokio_evbuffer::{BufferEvent, EolStyle, Prefixed};
 use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::pki_types::ServerName};
 
 /// The longest line of a command or of a mail (RFC 5321 requires at least 1000).
@@ -103,23 +103,12 @@ fn reply(connection: &BufferEvent, text: &str) -> Result<()> {
 
 /// Returns the next line, or `None` if the client has left.
 async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
-    let input = connection.input();
-    loop {
-        let seen = {
-            let mut input = input.lock();
-            if let Some(line) = input.readln(EolStyle::Crlf)? {
-                return Ok(Some(String::from_utf8(line.into())?));
-            }
-            input.len()
-        };
-        ensure!(seen < LINE_MAX, "a line is longer than {LINE_MAX} bytes");
-        let more = timeout(LINE_WAIT, input.readable(seen + 1));
-        match more.await.context("no line in time")? {
-            Ok(()) => {}
-            Err(WaitError::Closed) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let line = connection.input().next_line(EolStyle::Crlf, LINE_MAX);
+    let line = timeout(LINE_WAIT, line)
+        .await
+        .context("no line in time")??;
+    let text = line.map(|line| String::from_utf8(line.into())).transpose();
+    text.context("a line that is not text")
 }
 
 /// Reads the lines of a mail, up to the dot, and returns the number of its bytes.
