@@ -12,9 +12,9 @@ use super::{
     endpoint::{Endpoint, Stream, Transport},
     event::{Event, Side},
     inner::{BufferEvent, Inner},
-    rate::RateControl,
     settings::Settings,
     task::{FinishOnDrop, Task},
+    throttles::RateControl,
 };
 use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks,

@@ -73,6 +73,8 @@ pub(super) struct ReadState {
     switch: Switch,
     /// The peer has ended its stream, though its last bytes may still be unread.
     peer_closed: bool,
+    /// The bytes of the input wait for the connection that this one is joined with.
+    blocked: bool,
 }
 
 impl ReadState {
@@ -81,7 +83,16 @@ impl ReadState {
             phase: ReadPhase::Open,
             switch: Switch::On,
             peer_closed: false,
+            blocked: false,
         }
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(super) fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
     }
 
     /// Whether more may come from the stream.

@@ -257,6 +257,8 @@ pub(super) trait AnyStream: Any + Send + Sync {
     fn peer_addr(&self) -> Option<SocketAddr>;
 
     fn local_addr(&self) -> Option<SocketAddr>;
+
+    fn unacknowledged(&self) -> Option<usize>;
 }
 
 impl<E: Endpoint> AnyStream for StreamCell<E> {
@@ -270,5 +272,9 @@ impl<E: Endpoint> AnyStream for StreamCell<E> {
 
     fn local_addr(&self) -> Option<SocketAddr> {
         self.with(|endpoint| endpoint.local_addr()).flatten()
+    }
+
+    fn unacknowledged(&self) -> Option<usize> {
+        self.with(|endpoint| endpoint.unacknowledged()).flatten()
     }
 }

@@ -18,11 +18,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{
-    buffer_wait::BufferWait, callbacks::Callbacks, endpoint::Endpoint, event::Metrics,
-    inner::BufferEvent,
-};
-use crate::{EvBuffer, panic::catch_panic, transport::poll::yield_to_driver};
+use super::{callbacks::Callbacks, endpoint::Endpoint, event::Metrics, inner::BufferEvent};
+use crate::{EvBuffer, panic::catch_panic, shared::BufferWait, transport::poll::yield_to_driver};
 
 /// Calls of a filter in one poll that consume bytes without any output, before the task yields.
 const CALLS_PER_POLL: u32 = 64;

@@ -112,12 +112,16 @@ impl BufferEvent {
     /// Returns why a direction moves no bytes now. The set is empty if it moves bytes, or would if there were any.
     ///
     /// For writing, [`HighWatermark`](PauseReason::HighWatermark) means that you should stop adding for a while, and
-    /// [`Peer`](PauseReason::Peer) that the stream accepts no more.
+    /// [`Peer`](PauseReason::Peer) that the stream accepts no more. For reading, `Peer` means that the connection which this
+    /// one is [joined](Self::join) with accepts no more.
     #[must_use]
     pub fn paused(&self, direction: Direction) -> PauseReasons {
         let control = self.inner.control.lock();
         let enabled = control.state.is_enabled(direction);
-        let blocked = direction == Direction::Write && control.state.write.is_blocked();
+        let blocked = match direction {
+            Direction::Read => control.state.read.is_blocked(),
+            Direction::Write => control.state.write.is_blocked(),
+        };
         let rate = control.rate_pause(direction);
         drop(control);
         let buffer = match direction {

@@ -13,9 +13,9 @@ use super::{
     control::ConnectionState,
     endpoint::{AnyStream, Endpoint},
     event::{Event, EventQueue, Metrics, Side, Summary},
-    rate::RateControl,
     settings::Settings,
     task_waker::TaskWaker,
+    throttles::RateControl,
     waiters::Interest,
 };
 use crate::{

@@ -41,7 +41,6 @@
 //! | `bufferevent_priority_set`, `_get_priority`, `_base_set`, `_get_base` | not needed, because Tokio schedules; [`Builder::defer_to`] gives slow callbacks a queue |
 //! | `bufferevent_get_underlying` | not needed, because you wrap the stream before |
 
-mod buffer_wait;
 mod builder;
 mod callbacks;
 #[cfg(feature = "net")]
@@ -56,12 +55,14 @@ mod handle;
 pub(crate) mod inner;
 mod into_inner;
 mod io;
+mod joined;
 mod pair;
 mod rate;
 mod settings;
 mod split;
 mod task;
 mod task_waker;
+mod throttles;
 mod timeouts;
 mod transitions;
 mod upgrade;

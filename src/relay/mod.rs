@@ -28,6 +28,7 @@ mod deadlines;
 pub(crate) mod direction;
 pub(crate) mod functions;
 mod future;
+mod join;
 pub(crate) mod pump;
 pub(crate) mod splice_mode;
 mod summary;

@@ -132,7 +132,6 @@ impl Drop for Waiter<'_> {
 #[derive(Debug)]
 pub(crate) struct BufferWait(Waiter<'static>);
 
-#[allow(dead_code)] // Filters and joined connections use it.
 impl BufferWait {
     pub(crate) fn new(buffer: SharedEvBuffer) -> Self {
         Self(Waiter::owning(buffer))

@@ -5,6 +5,7 @@ mod support;
 
 mod ends;
 mod files;
+mod join;
 mod pipes;
 mod policy;
 mod prefixed;

@@ -20,8 +20,8 @@ use super::{
     endpoint::{Endpoint, StreamCell},
     event::{CloseReason, Direction, Event},
     inner::{Control, Inner, Upgrade},
-    rate::{RateControl, Throttles},
     task_waker::WakeFor,
+    throttles::{RateControl, Throttles},
     timeouts::{Activity, Closing, ConnectionTimer, Due},
 };
 use crate::{

@@ -1,0 +1,36 @@
+//! What a join of two connections needs to know about them and to tell them.
+
+use std::io;
+
+use super::inner::BufferEvent;
+
+impl BufferEvent {
+    /// Fails if the input was closed for another reason than the end of the stream.
+    pub(crate) fn check_orderly_end(&self) -> io::Result<()> {
+        self.inner.check_orderly_end()
+    }
+
+    /// The error that ended reading.
+    pub(crate) fn read_error(&self) -> Option<io::Error> {
+        self.inner.read_error()
+    }
+
+    /// The reason why nothing can be added to the output.
+    pub(crate) fn write_error(&self) -> io::Error {
+        self.inner.write_error()
+    }
+
+    /// Shows whether the bytes of the input wait for another connection.
+    pub(crate) fn set_read_blocked(&self, blocked: bool) {
+        let mut control = self.inner.control.lock();
+        control.state.read.set_blocked(blocked);
+    }
+
+    /// Bytes that the kernel of the peer has not confirmed; 0 if that is not known.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        let stream = self.inner.control.lock().stream.clone();
+        stream
+            .and_then(|stream| stream.unacknowledged())
+            .unwrap_or(0)
+    }
+}
