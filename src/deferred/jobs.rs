@@ -228,12 +228,7 @@ impl JobQueue {
                 (None, waker) if state.stage != Stage::Open => (Next::End, waker),
                 (None, None) => (Next::Empty, None),
                 // Checks and registers under one lock, so that no job is missed in between.
-                (None, Some(waker)) => {
-                    if state.jobs.capacity() > JOBS_KEPT {
-                        state.jobs.shrink_to(JOBS_KEPT);
-                    }
-                    (Next::Sleep, state.executor.replace(waker))
-                }
+                (None, Some(waker)) => (Next::Sleep, state.executor.replace(waker)),
             };
         }
         drop(replaced);
@@ -325,6 +320,9 @@ impl State {
     /// Counts a job that has run, and takes the wakers of the tasks that waited for it.
     fn count(&mut self, done: Done, wakers: &mut WakeList) {
         self.finished += 1;
+        if self.jobs.is_empty() && self.jobs.capacity() > JOBS_KEPT {
+            self.jobs.shrink_to(JOBS_KEPT);
+        }
         let totals = &mut self.totals;
         totals.run += 1;
         totals.panicked += done.panicked;

@@ -1,10 +1,12 @@
 //! Awaited and bounded: lines, and pieces of a known length or up to a needle.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{WaitError, handle::SharedEvBuffer, interest::Interest, state::State, wait::Until};
 use crate::{
-    EolStyle,
+    BufferError, EolStyle,
     buffer::{End, LineError},
 };
 
@@ -103,15 +105,16 @@ impl SharedEvBuffer {
     /// ```
     pub async fn take_exact(&self, n: usize) -> Result<Bytes, WaitError> {
         Until::in_turn(self, |guard| {
+            if n > 0 && guard.is_frozen_by_user(End::Front) {
+                return Ok(Err(WaitError::Frozen(End::Front)));
+            }
             if guard.len() < n {
                 let state = guard.state();
                 return state.why_never(n).map(Err).ok_or(Interest::TakeLen(n));
             }
-            Ok(guard.take_bytes(n).map_err(|error| match error {
-                // The reader of a file segment, for instance.
-                crate::BufferError::Frozen(end) => WaitError::Frozen(end),
-                error => WaitError::Stream(std::sync::Arc::new(error.into())),
-            }))
+            // What is left is a file that cannot be read.
+            let failed = |error: BufferError| WaitError::Stream(Arc::new(error.into()));
+            Ok(guard.take_bytes(n).map_err(failed))
         })
         .await
     }

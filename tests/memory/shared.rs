@@ -1,6 +1,8 @@
 //! Memory of an idle shared buffer, counted by the allocator.
 
-use tokio_evbuffer::SharedEvBuffer;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio_evbuffer::{BufferEvent, DeferredQueue, SharedEvBuffer};
+use tokio_test::{assert_pending, task};
 
 use crate::heap;
 
@@ -37,4 +39,75 @@ fn repeated_waits_hold_no_more_memory_than_one() {
     let once = heap::in_use_here();
     (0..1000).for_each(|_| wait());
     assert_eq!(heap::in_use_here(), once);
+}
+
+/// Returns what each idle connection holds after it has received 16,000 bytes.
+fn held_by_idle_connections(by_lines: bool) -> isize {
+    const CONNECTIONS: usize = 200;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let (mut peers, mut servers) = (Vec::new(), Vec::new());
+            for _ in 0..CONNECTIONS {
+                let (near, far) = tokio::io::duplex(64 * 1024);
+                peers.push(near);
+                servers.push(BufferEvent::new(far));
+            }
+            let mut out = vec![0; 16_000];
+            for (peer, server) in peers.iter_mut().zip(&mut servers) {
+                peer.write_all(&[b'x'; 16_000]).await.unwrap();
+                let mut left = if by_lines { 16_000 } else { 0 };
+                while left > 0 {
+                    let n = server.fill_buf().await.unwrap().len();
+                    std::pin::Pin::new(&mut *server).consume(n);
+                    left -= n;
+                }
+                if !by_lines {
+                    server.read_exact(&mut out).await.unwrap();
+                }
+            }
+            for server in &mut servers {
+                assert_pending!(task::spawn(server.fill_buf()).poll());
+                assert_eq!(server.input().lock().capacity(), 0);
+            }
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let before = heap::in_use_here();
+            drop(servers);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            (before - heap::in_use_here()) / CONNECTIONS as isize
+        })
+}
+
+/// `fill_buf` and `consume` leave no block behind.
+#[test]
+fn idle_connections_read_by_lines_hold_no_more_than_others() {
+    let (by_read, by_lines) = (
+        held_by_idle_connections(false),
+        held_by_idle_connections(true),
+    );
+    assert!(
+        by_lines < by_read + 256,
+        "bytes held by each idle connection: {by_lines} if read by fill_buf and consume, {by_read} if by read"
+    );
+}
+
+/// 200,000 callbacks are queued at once.
+#[tokio::test]
+async fn a_burst_leaves_no_memory_behind() {
+    let queue = DeferredQueue::current();
+    queue.defer(|| {}).unwrap();
+    queue.drained().await;
+    let before = heap::in_use_here();
+    for _ in 0..200_000 {
+        queue.defer(|| {}).unwrap();
+    }
+    queue.drained().await;
+    let kept = heap::in_use_here() - before;
+    assert!(kept < 64 * 1024, "{kept} bytes kept");
 }

@@ -4,6 +4,10 @@
 mod support;
 
 mod adapters;
+mod borrows;
 mod changes;
+mod ends;
 mod stress;
+mod turns;
+mod user_code;
 mod wait;
