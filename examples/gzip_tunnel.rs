@@ -88,8 +88,8 @@ async fn serve(client: TcpStream, upstream: SocketAddr, end: End) -> Result<Rela
         .with_context(|| format!("cannot connect to {upstream}"))?;
     let (client, upstream) = (BufferEvent::new(client), BufferEvent::new(upstream));
     Ok(match end {
-        End::Entry => relay(client, compressed(upstream)).await?,
-        End::Exit => relay(compressed(client), upstream).await?,
+        End::Entry => BufferEvent::join(client, compressed(upstream)).await?,
+        End::Exit => BufferEvent::join(compressed(client), upstream).await?,
     })
 }
 
