@@ -13,6 +13,8 @@ mod flow;
 mod flush;
 mod hostile;
 mod into_inner;
+#[cfg(unix)]
+mod options;
 mod pair;
 mod rate;
 #[cfg(unix)]

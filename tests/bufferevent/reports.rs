@@ -436,7 +436,6 @@ async fn directions_are_switched_from_other_threads_while_callbacks_run() {
 /// lancaster-university/codal-core#80, dotnet/corefx#30689: a wait for a delimiter never ends if the buffer is full without
 /// it.
 #[tokio::test]
-#[ignore = "until wait_for fails on a full buffer"]
 async fn a_wait_for_a_line_above_the_high_watermark_ends() {
     let (mut far, near) = tcp_pair().await;
     let bev = BufferEvent::new(near);

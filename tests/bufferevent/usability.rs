@@ -16,7 +16,6 @@ use crate::support::net::tcp_pair;
 
 /// Reading stops at the high watermark, so the condition cannot come true.
 #[tokio::test]
-#[ignore = "until wait_for fails on a full buffer"]
 async fn a_wait_for_a_line_longer_than_the_high_watermark_ends() {
     let (mut client, server) = tcp_pair().await;
     let peer = BufferEvent::builder()
