@@ -25,8 +25,8 @@ use crate::{
 ///
 /// # Memory and time
 ///
-/// After each operation, [`capacity`](Self::capacity) is at most four times the length plus 64 KiB, after any sequence
-/// before. It does not bound room that [`expand`](Self::expand) or [`with_capacity`](Self::with_capacity) asked for, until
+/// [`capacity`](Self::capacity) is at most four times the length plus 64 KiB after each operation, for every sequence of
+/// operations. This does not bound room that [`expand`](Self::expand) or [`with_capacity`](Self::with_capacity) asked for, until
 /// that is used; the invisible parts of foreign memory; about 250 bytes for each range of a file; and blocks of which a
 /// [`Bytes`](bytes::Bytes) that was taken out keeps a part, which is at most 32 times its length.
 ///
