@@ -16,6 +16,30 @@ pub(crate) use imp::{
 pub(crate) use wait_list::{Place, WaitList};
 pub(crate) use wake_list::WakeList;
 
+#[cfg(not(evbuffer_tsan))]
+macro_rules! acquire {
+    ($mutex:expr) => {
+        match $mutex.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => poisoned.into_inner(),
+        }
+    };
+}
+
+/// Spins: the thread sanitizer does not see the synchronisation in the slow path of std's `lock`.
+#[cfg(evbuffer_tsan)]
+macro_rules! acquire {
+    ($mutex:expr) => {
+        loop {
+            match $mutex.try_lock() {
+                Ok(guard) => break guard,
+                Err(std::sync::TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+    };
+}
+
 /// A mutex without poisoning.
 ///
 /// Only code of this crate runs under it, and that restores its invariants before it can panic. A thread that panics
@@ -30,7 +54,7 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        lock(&self.0)
+        acquire!(self.0)
     }
 
     pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
@@ -38,28 +62,6 @@ impl<T> Lock<T> {
             Ok(guard) => Some(guard),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(std::sync::TryLockError::WouldBlock) => None,
-        }
-    }
-}
-
-#[cfg(not(evbuffer_tsan))]
-#[inline]
-fn lock<T>(mutex: &imp::Mutex<T>) -> LockGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
-
-/// Spins: the thread sanitizer does not see the synchronisation in the slow path of std's `lock`.
-#[cfg(evbuffer_tsan)]
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> LockGuard<'_, T> {
-    use std::sync::TryLockError;
-    loop {
-        match mutex.try_lock() {
-            Ok(guard) => return guard,
-            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
         }
     }
 }
@@ -74,10 +76,7 @@ impl<T: Default> Global<T> {
     }
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
-        match self.0.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        }
+        acquire!(self.0)
     }
 }
 
