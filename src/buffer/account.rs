@@ -1,5 +1,4 @@
 //! The memory of a buffer counts for the account of a budget.
-#![allow(dead_code)] // Until members open accounts.
 
 use std::sync::Arc;
 
@@ -19,6 +18,14 @@ impl EvBuffer {
         self.tail.count_for(&account);
         self.attached.get_or_insert_default().account = Some(account);
         self.flags.insert(Flags::BUDGETED);
+    }
+
+    /// Lets memory that comes in count for no account. Memory that is here counts until it is freed.
+    pub(super) fn remove_account(&mut self) {
+        self.flags.remove(Flags::BUDGETED);
+        if let Some(attached) = &mut self.attached {
+            attached.account = None;
+        }
     }
 
     /// Returns the account for which the memory of this buffer counts.

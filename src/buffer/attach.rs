@@ -32,6 +32,7 @@ impl EvBuffer {
     /// Removes all flags of a shared buffer. The caller drops the returned memory after it has released the lock.
     pub(crate) fn detach(&mut self) -> Vec<Segment> {
         self.flags.remove(Flags::OWNER.and(Flags::SHARED));
+        self.remove_account();
         self.take_deferred_drops()
     }
 
@@ -205,7 +206,7 @@ impl EvBuffer {
     pub(super) fn set_limit(&mut self, max: Option<usize>) {
         if max.is_some() || self.attached.is_some() {
             let attached = self.attached_mut();
-            attached.max_len = max;
+            attached.max_len = max.unwrap_or(usize::MAX);
             attached.check_requested = true;
         }
         self.flags.set(Flags::LIMITED, max.is_some());
@@ -216,7 +217,7 @@ impl EvBuffer {
         if !self.flags.intersects(Flags::LIMITED) {
             return None;
         }
-        self.attached.as_ref().and_then(|attached| attached.max_len)
+        self.attached.as_ref().map(|attached| attached.max_len)
     }
 
     /// Drops foreign memory: now, or after the lock around this buffer was released.

@@ -21,7 +21,8 @@ pub(super) struct Attached {
     pub(super) check_requested: bool,
     /// The usual length of the buffer before it becomes empty again, as a power of two.
     pub(super) usual_len: u32,
-    pub(super) max_len: Option<usize>,
+    /// Meaningful only with the flag `LIMITED`.
+    pub(super) max_len: usize,
     pub(super) borrowed: Borrowed,
     /// The account for which the memory of this buffer counts.
     pub(super) account: Option<Arc<Account>>,

@@ -13,7 +13,13 @@ use super::{
     state::{ChangeHook, State},
     watermarks::Watermarks,
 };
-use crate::{DeferredQueue, EvBuffer, buffer::End, deferred::Source, sync::WakeList};
+use crate::{
+    DeferredQueue, EvBuffer,
+    buffer::End,
+    deferred::Source,
+    limits::{MemoryBudget, budget::Account},
+    sync::WakeList,
+};
 
 /// An [`EvBuffer`] that several tasks and threads share: a handle, cheap to clone.
 ///
@@ -425,6 +431,45 @@ impl SharedEvBuffer {
         let mut wakers = WakeList::default();
         self.inner.state.lock().wake_all(&mut wakers);
         wakers.wake_all();
+    }
+
+    /// Makes the memory of this buffer count for `budget`, as long as the buffer lives. A later call replaces the budget for
+    /// memory that comes in from then on.
+    ///
+    /// A budget stops connections from reading; a buffer alone never refuses bytes for it. [`Holder::abort`] closes and
+    /// empties the buffer.
+    ///
+    /// [`Holder::abort`]: crate::limits::Holder::abort
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{SharedEvBuffer, limits::MemoryBudget};
+    ///
+    /// let budget = MemoryBudget::new(1 << 20);
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.set_budget(&budget);
+    /// buffer.add_reference(vec![7; 5000])?;
+    /// assert_eq!(budget.used(), 5000);
+    /// assert_eq!(budget.largest(1)[0].bytes(), 5000);
+    /// buffer.drain(5000)?;
+    /// assert_eq!(budget.used(), 0);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    pub fn set_budget(&self, budget: &MemoryBudget) {
+        let buffer = self.downgrade();
+        let abort = move || {
+            if let Some(buffer) = buffer.upgrade() {
+                buffer.close();
+                buffer.discard_all();
+            }
+        };
+        self.set_account(budget.open_account(None, abort));
+    }
+
+    /// Makes the memory of this buffer count for the account of the connection that it belongs to.
+    pub(crate) fn set_account(&self, account: Arc<Account>) {
+        self.lock().state_mut().set_account(account);
     }
 
     /// Drops the contents, which no reader will take. A wait for them to be drained fails.

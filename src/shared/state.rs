@@ -14,6 +14,7 @@ use super::{
 use crate::{
     BufferError, DeferredQueue, EvBuffer,
     buffer::End,
+    limits::budget::Account,
     sync::{Place, WaitList, WakeList, next_token},
 };
 
@@ -80,6 +81,8 @@ pub(super) struct Observers {
     error: Option<Arc<io::Error>>,
     /// Bytes appended before the first byte that was discarded at the end.
     discarded_from: Option<u64>,
+    /// The account for which the memory of the buffer counts, also after its contents were replaced.
+    account: Option<Arc<Account>>,
 }
 
 /// Everything by which a change shows.
@@ -105,6 +108,19 @@ impl State {
         self.token = next_token();
         self.buffer.attach(self.token, prepended, removed);
         self.apply_flags();
+        let account = self
+            .observers
+            .as_ref()
+            .and_then(|observers| observers.account.clone());
+        if let Some(account) = account {
+            self.buffer.set_account(account);
+        }
+    }
+
+    /// Makes the memory of the buffer count for `account`.
+    pub(super) fn set_account(&mut self, account: Arc<Account>) {
+        self.buffer.set_account(account.clone());
+        self.observers_mut().account = Some(account);
     }
 
     /// Returns the observers for a caller that may add a subscriber, and invalidates the quiet range.
