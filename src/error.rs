@@ -170,7 +170,7 @@ impl fmt::Display for WaitError {
                 "the buffer is filled only up to its high watermark of {high} bytes"
             ),
             Self::Frozen(end) => BufferError::Frozen(*end).fmt(f),
-            Self::Stream(error) => write!(f, "the stream failed: {error}"),
+            Self::Stream(_) => f.write_str("the stream failed"),
         }
     }
 }
@@ -242,8 +242,9 @@ impl Error for LineError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::TooLong { .. } => None,
-            Self::Closed(error) => Some(error),
-            Self::Buffer(error) => Some(error),
+            // Their text is the text of this error.
+            Self::Closed(error) => error.source(),
+            Self::Buffer(error) => error.source(),
         }
     }
 }

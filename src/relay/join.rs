@@ -89,7 +89,7 @@ impl BufferEvent {
             Ok(RelayEnd::Eof) => {
                 let summary = joined.summary(RelayEnd::Eof);
                 // Both streams have ended: this waits for what the peers have not confirmed.
-                let _ = tokio::join!(a.close(), b.close());
+                let _ = futures::future::join(a.close(), b.close()).await;
                 return Ok(summary);
             }
             Ok(end) => {
