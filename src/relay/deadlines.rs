@@ -106,6 +106,11 @@ impl Deadlines {
         self.moved = true;
     }
 
+    /// Makes another stall check, since a flow that waits has made progress before.
+    pub(super) fn repeat_stall_check(&mut self) {
+        self.stall_check = StallCheck::Off;
+    }
+
     /// Waits for the next deadline of a relay that has just had its `turn`. `blocked`: a flow waits for its sink.
     ///
     /// Moving bytes do not move the timer: it is moved when it has fired too early.

@@ -30,8 +30,14 @@ pub(crate) struct Direction {
     sizer: ReadSizer,
     /// The direction reached its limit, and has not fallen to half of it since.
     full: bool,
-    /// The most bytes to hold while the sink takes nothing; `usize::MAX` while it takes some.
-    stall_limit: usize,
+    /// The most bytes to hold while the sink takes nothing; `u32::MAX` while it takes some.
+    stall_limit: u32,
+    /// Nothing is read, since the socket of the sink has no room.
+    pub(crate) sink_is_full: bool,
+    /// Bytes that the sink certainly takes, where its socket tells.
+    pub(crate) sink_room: u32,
+    /// The low bits of `written` when the direction was last checked for progress.
+    checked: u32,
     /// Something was written since the last flush.
     pub(crate) needs_flush: bool,
     /// Nothing more comes from the source: its stream has ended or failed.
@@ -43,6 +49,8 @@ pub(crate) struct Direction {
     /// The source is watched for a reset while it is not read.
     pub(crate) watches_source: bool,
     pub(crate) hang_up: HangUp,
+    /// The source has ended its stream behind bytes that were not read yet.
+    pub(crate) end_is_near: bool,
 }
 
 /// How far a direction has come. It only moves forward:
@@ -116,13 +124,17 @@ impl Direction {
             sink_end: SinkEnd::Fin,
             sizer: ReadSizer::default(),
             full: false,
-            stall_limit: usize::MAX,
+            stall_limit: u32::MAX,
+            sink_is_full: false,
+            sink_room: 0,
+            checked: 0,
             needs_flush: false,
             source_ended: false,
             source_empty: true,
             empty_reads_left: None,
             watches_source: false,
             hang_up: HangUp::default(),
+            end_is_near: false,
         }
     }
 
@@ -175,7 +187,7 @@ impl Direction {
         } else {
             held >= high
         };
-        let room = high.min(self.stall_limit).saturating_sub(held);
+        let room = high.min(self.stall_limit as usize).saturating_sub(held);
         if self.full || room == 0 || self.phase != Phase::Open {
             return None;
         }
@@ -223,6 +235,7 @@ impl Direction {
         if self.allowance != u64::MAX {
             self.allowance -= (n as u64).min(self.allowance);
         }
+        self.sink_room = self.sink_room.saturating_sub(n as u32);
         self.source_empty = false;
     }
 
@@ -279,16 +292,29 @@ impl Direction {
     pub(crate) fn count_written(&mut self, n: usize) {
         self.written += n as u64;
         self.needs_flush = true;
-        self.stall_limit = usize::MAX;
+        self.stall_limit = u32::MAX;
         self.watches_source = false;
     }
 
     /// The sink takes nothing now: while that lasts, hold at most `stall` bytes more.
     #[inline]
     pub(crate) fn sink_waits(&mut self, stall: usize) {
-        if self.stall_limit == usize::MAX {
-            self.stall_limit = self.held().saturating_add(stall);
+        if self.stall_limit == u32::MAX {
+            let limit = self.held().saturating_add(stall);
+            self.stall_limit = u32::try_from(limit).unwrap_or(u32::MAX);
         }
+    }
+
+    /// Whether bytes wait for the sink, here or at the source.
+    #[inline]
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.held() > 0 || self.sink_is_full
+    }
+
+    /// Whether the sink has taken nothing since the last call.
+    pub(crate) fn made_no_progress(&mut self) -> bool {
+        let written = self.written as u32;
+        std::mem::replace(&mut self.checked, written) == written
     }
 
     /// Moves the bytes of a pipe to memory, and gives the pipe back.

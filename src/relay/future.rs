@@ -23,7 +23,14 @@ use super::{
 };
 #[cfg(feature = "net")]
 use crate::transport::Hook;
-use crate::{timer::Timer, transport::Finder};
+use crate::{
+    limits::Throttle,
+    timer::Timer,
+    transport::{
+        Finder,
+        poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
+    },
+};
 
 /// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +112,8 @@ pub(super) struct Running<A, B> {
     pub(super) b_to_a: Direction,
     pub(super) settings: Settings,
     pub(super) observers: Option<Box<Observers>>,
+    /// The rate limits from a to b and from b to a.
+    pub(super) throttles: Option<Box<(Throttle, Throttle)>>,
     /// `None` while no time limit applies.
     pub(super) deadlines: Option<Box<Deadlines>>,
     /// Set when a stream has failed. From then on the relay only writes to the other one, the healthy side.
@@ -177,11 +186,79 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 
     /// Moves what can be moved from the side `from` to the other one.
     fn poll_direction(&mut self, cx: &mut Context<'_>, from: Peer) -> Turn {
-        if self.settings.max_bytes != u64::MAX {
-            let read = self.a_to_b.read() + self.b_to_a.read();
-            let allowance = self.settings.max_bytes.saturating_sub(read);
-            self.direction_from(from).allowance = allowance;
+        if self.throttles.is_none() {
+            if self.settings.max_bytes != u64::MAX {
+                self.direction_from(from).allowance = self.bytes_left();
+            }
+            return self.poll_pump(cx, from);
         }
+        let mut turn = Turn::default();
+        for _ in 0..ROUNDS_PER_POLL {
+            let allowed = self.poll_allowance(cx, from);
+            let direction = self.direction_from(from);
+            direction.allowance = allowed;
+            let before = direction.read();
+            turn += self.poll_pump(cx, from);
+            let direction = self.direction_from(from);
+            let (read, blocked) = (direction.read() - before, direction.is_blocked());
+            if let Some(throttle) = self.throttle_of(from) {
+                throttle.moved(read as usize);
+                if blocked && read == 0 {
+                    throttle.release();
+                }
+            }
+            // Only a direction that has used up its allowance may have more to do.
+            if turn.more || allowed == 0 || read < allowed {
+                return turn;
+            }
+        }
+        turn.more = true;
+        yield_to_driver(cx);
+        turn
+    }
+
+    /// The bytes that `max_bytes` still allows to read.
+    fn bytes_left(&self) -> u64 {
+        let read = self.a_to_b.read() + self.b_to_a.read();
+        self.settings.max_bytes.saturating_sub(read)
+    }
+
+    /// Returns how many bytes may be read from the side `from` in this poll.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>, from: Peer) -> u64 {
+        let left = match self.settings.max_bytes {
+            u64::MAX => u64::MAX,
+            _ => self.bytes_left(),
+        };
+        if left == 0 || !self.direction_from(from).is_open() {
+            return 0;
+        }
+        let want = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(BYTES_PER_POLL);
+        match self.throttle_of(from) {
+            None => left,
+            Some(throttle) => match throttle.poll_allowance(cx, want) {
+                Poll::Ready(allowed) => allowed as u64,
+                Poll::Pending => 0,
+            },
+        }
+    }
+
+    fn throttle_of(&mut self, from: Peer) -> Option<&mut Throttle> {
+        let (a_to_b, b_to_a) = &mut **self.throttles.as_mut()?;
+        Some(match from {
+            Peer::A => a_to_b,
+            Peer::B => b_to_a,
+        })
+    }
+
+    /// Whether a rate limit holds up a direction.
+    fn is_throttled(&self) -> bool {
+        let throttles = self.throttles.as_deref();
+        throttles.is_some_and(|(a_to_b, b_to_a)| a_to_b.held().or(b_to_a.held()).is_some())
+    }
+
+    fn poll_pump(&mut self, cx: &mut Context<'_>, from: Peer) -> Turn {
         let limits = self.settings.limits;
         let Some((a, b)) = &mut self.sides else {
             panic!("a relay was polled after it had ended");
@@ -217,7 +294,10 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     /// Applies the policy for the first end of stream. Returns whether a direction has more to do now.
     fn apply_half_close(&mut self) -> bool {
         let (a_to_b, b_to_a) = (self.a_to_b.is_open(), self.b_to_a.is_open());
-        if (a_to_b && b_to_a) || self.failure.is_some() || self.ending.is_some() {
+        // Its linger time runs also while the end cannot be read, since the other side takes nothing.
+        let end_is_near = self.a_to_b.end_is_near || self.b_to_a.end_is_near;
+        let is_open = a_to_b && b_to_a && !end_is_near;
+        if is_open || self.failure.is_some() || self.ending.is_some() {
             return false;
         }
         if self.settings.half_close != HalfClose::Propagate {
@@ -297,7 +377,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             // The failed side may have answered before it closed.
             to_healthy.read_rest(sink_end);
         }
-        let stalled = to_healthy.held() > 0;
+        let stalled = to_healthy.is_blocked();
         self.deadlines().stopped_reading(stalled);
     }
 
@@ -359,22 +439,30 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 
     #[inline]
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
-        let blocked = self.a_to_b.held() + self.b_to_a.held() > 0;
+        let throttled = self.is_throttled();
+        let blocked = self.a_to_b.is_blocked() || self.b_to_a.is_blocked() || throttled;
         if self.deadlines.is_none() && (!blocked || turn.more) {
             return Poll::Pending;
+        }
+        if throttled {
+            // The time that a rate limit takes is not idle.
+            self.deadlines().note_progress();
         }
         self.deadlines().poll(cx, turn, blocked)
     }
 
     /// Gives back the pipes of flows that make no progress, and watches the sources that are not read.
     fn check_stalled(&mut self) {
+        let throttled = self.is_throttled();
         for peer in [Peer::A, Peer::B] {
             let direction = self.direction_from(peer);
-            if direction.held() == 0 {
+            if !direction.is_blocked() && !throttled {
                 continue;
             }
             direction.watches_source = true;
-            if let Err(error) = direction.return_pipe() {
+            if !direction.made_no_progress() {
+                self.deadlines().repeat_stall_check();
+            } else if let Err(error) = direction.return_pipe() {
                 self.fail(peer, Step::Read, error);
             }
         }
@@ -534,7 +622,7 @@ mod tests {
     #[test]
     fn a_relay_of_two_sockets_is_small() {
         let size = size_of::<Running<TcpStream, TcpStream>>();
-        assert!(size <= 512, "{size} bytes");
+        assert!(size <= 552, "{size} bytes");
     }
 
     #[cfg(target_os = "linux")]

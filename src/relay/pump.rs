@@ -29,6 +29,12 @@ use crate::{
 /// Reads of at most so many bytes go through the stack: what the sink takes at once needs no segment.
 const STACK_READ_MAX: usize = 8 << 10;
 
+/// Larger reads are limited to what the sink takes. The question costs two system calls, as much as moving 10 KiB.
+const UNCHECKED_READ_MAX: usize = 32 << 10;
+
+/// The least room of a sink for which it is worth to read.
+const SINK_ROOM_MIN: usize = 16 << 10;
+
 /// The size of a read whose bytes are discarded.
 const DISCARD_LEN: usize = 64 << 10;
 
@@ -127,7 +133,11 @@ where
 
     /// Makes one attempt to read and one to write.
     fn round(&mut self, cx: &mut Context<'_>, write_waits: bool) -> Result<(Moved, Moved), Failed> {
-        let read = match self.direction.offer(self.limits) {
+        let offer = match self.direction.offer(self.limits) {
+            Some(offer) => self.limit_to_sink(cx, offer),
+            None => None,
+        };
+        let read = match offer {
             Some(Offer::Chain(offered)) if self.fits_the_stack(offered) => {
                 return self.copy_via_stack(cx, offered);
             }
@@ -144,6 +154,47 @@ where
             self.direction.sink_waits(self.limits.stall());
         }
         Ok((read, written))
+    }
+
+    /// Limits a large read to what the sink takes; `None` while that is next to nothing.
+    ///
+    /// So bytes that a stalled sink does not take stay in the kernel of the source, where they hold up the peer and cost no
+    /// memory here.
+    fn limit_to_sink(&mut self, cx: &mut Context<'_>, offer: Offer) -> Option<Offer> {
+        let held = self.direction.held();
+        let want = match offer {
+            Offer::Chain(n) => n,
+            Offer::Pipe(limit) => limit.saturating_sub(held),
+        };
+        if want <= UNCHECKED_READ_MAX || self.direction.sink_room as usize >= want {
+            return Some(offer);
+        }
+        let Endpoint { stream, finder } = &self.to;
+        let Some(room) = transport::send_room(&**stream, *finder) else {
+            return Some(offer);
+        };
+        let mut room = room.saturating_sub(held);
+        let stall = self.limits.stall();
+        if stall > SINK_ROOM_MIN {
+            room = room.max(stall.saturating_sub(held));
+        }
+        if room < SINK_ROOM_MIN {
+            match transport::poll_writable(cx, &**stream, *finder) {
+                Poll::Ready(Ok(())) => room = SINK_ROOM_MIN,
+                // A write returns the error.
+                Poll::Ready(Err(_)) => return Some(offer),
+                Poll::Pending => {
+                    self.direction.sink_is_full = true;
+                    return None;
+                }
+            }
+        }
+        self.direction.sink_room = u32::try_from(room).unwrap_or(u32::MAX);
+        self.direction.sink_is_full = false;
+        Some(match offer {
+            Offer::Chain(n) => Offer::Chain(n.min(room)),
+            Offer::Pipe(limit) => Offer::Pipe(limit.min(held + room)),
+        })
     }
 
     /// Whether a read of so many bytes may bypass the chain. It is a read from the stream itself.
@@ -289,9 +340,11 @@ where
         let Endpoint { stream, finder } = &self.from;
         let hang_up = &mut self.direction.hang_up;
         match transport::poll_hang_up(cx, &**stream, *finder, hang_up) {
-            Poll::Ready(Err(error)) => Err((Step::Read, error)),
-            _ => Ok(()),
+            Poll::Ready(Err(error)) => return Err((Step::Read, error)),
+            Poll::Ready(Ok(())) => self.direction.end_is_near = true,
+            Poll::Pending => {}
         }
+        Ok(())
     }
 
     /// Reads what an owned source still sends, and drops it: a source that is blocked on its output would not read either.

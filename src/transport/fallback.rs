@@ -168,6 +168,14 @@ mod no_pipes {
             Poll::Pending
         }
 
+        pub(crate) fn send_room(self) -> Option<usize> {
+            None
+        }
+
+        pub(crate) fn poll_writable(self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
         pub(crate) fn unacknowledged(self) -> Option<usize> {
             None
         }

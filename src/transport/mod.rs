@@ -173,6 +173,23 @@ fn zero_is_an_error(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>>
     }
 }
 
+/// Returns the number of bytes that `stream` takes now, about; `None` where that is unknown.
+pub(crate) fn send_room<S>(stream: &S, finder: Finder<'_, S>) -> Option<usize> {
+    finder.socket(stream)?.send_room()
+}
+
+/// Waits until `stream`, whose [`send_room`] is known, takes bytes.
+pub(crate) fn poll_writable<S>(
+    cx: &mut Context<'_>,
+    stream: &S,
+    finder: Finder<'_, S>,
+) -> Poll<io::Result<()>> {
+    match finder.socket(stream) {
+        Some(socket) => socket.poll_writable(cx),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
 /// The outcome of an attempt to move bytes into a pipe.
 // Where there are no pipes, every attempt is refused.
 #[cfg_attr(

@@ -188,7 +188,10 @@ async fn stalled(
     socket2::SockRef::from(&right)
         .set_recv_buffer_size(16 << 10)
         .unwrap();
-    let relaying = Relay::new(a, b).buffer(1 << 20).half_close(half_close);
+    let relaying = Relay::new(a, b)
+        .buffer(1 << 20)
+        .stall_buffer(1 << 20)
+        .half_close(half_close);
     let relaying = tokio::spawn(relaying.run());
     let (mut left, mut right) = (End::new(left), End::new(right));
     tokio::join!(left.send(3_000_000), right.receive(3_000_000));

@@ -103,6 +103,36 @@ impl Socket<'_> {
         }
     }
 
+    /// Returns the number of bytes that the send buffer takes now, about; `None` where that is unknown.
+    pub(crate) fn send_room(self) -> Option<usize> {
+        let queued = self.unacknowledged()?;
+        let size = self.sock_ref().send_buffer_size().ok()?;
+        // The kernel also counts its own structures around the bytes.
+        Some(size.saturating_sub(queued + queued / 8))
+    }
+
+    /// Waits until the kernel reports the socket as writable: until a third of what is queued has room.
+    ///
+    /// Asks the kernel, which then reports the change; Tokio's readiness may be out of date.
+    pub(crate) fn poll_writable(self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
+            let asked = self.try_io(Interest::WRITABLE, || {
+                let socket = self.sock_ref();
+                let mut fds = [PollFd::new(&*socket, PollFlags::OUT)];
+                match poll(&mut fds, Some(&Timespec::default()))? {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(()),
+                }
+            });
+            match asked {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                asked => return Poll::Ready(asked),
+            }
+        }
+    }
+
     /// The ends and errors that the kernel knows of.
     fn poll_state(self) -> io::Result<PollFlags> {
         let socket = self.sock_ref();
