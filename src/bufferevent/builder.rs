@@ -8,7 +8,7 @@ use tracing::Span;
 use super::connect::{self, AddressFamily};
 use super::{
     callbacks::Callbacks,
-    control::ConnectionState,
+    control::{CloseMode, ConnectionState},
     endpoint::{Endpoint, Stream, Transport},
     event::{Event, Side},
     inner::{BufferEvent, Inner},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks,
-    limits::{RateLimit, RateLimitGroup},
+    limits::{MemoryBudget, RateLimit, RateLimitGroup},
     shared::Crossing,
     sync::next_token,
     transport::{Finder, take_prefix},
@@ -44,6 +44,7 @@ const WRITE_HIGH: usize = 64 * 1024;
 /// | [`nodelay`](Self::nodelay) | on | |
 /// | [`allow_truncation`](Self::allow_truncation) | off | |
 /// | [`rate_limit`](Self::rate_limit), [`rate_group`](Self::rate_group) | none | [`RateLimit`] refuses it |
+/// | [`budget`](Self::budget) | none | |
 /// | [`name`](Self::name) | none | |
 /// | [`defer_to`](Self::defer_to) | the queue of the current runtime | |
 /// | callbacks | none | |
@@ -95,6 +96,7 @@ pub struct Builder {
     queue: Option<DeferredQueue>,
     rate_limit: Option<RateLimit>,
     rate_group: Option<RateLimitGroup>,
+    budget: Option<MemoryBudget>,
     callbacks: Callbacks,
 }
 
@@ -112,6 +114,7 @@ impl Clone for Builder {
             queue: self.queue.clone(),
             rate_limit: self.rate_limit,
             rate_group: self.rate_group.clone(),
+            budget: self.budget.clone(),
             callbacks: Callbacks::new(),
         }
     }
@@ -130,6 +133,7 @@ impl Builder {
             queue: None,
             rate_limit: None,
             rate_group: None,
+            budget: None,
             callbacks: Callbacks::new(),
         }
     }
@@ -299,6 +303,40 @@ impl Builder {
     #[doc(alias = "bufferevent_remove_from_rate_limit_group")]
     pub fn rate_group(mut self, group: &RateLimitGroup) -> Self {
         self.rate_group = Some(group.clone());
+        self
+    }
+
+    /// Makes the connection a member of a memory budget: the memory of its buffers counts for it.
+    ///
+    /// While the members hold more than the budget allows, none of them reads. Writing continues.
+    /// [`MemoryBudget::largest`] names the connection by its [`name`](Self::name).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{BufferEvent, bufferevent::{Direction, PauseReason}, limits::MemoryBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = MemoryBudget::new(10_000);
+    /// let (stream, _peer) = tokio::io::duplex(64);
+    /// let bev = BufferEvent::builder().name("greedy").budget(&budget).spawn(stream);
+    ///
+    /// bev.output().add(&[0; 50_000])?;
+    /// assert!(budget.used() >= 50_000);
+    /// assert!(bev.paused(Direction::Read).contains(PauseReason::Budget));
+    /// let largest = budget.largest(1);
+    /// assert_eq!(largest[0].name(), Some("greedy"));
+    ///
+    /// largest[0].abort();
+    /// assert_eq!(bev.closed().await.bytes_out + bev.closed().await.unsent, 50_000);
+    /// drop(bev);
+    /// assert_eq!(budget.used(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn budget(mut self, budget: &MemoryBudget) -> Self {
+        self.budget = Some(budget.clone());
         self
     }
 
@@ -499,6 +537,16 @@ impl Builder {
             stream_type,
         ));
         inner.control.lock().rate = RateControl::new(self.rate_limit, self.rate_group.as_ref());
+        if let Some(budget) = &self.budget {
+            let name = self.name.as_deref().map(Arc::from);
+            let weak = Arc::downgrade(&inner);
+            let account = budget.open_account(name, move || {
+                if let Some(inner) = weak.upgrade() {
+                    inner.request_close(CloseMode::Abort);
+                }
+            });
+            inner.open_account(account);
+        }
         let bev = BufferEvent::first(inner);
         bev.inner.set_callbacks(self.callbacks);
         bev

@@ -135,15 +135,18 @@ pub enum PauseReason {
     RateLimit,
     /// The allowance of its [group](crate::limits::RateLimitGroup) is used up, or it is not its turn.
     GroupRateLimit,
+    /// The members of its [memory budget](crate::limits::MemoryBudget) hold more than that allows.
+    Budget,
 }
 
 /// All reasons, in the order of their bits.
-const REASONS: [PauseReason; 5] = [
+const REASONS: [PauseReason; 6] = [
     PauseReason::User,
     PauseReason::HighWatermark,
     PauseReason::Peer,
     PauseReason::RateLimit,
     PauseReason::GroupRateLimit,
+    PauseReason::Budget,
 ];
 
 /// The set of reasons for which a direction is paused. An empty set means that bytes move, or would if there were any.

@@ -123,6 +123,8 @@ impl BufferEvent {
             Direction::Write => control.state.write.is_blocked(),
         };
         let rate = control.rate_pause(direction);
+        let over_budget = direction == Direction::Read
+            && (control.account.as_ref()).is_some_and(|account| account.is_exceeded());
         drop(control);
         let buffer = match direction {
             Direction::Read => self.input(),
@@ -131,7 +133,8 @@ impl BufferEvent {
         let reasons = PauseReasons::default()
             .with(PauseReason::User, !enabled)
             .with(PauseReason::HighWatermark, buffer.is_high())
-            .with(PauseReason::Peer, blocked);
+            .with(PauseReason::Peer, blocked)
+            .with(PauseReason::Budget, over_budget);
         rate.map_or(reasons, |reason| reasons.with(reason, true))
     }
 

@@ -22,6 +22,7 @@ use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer,
     buffer::End,
     deferred::Source,
+    limits::budget::Account,
     shared::{CallbackHandle, Crossing, Mark, Reader, Writer},
     sync::{AtomicU8, AtomicU64, Lock, Ordering, Place, WaitList, WakeList},
 };
@@ -166,6 +167,8 @@ pub(super) struct Control {
     pub(super) taken: Option<Box<Taken>>,
     /// Some once anything is limited.
     pub(super) rate: Option<Box<RateControl>>,
+    /// Its account with a memory budget.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 pub(super) type OnBytes = Box<dyn FnMut(&BufferEvent) + Send>;
@@ -250,6 +253,7 @@ impl Inner {
                 stream_number: 0,
                 taken: None,
                 rate: None,
+                account: None,
             }),
             source: Source::new(),
             queue,

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     EvBuffer,
     error::clone_io_error,
+    limits::budget::Account,
     panic::catch_panic,
     sync::{Ordering, WakeList},
 };
@@ -275,6 +276,13 @@ impl Inner {
             // Even if none of them is called: the last run drops them.
             self.queue.schedule(self);
         }
+    }
+
+    /// Makes the memory of both buffers count for `account`.
+    pub(super) fn open_account(&self, account: Arc<Account>) {
+        self.control.lock().account = Some(Arc::clone(&account));
+        self.input.lock().set_account(Arc::clone(&account));
+        self.output.lock().set_account(account);
     }
 
     /// The error that ended reading.

@@ -11,6 +11,7 @@ mod model;
 mod support;
 
 mod bounds;
+mod budget;
 mod buffer;
 mod bufferevent;
 mod input_bounds;

@@ -25,6 +25,7 @@ use super::{
     timeouts::{Activity, Closing, ConnectionTimer, Due},
 };
 use crate::{
+    limits::budget::Account,
     panic::catch_panic,
     transport::{
         ReadSizer,
@@ -44,6 +45,8 @@ pub(super) struct Task<E: Endpoint> {
     /// The waker of the task is stored.
     registered: bool,
     timer: Option<Box<ConnectionTimer>>,
+    /// `None` without a memory budget.
+    account: Option<Arc<Account>>,
     /// `None` without rate limits.
     throttles: Option<Box<Throttles>>,
     /// `None` without a subscriber.
@@ -136,7 +139,10 @@ impl<E: Endpoint> Future for Task<E> {
 impl<E: Endpoint> Task<E> {
     pub(super) fn new(endpoint: E, guard: FinishOnDrop, span: Span) -> Self {
         let stream = Arc::new(StreamCell::new(endpoint));
-        guard.inner.control.lock().stream = Some(Arc::clone(&stream) as _);
+        let mut control = guard.inner.control.lock();
+        control.stream = Some(Arc::clone(&stream) as _);
+        let account = control.account.clone();
+        drop(control);
         Self {
             stream,
             guard,
@@ -146,6 +152,7 @@ impl<E: Endpoint> Task<E> {
             registered: false,
             timer: None,
             throttles: None,
+            account,
             span: (!span.is_disabled()).then(|| Box::new(span)),
         }
     }
@@ -270,7 +277,8 @@ impl<E: Endpoint> Task<E> {
                 .throttles
                 .as_deref()
                 .map_or_else(Default::default, Throttles::held);
-            at.reading = reading && may_read && has_room && held.read.is_none();
+            let over_budget = (self.account.as_ref()).is_some_and(|account| account.is_exceeded());
+            at.reading = reading && may_read && has_room && held.read.is_none() && !over_budget;
             let has_output = finishing || !inner.task.waits_for(WakeFor::OUTPUT);
             at.writing = writing && may_write && has_output && held.write.is_none();
             at.input_high = open && !has_room && inner.input.is_high();

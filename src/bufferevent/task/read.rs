@@ -32,6 +32,11 @@ impl<E: Endpoint> Task<E> {
         if offered == 0 {
             return self.pause_reading();
         }
+        if let (Some(account), false) = (&self.account, plan.discards) {
+            if account.is_exceeded() && account.poll_resumed(cx).is_pending() {
+                return self.pause_reading();
+            }
+        }
         // Also for bytes that are discarded: a peer that sends without end should not use more after the close.
         let mut throttle = self.throttles.as_mut().map(|throttles| &mut throttles.read);
         let offered = match throttle
