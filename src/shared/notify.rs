@@ -1,6 +1,6 @@
 //! From a change to its subscribers. Everything that runs user code is done here, after the lock.
 
-use std::{sync::Arc, task::Waker, thread};
+use std::{sync::Arc, thread};
 
 use super::{
     callbacks::{Call, Callback},
@@ -20,12 +20,17 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Notifications {
     wakers: WakeList,
-    executor: Option<Waker>,
     delivers: bool,
+    /// What has to be dropped. Rarely there is something.
+    drops: Option<Box<Drops>>,
+}
+
+#[derive(Default)]
+struct Drops {
     /// Owners of memory that was removed from the buffer.
-    drops: DeferredDrops,
+    memory: DeferredDrops,
     /// Callbacks of a buffer that has ended.
-    finished: Vec<Callback>,
+    callbacks: Vec<Callback>,
 }
 
 impl Notifications {
@@ -40,9 +45,6 @@ impl Notifications {
     #[inline]
     pub(super) fn wake(&mut self) {
         self.wakers.wake_all();
-        if let Some(executor) = self.executor.take() {
-            catch_panic("a waker", || executor.wake());
-        }
     }
 
     /// The second half of [`send`](Self::send): calls inline callbacks and releases memory.
@@ -51,13 +53,15 @@ impl Notifications {
         if self.delivers {
             buffer.deliver_inline();
         }
-        release(self.drops);
-        discard(self.finished);
+        if let Some(drops) = self.drops {
+            release(drops.memory);
+            discard(drops.callbacks);
+        }
     }
 }
 
 /// Drops owners of memory. No lock may be held: this runs user code.
-#[inline]
+#[cold]
 fn release(drops: DeferredDrops) {
     for bytes in drops {
         catch_panic("the owner of released memory", || drop(bytes));
@@ -85,13 +89,18 @@ impl State {
         if checked {
             self.attach_replacement(before);
             self.apply_flags();
-            notifications.drops = self.buffer.take_deferred_drops();
+            let memory = self.buffer.take_deferred_drops();
+            if !memory.is_empty() {
+                notifications.drops.get_or_insert_default().memory = memory;
+            }
         }
         let now = self.totals();
         if self.observers.is_some() && (checked || now != before.totals) {
             self.notify_observers(before.totals, now, inner, notifications);
         }
-        self.update_quiet_range();
+        if self.is_quiet_range_outdated() || notifications.wakers.has_any() {
+            self.update_quiet_range();
+        }
     }
 
     #[inline]
@@ -105,7 +114,9 @@ impl State {
         let Some(observers) = self.observers.as_deref_mut() else {
             return;
         };
-        observers.tracker.update(now.len);
+        if observers.tracker.update(now.len) {
+            observers.quiet = 0..0;
+        }
         let callbacks = observers.callbacks.as_deref_mut();
         if !callbacks
             .as_deref()
@@ -115,20 +126,22 @@ impl State {
         }
         if let Some(callbacks) = callbacks {
             if callbacks.has_pending_deferred(now) {
-                notifications.executor = observers
-                    .queue
-                    .as_ref()
-                    .and_then(|queue| queue.schedule_under_lock(inner));
+                let queue = observers.queue.as_ref();
+                let executor = queue.and_then(|queue| queue.schedule_under_lock(inner));
+                notifications.wakers.extend(executor);
             }
             notifications.delivers = callbacks.start_delivery(&observers.tracker, now);
             if now.is_final() {
-                notifications.finished = callbacks.take_finished(now);
+                let finished = callbacks.take_finished(now);
+                notifications.drops.get_or_insert_default().callbacks = finished;
             }
         }
         let change = now.since(before);
         self.wake_due(change.is_some(), &mut notifications.wakers);
-        notifications.wakers.extend(self.notify_hook(change));
-        self.release_idle();
+        if self.is_hooked() {
+            notifications.wakers.extend(self.notify_hook(change));
+            self.release_idle();
+        }
     }
 
     /// Takes out the inline callback that is notified next. The end of the delivery returns callbacks that have finished.

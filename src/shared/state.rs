@@ -73,7 +73,7 @@ pub(super) struct Observers {
     pub(super) queue: Option<DeferredQueue>,
     hook: Option<Arc<dyn ChangeHook>>,
     /// The lengths at which no subscriber needs a notification. The hook is asked each time.
-    quiet: Range<usize>,
+    pub(super) quiet: Range<usize>,
     /// The reader that has borrowed the front, by the number of the borrow.
     pub(super) borrow_id: u32,
     pub(super) borrows: u32,
@@ -354,6 +354,16 @@ impl State {
         !observers.quiet.contains(&len) || observers.hook.as_ref().is_some_and(hook_needs)
     }
 
+    /// Whether a subscriber has come, gone or changed since the quiet range was computed. There is none that says so for an
+    /// empty range.
+    #[inline]
+    pub(super) fn is_quiet_range_outdated(&self) -> bool {
+        match &self.observers {
+            Some(observers) => observers.quiet.is_empty(),
+            None => self.quiet_below != u32::MAX,
+        }
+    }
+
     /// Computes at which lengths no subscriber needs a notification.
     pub(super) fn update_quiet_range(&mut self) {
         let Some(observers) = self.observers.as_deref_mut() else {
@@ -376,10 +386,11 @@ impl State {
         interest: Interest,
         waker: Waker,
     ) -> Option<Waker> {
-        let room_before = self.room();
+        let may_want_more = interest.wanted() > 0 && self.is_high();
+        let room_before = if may_want_more { self.room() } else { 0 };
         let waiters = &mut self.observers_mut().waiters;
         let replaced = waiters.register(place, interest, waker);
-        if interest.wanted() > 0 && self.room() > room_before {
+        if may_want_more && self.room() > room_before {
             // Between the watermarks, what fills the buffer continues for this task.
             self.buffer.request_check();
         }
@@ -435,7 +446,16 @@ impl State {
     }
 
     /// Moves the wakers of all tasks that may have to look again into `wakers`.
+    #[inline]
     pub(super) fn wake_due(&mut self, changed: bool, wakers: &mut WakeList) {
+        let observers = self.observers.as_deref();
+        if observers.is_some_and(|observers| observers.waiters.has_waiting()) {
+            self.wake_due_slow(changed, wakers);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_due_slow(&mut self, changed: bool, wakers: &mut WakeList) {
         let view = View {
             changed,
             closed: self.flags.closed,
@@ -463,9 +483,9 @@ impl State {
         }
     }
 
-    /// Releases the memory of the empty buffer of a connection: an idle connection holds none.
+    /// Releases the memory of a connection's buffer if that is empty: an idle connection holds none.
     pub(super) fn release_idle(&mut self) {
-        if self.buffer.is_empty() && self.is_hooked() {
+        if self.buffer.is_empty() {
             self.buffer.shrink_to_fit();
         }
     }

@@ -103,16 +103,18 @@ impl WatermarkTracker {
         self.crossings
     }
 
-    /// Updates the level after a change of the length.
+    /// Updates the level after a change of the length. Returns whether the quiet range may be another.
     #[inline]
-    pub(super) fn update(&mut self, len: usize) {
-        if !self.quiet.contains(&len) {
+    pub(super) fn update(&mut self, len: usize) -> bool {
+        let crosses = !self.quiet.contains(&len);
+        if crosses {
             let next = self.next_level(len);
             if next != self.level {
                 self.cross(next, len);
             }
             self.update_quiet_range();
         }
+        crosses
     }
 
     fn update_quiet_range(&mut self) {

@@ -102,7 +102,9 @@ impl<I: Copy> WaitList<I> {
         let at = self.position(&place)?;
         let waker = self.entries.remove(at)?.waker;
         self.waiting -= usize::from(waker.is_some());
-        if self.entries.len() < self.entries.capacity() / 4 {
+        if self.entries.capacity() > ENTRIES_KEPT
+            && self.entries.len() < self.entries.capacity() / 4
+        {
             self.entries
                 .shrink_to((2 * self.entries.len()).max(ENTRIES_KEPT));
         }
@@ -148,6 +150,12 @@ impl<I: Copy> WaitList<I> {
         self.entries.is_empty()
     }
 
+    /// Whether a task waits that was not woken yet.
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// Returns what the tasks wait for that were not woken yet.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = I> {
         let waiting = self.entries.iter().filter(|entry| entry.waker.is_some());
@@ -160,7 +168,12 @@ impl<I: Copy> WaitList<I> {
         woken.map(|entry| entry.interest)
     }
 
+    #[inline]
     fn position(&self, place: &Place) -> Option<usize> {
+        // Mostly one task waits.
+        if self.entries.front()?.id == place.0 {
+            return Some(0);
+        }
         self.entries
             .binary_search_by_key(&place.0, |entry| entry.id)
             .ok()

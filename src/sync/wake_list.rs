@@ -26,6 +26,11 @@ impl WakeList {
         }
     }
 
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Wakes all and leaves the list empty. No lock may be held: a waker is user code.
     #[inline]
     pub(crate) fn wake_all(&mut self) {
