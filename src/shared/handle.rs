@@ -436,8 +436,8 @@ impl SharedEvBuffer {
     /// Makes the memory of this buffer count for `budget`, as long as the buffer lives. A later call replaces the budget for
     /// memory that comes in from then on.
     ///
-    /// A budget stops connections from reading; a buffer alone never refuses bytes for it. [`Holder::abort`] closes and
-    /// empties the buffer.
+    /// A budget stops connections from reading; a buffer alone never refuses bytes for it. [`Holder::abort`] closes the
+    /// buffer with [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) and discards its contents.
     ///
     /// [`Holder::abort`]: crate::limits::Holder::abort
     ///
@@ -460,7 +460,7 @@ impl SharedEvBuffer {
         let buffer = self.downgrade();
         let abort = move || {
             if let Some(buffer) = buffer.upgrade() {
-                buffer.close();
+                buffer.close_with(io::ErrorKind::ConnectionAborted.into());
                 buffer.discard_all();
             }
         };

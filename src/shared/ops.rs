@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     EolStyle, EvBuffer,
-    buffer::{End, Eol, FileSegment},
+    buffer::{End, Eol, FileSegment, LineError, SharedBytes},
     error::BufferError,
 };
 
@@ -83,6 +83,51 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_add_buffer")]
     pub fn add_buffer(&self, src: &mut EvBuffer) -> Result<usize, BufferError> {
         self.lock().add_buffer(src)
+    }
+
+    /// Adds all bytes of `src` to the back, without a copy and without removing them; returns their number. See
+    /// [`EvBuffer::add_buffer_reference`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_buffer_reference`]; [`BufferError::Closed`] after [`close`](Self::close).
+    #[doc(alias = "evbuffer_add_buffer_reference")]
+    pub fn add_buffer_reference(&self, src: &EvBuffer) -> Result<usize, BufferError> {
+        self.lock().add_buffer_reference(src)
+    }
+
+    /// Adds a message that many buffers share, without a copy; returns its length. See [`EvBuffer::add_shared`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::add_shared`]; [`BufferError::Closed`] after [`close`](Self::close).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
+    ///
+    /// let message = EvBuffer::from("to all of them").share();
+    /// let clients = [SharedEvBuffer::new(), SharedEvBuffer::new()];
+    /// for client in &clients {
+    ///     assert_eq!(client.add_shared(&message)?, 14);
+    /// }
+    /// assert_eq!(clients[1].to_vec(), b"to all of them");
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
+    pub fn add_shared(&self, message: &SharedBytes) -> Result<usize, BufferError> {
+        self.lock().add_shared(message)
+    }
+
+    /// Overwrites bytes from position `pos` on. See [`EvBuffer::write_at`].
+    ///
+    /// The length stays the same, so no subscriber is notified.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::write_at`].
+    pub fn write_at(&self, pos: usize, data: &[u8]) -> Result<(), BufferError> {
+        self.lock().write_at(pos, data)
     }
 
     /// Copies `data` before the first byte. See [`EvBuffer::prepend`].
@@ -190,6 +235,45 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_readln")]
     pub fn readln(&self, style: EolStyle) -> Result<Option<Bytes>, BufferError> {
         self.lock().readln(style)
+    }
+
+    /// Takes a line of at most `max` bytes without its terminator, if a whole one is there. See
+    /// [`EvBuffer::readln_max`], and [`next_line`](Self::next_line), which waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::readln_max`].
+    pub fn readln_max(&self, style: EolStyle, max: usize) -> Result<Option<Bytes>, LineError> {
+        self.lock().readln_max(style, max)
+    }
+
+    /// Calls `f` with each whole line and removes them; returns their number. See [`EvBuffer::read_lines`].
+    ///
+    /// `f` runs with the buffer locked and must not use handles of this buffer.
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::read_lines`].
+    pub fn read_lines(&self, style: EolStyle, f: impl FnMut(&[u8])) -> Result<usize, BufferError> {
+        self.lock().read_lines(style, f)
+    }
+
+    /// Discards all bytes from position `len` on. See [`EvBuffer::truncate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::truncate`].
+    pub fn truncate(&self, len: usize) -> Result<(), BufferError> {
+        self.lock().truncate(len)
+    }
+
+    /// Moves all bytes from position `at` on into a buffer of their own. See [`EvBuffer::split_off`].
+    ///
+    /// # Errors
+    ///
+    /// As [`EvBuffer::split_off`].
+    pub fn split_off(&self, at: usize) -> Result<EvBuffer, BufferError> {
+        self.lock().split_off(at)
     }
 
     /// Writes at most `n` bytes from the front to `dst` and returns their number. See [`EvBuffer::write_to`].
@@ -334,6 +418,42 @@ impl SharedEvBuffer {
     #[must_use]
     pub fn search_eol(&self, from: usize, style: EolStyle) -> Option<Eol> {
         self.inner.state.lock().buffer.search_eol(from, style)
+    }
+
+    /// Returns the position of the last `needle` within `range`. See [`EvBuffer::rsearch`].
+    #[must_use]
+    pub fn rsearch(&self, needle: &[u8], range: impl RangeBounds<usize>) -> Option<usize> {
+        self.inner.state.lock().buffer.rsearch(needle, range)
+    }
+
+    /// Returns the position of the first of `bytes` from position `from` on. See [`EvBuffer::search_any`].
+    #[must_use]
+    pub fn search_any(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        self.inner.state.lock().buffer.search_any(bytes, from)
+    }
+
+    /// Returns the byte at position `at`, if there is one. See [`EvBuffer::get`].
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<u8> {
+        self.inner.state.lock().buffer.get(at)
+    }
+
+    /// Copies the contents. See [`EvBuffer::to_vec`].
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.inner.state.lock().buffer.to_vec()
+    }
+
+    /// Shares the contents as one message for many buffers, without a copy. See [`EvBuffer::share`].
+    #[must_use]
+    pub fn share(&self) -> SharedBytes {
+        self.inner.state.lock().buffer.share()
+    }
+
+    /// Returns whether the last bytes are `suffix`.
+    #[must_use]
+    pub fn ends_with(&self, suffix: &[u8]) -> bool {
+        self.inner.state.lock().buffer.ends_with(suffix)
     }
 
     /// Returns whether the first bytes are `prefix`.
