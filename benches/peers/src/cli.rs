@@ -54,6 +54,8 @@ pub enum Command {
     Transfer,
     /// CPU time of line servers.
     Server,
+    /// CPU time of servers that read frames.
+    Frames,
     /// Nanoseconds of buffer operations.
     Buffer,
     /// Nanoseconds of operations on a shared buffer, and of what you would build by hand.

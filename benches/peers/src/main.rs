@@ -11,7 +11,8 @@ use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
     measure::{
-        Effort, Plan, buffer, fairness, idle, paced, proxy, scale, server, stalled, transfer,
+        Effort, Plan, buffer, fairness, frames, idle, paced, proxy, scale, server, stalled,
+        transfer,
     },
     report, sys,
     table::{Figures, Table},
@@ -70,6 +71,9 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     }
     if is(Command::Fairness) {
         keep(cli, wait(fairness::run(plan, &mut failures))?)?;
+    }
+    if is(Command::Frames) {
+        keep(cli, wait(frames::run(plan, &mut failures))?)?;
     }
     if is(Command::Stalled) {
         keep(cli, wait(stalled::run(plan, &mut failures))?)?;

@@ -21,6 +21,7 @@ pub const BATCH_CURRENT_THREAD: &str = "BufferEvent, one guard a batch, current-
 pub const CALLBACK: &str = "BufferEvent, read callback";
 pub const PLAIN: &str = "BufferEvent, readln and add per line";
 pub const READ_LINES: &str = "BufferEvent, read_lines under one guard";
+pub const NEXT_LINE: &str = "BufferEvent, next_line and add";
 pub const STREAM: &str = "BufferEvent, AsyncBufRead and AsyncWrite";
 pub const OVER: &str = "BytesMut by hand, over a BufferEvent";
 pub const BY_HAND: &str = "BytesMut by hand";

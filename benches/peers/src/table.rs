@@ -46,6 +46,7 @@ pub enum Id {
     Server,
     ServerAllCpus,
     Http,
+    Frames,
     Buffer,
     Sharing,
     ScaleBulk,

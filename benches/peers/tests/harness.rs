@@ -122,6 +122,7 @@ async fn every_server_sends_each_line_back() {
         Server::Batch,
         Server::Callback,
         Server::Plain,
+        Server::NextLine,
         Server::ReadLines,
         Server::Stream,
         Server::BufStream,

@@ -12,8 +12,8 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer};
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer, Watermarks, shared::LengthDecoder};
+use tokio_util::codec::{Framed, LengthDelimitedCodec, LinesCodec};
 
 use super::Flavour;
 use crate::process;
@@ -28,6 +28,8 @@ pub enum Server {
     Plain,
     /// `BufferEvent`: `read_lines` under one guard of the input, and one guard of the output.
     ReadLines,
+    /// `BufferEvent`: `next_line` for each line, and `add`.
+    NextLine,
     /// `BufferEvent` as `AsyncBufRead` and `AsyncWrite`, without a flush.
     Stream,
     /// `BufStream`, a flush for each line.
@@ -43,6 +45,10 @@ pub enum Server {
     /// An HTTP server of hyper, over the socket and over a `BufferEvent`.
     Hyper,
     HyperOver,
+    /// `BufferEvent`: `frames` with a `LengthDecoder`; answers with the number of bytes at the end.
+    Frames,
+    /// `Framed` with `LengthDelimitedCodec`; the same answer.
+    FramedLength,
     /// bufferevents in C.
     Libevent,
 }
@@ -52,11 +58,13 @@ impl Server {
         matches!(
             self,
             Self::Batch
+                | Self::NextLine
                 | Self::ReadLines
                 | Self::Callback
                 | Self::Plain
                 | Self::Stream
                 | Self::BytesMutOver
+                | Self::Frames
                 | Self::HyperOver
         )
     }
@@ -83,6 +91,7 @@ async fn serve(server: Server) -> Result<()> {
             Server::Callback => callback(client),
             Server::Plain => drop(tokio::spawn(plain(client))),
             Server::ReadLines => drop(tokio::spawn(read_lines(client))),
+            Server::NextLine => drop(tokio::spawn(next_line(client))),
             Server::Stream => drop(tokio::spawn(stream(client))),
             Server::BufStream => drop(tokio::spawn(buf_stream(client))),
             Server::FramedSend => drop(tokio::spawn(framed_send(client))),
@@ -91,6 +100,8 @@ async fn serve(server: Server) -> Result<()> {
             Server::BytesMutOver => drop(tokio::spawn(bytes_mut(BufferEvent::new(client)))),
             Server::Hyper => drop(tokio::spawn(hyper(client))),
             Server::HyperOver => drop(tokio::spawn(hyper(BufferEvent::new(client)))),
+            Server::Frames => drop(tokio::spawn(frames(client))),
+            Server::FramedLength => drop(tokio::spawn(framed_length(client))),
             Server::Libevent => unreachable!("does not run on Tokio"),
         }
     }
@@ -152,6 +163,23 @@ async fn read_lines(client: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// The most that a line may have.
+const LINE_MAX: usize = 8 * 1024;
+
+async fn next_line(client: TcpStream) -> io::Result<()> {
+    let event = BufferEvent::new(client);
+    while let Some(line) = event
+        .input()
+        .next_line(EolStyle::Lf, LINE_MAX)
+        .await
+        .map_err(io::Error::from)?
+    {
+        event.output().add(&line)?;
+        event.output().add(b"\n")?;
+    }
+    Ok(())
+}
+
 async fn stream(client: TcpStream) -> io::Result<()> {
     let mut event = BufferEvent::new(client);
     let mut line = Vec::new();
@@ -196,6 +224,33 @@ async fn hyper(client: impl AsyncRead + AsyncWrite + Unpin + 'static) -> hyper::
     http1::Builder::new()
         .serve_connection(TokioIo::new(client), answer)
         .await
+}
+
+/// The most that a frame may have.
+const FRAME_MAX: usize = 1 << 20;
+
+async fn frames(client: TcpStream) -> io::Result<()> {
+    let event = BufferEvent::builder()
+        .read_watermarks(Watermarks::with_high(2 * FRAME_MAX)?)
+        .spawn(client);
+    let mut frames = event.input().frames(LengthDecoder::new(FRAME_MAX));
+    let mut total = 0_u64;
+    while let Some(frame) = frames.next().await {
+        total += frame?.len() as u64;
+    }
+    event.output().add(&total.to_be_bytes())?;
+    event.close().await.map(drop)
+}
+
+async fn framed_length(client: TcpStream) -> io::Result<()> {
+    let mut frames = LengthDelimitedCodec::builder()
+        .max_frame_length(FRAME_MAX)
+        .new_framed(client);
+    let mut total = 0_u64;
+    while let Some(frame) = frames.next().await {
+        total += frame?.len() as u64;
+    }
+    frames.get_mut().write_all(&total.to_be_bytes()).await
 }
 
 async fn bytes_mut(mut client: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {

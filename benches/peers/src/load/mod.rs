@@ -4,6 +4,7 @@ pub mod background;
 pub mod bulk;
 pub mod digest;
 pub mod download;
+pub mod frames;
 pub mod http;
 pub mod idle;
 pub mod lines;

@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod fairness;
+pub mod frames;
 pub mod idle;
 pub mod paced;
 pub mod proxy;

@@ -7,8 +7,8 @@ use crate::{
     candidates::{Candidate, Flavour, Program, Server, server},
     load::{self, lines},
     names::{
-        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, OVER, PLAIN, READ_LINES,
-        SINGLE, STREAM,
+        BATCH, BATCH_CURRENT_THREAD, BY_HAND, CALLBACK, DEEP, LIBEVENT, NEXT_LINE, OVER, PLAIN,
+        READ_LINES, SINGLE, STREAM,
     },
     table::{Column, Id, Table},
 };
@@ -22,6 +22,7 @@ pub const CANDIDATES: &[Candidate] = &[
     },
     server(CALLBACK, Server::Callback),
     server(READ_LINES, Server::ReadLines),
+    server(NEXT_LINE, Server::NextLine),
     server(PLAIN, Server::Plain),
     server(STREAM, Server::Stream),
     server(OVER, Server::BytesMutOver),
