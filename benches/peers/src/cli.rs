@@ -46,6 +46,8 @@ pub enum Command {
     All,
     /// CPU time and throughput of proxies: bulk, and small messages.
     Proxy,
+    /// CPU time of relays with limits, budgets and filters.
+    Options,
     /// CPU time of proxies whose bulk is slower than the machine.
     Paced,
     /// CPU time between two turns of the I/O driver, and message latency beside bulk.

@@ -11,8 +11,8 @@ use peers::{
     candidates::{self, Starter},
     cli::{Cli, Command},
     measure::{
-        Effort, Plan, buffer, fairness, frames, idle, paced, proxy, scale, server, stalled,
-        transfer,
+        Effort, Plan, buffer, fairness, frames, idle, options, paced, proxy, scale, server,
+        stalled, transfer,
     },
     report, sys,
     table::{Figures, Table},
@@ -62,6 +62,9 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Server) {
         keep(cli, wait(server::on_one_cpu(plan, &mut failures))?)?;
         keep(cli, wait(server::http(plan, &mut failures))?)?;
+    }
+    if is(Command::Options) {
+        keep(cli, wait(options::run(plan, &mut failures))?)?;
     }
     if is(Command::Paced) {
         keep(cli, wait(paced::run(plan, &mut failures))?)?;

@@ -37,6 +37,7 @@ pub struct Table {
 pub enum Id {
     Proxy,
     ProxyAllCpus,
+    Options,
     Paced,
     Fairness,
     Transfer,

@@ -33,6 +33,8 @@ fn proxies() -> Vec<Candidate> {
     let own = [
         Proxy::Relay,
         Proxy::RelayNoSplice,
+        Proxy::Join,
+        Proxy::JoinFilter,
         Proxy::CopyBidirectional,
         Proxy::Copy8,
         Proxy::Copy256,

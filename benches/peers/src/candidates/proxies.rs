@@ -12,7 +12,11 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
 };
-use tokio_evbuffer::{Relay, relay::Splice};
+use tokio_evbuffer::{
+    BufferEvent, EvBuffer, Relay,
+    bufferevent::{FilterStatus, FlushMode},
+    relay::Splice,
+};
 
 use super::{Flavour, splice};
 use crate::process;
@@ -23,6 +27,9 @@ pub enum Proxy {
     Relay,
     /// The same without splice.
     RelayNoSplice,
+    /// Two joined BufferEvents; one of them with filters that move all bytes on.
+    Join,
+    JoinFilter,
     /// `tokio_evbuffer::copy_bidirectional`, in place of Tokio's.
     CopyBidirectional,
     /// `tokio::io::copy_bidirectional`, with its default size and with larger ones.
@@ -51,7 +58,11 @@ impl Proxy {
     pub(super) fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Relay | Self::RelayNoSplice | Self::CopyBidirectional
+            Self::Relay
+                | Self::RelayNoSplice
+                | Self::Join
+                | Self::JoinFilter
+                | Self::CopyBidirectional
         )
     }
 }
@@ -80,6 +91,8 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
         match proxy {
             Proxy::Relay => spawn(client, upstream, relay),
             Proxy::RelayNoSplice => spawn(client, upstream, relay_no_splice),
+            Proxy::Join => spawn(client, upstream, join),
+            Proxy::JoinFilter => spawn(client, upstream, join_filter),
             Proxy::CopyBidirectional => spawn(client, upstream, copy_bidirectional),
             Proxy::Copy8 => spawn(client, upstream, |a, b| copy(a, b, 8 * KIB)),
             Proxy::Copy64 => spawn(client, upstream, |a, b| copy(a, b, 64 * KIB)),
@@ -119,6 +132,31 @@ async fn relay_no_splice(a: TcpStream, b: TcpStream) -> io::Result<()> {
         .run()
         .await
         .map(drop)?)
+}
+
+async fn join(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    Ok(BufferEvent::join(BufferEvent::new(a), BufferEvent::new(b))
+        .await
+        .map(drop)?)
+}
+
+async fn join_filter(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    let a = BufferEvent::new(a).filter(move_all, move_all);
+    Ok(BufferEvent::join(a, BufferEvent::new(b)).await.map(drop)?)
+}
+
+fn move_all(
+    src: &mut EvBuffer,
+    dst: &mut EvBuffer,
+    limit: Option<usize>,
+    _: FlushMode,
+) -> io::Result<FilterStatus> {
+    let n = src.remove_buffer(dst, limit.unwrap_or(usize::MAX))?;
+    Ok(if n > 0 {
+        FilterStatus::Ok
+    } else {
+        FilterStatus::NeedMore
+    })
 }
 
 async fn copy_bidirectional(mut a: TcpStream, mut b: TcpStream) -> io::Result<()> {

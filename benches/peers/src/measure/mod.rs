@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod fairness;
 pub mod frames;
 pub mod idle;
+pub mod options;
 pub mod paced;
 pub mod proxy;
 pub mod scale;
