@@ -18,6 +18,9 @@
 //! | share them between tasks | [`SharedEvBuffer`], [`pipe`] | `evbuffer` with a lock and callbacks |
 //! | serve a connection | [`BufferEvent`] | `bufferevent` |
 //! | join two connections | [`relay()`], [`Relay`], [`copy_bidirectional`] | by hand |
+//! | move bytes one way | [`copy()`], [`Transfer`] | by hand |
+//! | look at the first bytes | [`Prefixed`] | by hand |
+//! | limit rate and memory | [`limits`] | `ev_token_bucket_cfg` |
 //! | run callbacks later | [`DeferredQueue`] | deferred callbacks of an `event_base` |
 //!
 //! Each method has the name of its C function as an alias: a search for `evbuffer_add_buffer` finds
@@ -32,18 +35,10 @@
 //! use tokio_evbuffer::{BufferEvent, EolStyle};
 //!
 //! async fn serve(connection: BufferEvent) -> std::io::Result<()> {
-//!     loop {
-//!         let seen = {
-//!             let mut input = connection.input().lock();
-//!             while let Some(line) = input.readln(EolStyle::Crlf)? {
-//!                 connection.output().add(&[&line, &b"\n"[..]].concat())?;
-//!             }
-//!             input.len()
-//!         };
-//!         // Waits for bytes that were not searched yet.
-//!         if connection.input().readable(seen + 1).await.is_err() {
-//!             break;
-//!         }
+//!     // A line longer than 8 KiB is an error.
+//!     while let Some(line) = connection.input().next_line(EolStyle::Crlf, 8192).await? {
+//!         connection.output().add(&line)?;
+//!         connection.output().add("\n")?;
 //!     }
 //!     connection.close().await?;
 //!     Ok(())
