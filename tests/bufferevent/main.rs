@@ -6,18 +6,18 @@ mod support;
 mod callbacks;
 mod connect;
 mod ends;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "net"))]
 mod ends_table;
 mod filter;
 mod flow;
 mod flush;
 mod hostile;
 mod into_inner;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "net"))]
 mod options;
 mod pair;
 mod rate;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "net"))]
 mod reports;
 mod sockets;
 mod streams;
@@ -25,4 +25,5 @@ mod threads;
 mod time_limits;
 mod timeouts;
 mod upgrade;
+#[cfg(feature = "net")]
 mod usability;

@@ -18,7 +18,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
-use tokio_evbuffer::{BufferEvent, Event, Relay, Watermarks, relay, relay::OnError};
+use tokio_evbuffer::{
+    BufferEvent, Event, Relay, Watermarks, bufferevent::CloseReason, relay, relay::OnError,
+};
 use tokio_rustls::{client, rustls::pki_types::ServerName, server};
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -259,4 +261,44 @@ async fn deferred_callbacks_on_tls_leak_nothing() {
         }
     };
     soon("stream and callbacks are dropped", released).await;
+}
+
+/// Ends that cut the output off must not look complete.
+#[tokio::test]
+async fn no_other_end_sends_close_notify() {
+    const LONG: usize = 8 << 20;
+    for end in ["abort", "linger", "reset of the peer"] {
+        let (mut client, server) = tls_pair().await;
+        let connection = BufferEvent::builder()
+            .linger(Duration::from_millis(50))
+            .spawn(server);
+        connection.output().add(vec![7; LONG]).unwrap();
+        while connection.metrics().bytes_out == 0 {
+            tokio::task::yield_now().await;
+        }
+        match end {
+            "abort" => connection.abort(),
+            "linger" => drop(tokio::spawn(connection.clone().close())),
+            _ => {
+                client.get_ref().0.set_zero_linger().unwrap();
+                drop(client);
+                let summary = soon(end, connection.closed()).await;
+                assert!(
+                    matches!(summary.reason, CloseReason::Error(_)),
+                    "{summary:?}"
+                );
+                continue;
+            }
+        }
+        let summary = soon(end, connection.closed()).await;
+        assert_eq!(summary.bytes_out + summary.unsent, LONG as u64, "{end}");
+        assert!(summary.unsent > 0, "{end}");
+        let mut received = Vec::new();
+        let result = soon(end, client.read_to_end(&mut received)).await;
+        assert_eq!(
+            result.unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof,
+            "{end}"
+        );
+    }
 }
