@@ -160,7 +160,6 @@ fn no_source_file_includes_a_test_file() {
 }
 
 #[test]
-#[ignore = "not true yet"]
 fn the_root_exports_few_names_and_each_has_one_path() {
     let sources = Sources::read();
     let root = sources.files.iter().find(|f| f.name == "lib.rs").unwrap();

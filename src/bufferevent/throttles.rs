@@ -40,7 +40,7 @@ impl RateControl {
         Some(control)
     }
 
-    /// Takes what is to be applied, if there is anything.
+    /// Takes the pending settings, if there are any.
     pub(super) fn take_commands(&mut self) -> Option<RateCommands> {
         let commands = &self.commands;
         let any = commands.throttles.is_some()

@@ -31,16 +31,16 @@ mod future;
 mod join;
 pub(crate) mod pump;
 pub(crate) mod splice_mode;
+mod stream;
 mod summary;
 pub(crate) mod transfer;
-
-use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(doc)]
 use builder::Relay;
 pub use config::{HalfClose, OnError, Splice};
 pub use counters::RelayCounters;
 pub use functions::copy_exact;
+pub use stream::RelayStream;
 pub use summary::{
     Peer, Progress, RelayEnd, RelayError, RelayOutcome, RelayParts, RelaySummary, Step,
 };
@@ -49,8 +49,3 @@ pub use transfer::{TransferCounters, TransferError};
 #[cfg(feature = "net")]
 pub use crate::transport::Socket;
 pub use crate::transport::{PeekError, max_pipes, set_max_pipes};
-
-/// A stream that can be relayed, by value or as `&mut`.
-pub trait RelayStream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> RelayStream for T {}

@@ -209,7 +209,7 @@ impl SharedEvBuffer {
     /// change, too, merged with others that are made meanwhile. So calls do not nest: a callback may edit the buffer, and is
     /// notified of its own edit after it has returned. A call delivers at most some 128 changes of others; the rest is
     /// delivered by the next call that makes a change, or by the deferred queue of the buffer or of the current runtime, or,
-    /// where there is none, by a thread of its own.
+    /// where there is none, by a separate thread.
     ///
     /// `f` runs in the thread that made the change, with no lock of this crate held. Locks that you hold around the change
     /// are held while `f` runs.

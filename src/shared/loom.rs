@@ -1,4 +1,4 @@
-//! Models of all interleavings of guard, waiters and inline delivery: no wake-up is lost, nothing is told twice.
+//! Models of all interleavings of guard, waiters and inline delivery: no wake-up is lost, no change is reported twice.
 
 use std::{
     future::Future,
@@ -68,7 +68,7 @@ fn two_waiters_are_both_woken() {
 }
 
 #[test]
-fn closing_wakes_whoever_waits() {
+fn closing_wakes_all_waiters() {
     model(|| {
         let buffer = SharedEvBuffer::new();
         let closer = thread::spawn({
@@ -82,7 +82,7 @@ fn closing_wakes_whoever_waits() {
 }
 
 #[test]
-fn a_waiter_dropped_while_it_is_woken_takes_nobody_elses_wake_up() {
+fn a_waiter_dropped_while_woken_takes_no_other_wake_up() {
     model(|| {
         let buffer = SharedEvBuffer::new();
         let producer = thread::spawn({
@@ -102,7 +102,7 @@ fn a_waiter_dropped_while_it_is_woken_takes_nobody_elses_wake_up() {
 }
 
 #[test]
-fn a_writer_at_the_high_mark_goes_on_when_a_reader_has_made_room() {
+fn a_writer_at_the_high_watermark_resumes_when_a_reader_has_made_room() {
     use tokio::io::AsyncWriteExt;
     model(|| {
         let buffer = SharedEvBuffer::new();
@@ -121,9 +121,9 @@ fn a_writer_at_the_high_mark_goes_on_when_a_reader_has_made_room() {
     });
 }
 
-/// What is taken past the lock wakes whoever waits for it all the same.
+/// Bytes consumed without the lock wake their waiters too.
 #[test]
-fn a_waiter_is_told_of_what_a_reader_takes_past_the_lock() {
+fn a_waiter_is_notified_of_bytes_consumed_without_the_lock() {
     use tokio::io::AsyncBufReadExt;
     model(|| {
         let buffer = SharedEvBuffer::new();
@@ -147,9 +147,9 @@ fn a_waiter_is_told_of_what_a_reader_takes_past_the_lock() {
     });
 }
 
-/// Whoever delivers, each byte is told once, and before both calls have returned.
+/// Either call may deliver: each byte is reported once, before both calls have returned.
 #[test]
-fn inline_callbacks_are_told_every_byte_once_and_never_nest() {
+fn inline_callbacks_get_every_byte_once_and_never_nest() {
     model(|| {
         let buffer = SharedEvBuffer::new();
         let told = Arc::new(AtomicU64::new(0));

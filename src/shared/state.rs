@@ -407,7 +407,7 @@ impl State {
     }
 
     /// Whether a task with this interest lets older ones go first. If so, it gets a place and has to wake itself; the waker
-    /// left in `replaced` is to be dropped after the lock.
+    /// left in `replaced` must be dropped after the lock.
     #[must_use]
     pub(super) fn yields(
         &mut self,

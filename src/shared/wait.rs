@@ -128,7 +128,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Polls the conditions of a buffer again and again, for a task of this crate that owns a handle.
+/// Polls the conditions of a buffer repeatedly, for a task of this crate that owns a handle.
 #[derive(Debug)]
 pub(crate) struct BufferWait(Waiter<'static>);
 

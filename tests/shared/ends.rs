@@ -262,7 +262,7 @@ impl Reason {
     }
 }
 
-/// Polls `wait` before and after `reason`, and returns what it ended with; "waits" if it goes on, without a wake-up unless
+/// Polls `wait` before and after `reason`, and returns what it ended with; "waits" if it is still pending, without a wake-up unless
 /// the buffer was closed.
 fn end_of<T: std::fmt::Debug>(
     wait: impl Future<Output = T>,
