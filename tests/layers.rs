@@ -36,6 +36,9 @@ const UNSAFE: &[&str] = &[
     "transport/linux/peer_state.rs",
 ];
 
+/// The only folder whose files import in a circle: a buffer holds callbacks, which get the buffer.
+const RECURSIVE: &str = "shared";
+
 /// The highest number of names, without modules, that the crate root exports.
 const ROOT_NAMES: usize = 20;
 
@@ -94,7 +97,6 @@ fn a_layer_imports_only_from_layers_below_it() {
 }
 
 #[test]
-#[ignore = "not true yet"]
 fn files_do_not_import_in_a_circle() {
     let sources = Sources::read();
     let imports: Vec<_> = sources.files.iter().map(|f| sources.imports(f)).collect();
@@ -107,7 +109,8 @@ fn files_do_not_import_in_a_circle() {
     };
     let mut arrows = Vec::new();
     for (from, others) in imports.iter().enumerate() {
-        for &to in others.iter().filter(|&&to| reaches(to, from)) {
+        let exempt = sources.files[from].layer() == RECURSIVE;
+        for &to in others.iter().filter(|&&to| !exempt && reaches(to, from)) {
             arrows.push(format!(
                 "{} -> {}",
                 sources.files[from].name, sources.files[to].name
