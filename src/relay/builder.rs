@@ -16,6 +16,7 @@ use super::{
     counters::Observers,
     deadlines::Deadlines,
     direction::Direction,
+    flow_limits::{FlowLimits, FlowSettings},
     future::{AfterError, Running, Settings, Side},
     splice_mode::Mode,
 };
@@ -23,7 +24,7 @@ use super::{
 use crate::transport::Socket;
 use crate::{
     buffer::chain::EvBuffer,
-    limits::{RateLimit, RateLimitGroup, Throttle},
+    limits::{MemoryBudget, RateLimit, RateLimitGroup},
     transport::take_prefix,
 };
 
@@ -40,7 +41,7 @@ use crate::{
 /// | [`on_error`](Self::on_error) | [`OnError::Reset`] |
 /// | [`allow_truncation`](Self::allow_truncation) | `false` |
 /// | [`splice`](Self::splice) | [`Splice::Auto`] |
-/// | [`rate_limit`](Self::rate_limit), [`rate_group`](Self::rate_group) | none |
+/// | [`rate_limit`](Self::rate_limit), [`rate_group`](Self::rate_group), [`budget`](Self::budget) | none |
 ///
 /// A relay closes the streams that it takes by value when it ends. To keep a stream, pass it as `&mut`: the relay then
 /// leaves its socket options alone, and neither resets it nor shuts it down after an error or a time limit.
@@ -103,8 +104,7 @@ pub struct Relay<A, B> {
     from_a: EvBuffer,
     from_b: EvBuffer,
     observers: Option<Box<Observers>>,
-    rate_limit: Option<RateLimit>,
-    rate_group: Option<RateLimitGroup>,
+    flow: FlowSettings,
 }
 
 impl<A: RelayStream, B: RelayStream> Relay<A, B> {
@@ -124,8 +124,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             from_a: EvBuffer::new(),
             from_b: EvBuffer::new(),
             observers: None,
-            rate_limit: None,
-            rate_group: None,
+            flow: FlowSettings::default(),
         }
     }
 
@@ -203,7 +202,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// The limit does not turn splicing off: it caps the length of each splice. The time that a direction waits for its
     /// rate does not count as idle.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.rate_limit = Some(limit);
+        self.flow.rate_limit = Some(limit);
         self
     }
 
@@ -212,7 +211,18 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     ///
     /// The relay is a member while it runs. Limits of its own apply, too.
     pub fn rate_group(mut self, group: &RateLimitGroup) -> Self {
-        self.rate_group = Some(group.clone());
+        self.flow.rate_group = Some(group.clone());
+        self
+    }
+
+    /// Makes the relay a member of a budget: the memory that it holds counts, and above the limit it stops reading.
+    ///
+    /// Bytes in a pipe are in the kernel and do not count. Writing always continues. The time that the budget takes does not
+    /// count as idle. [`Holder::abort`](crate::limits::Holder::abort) ends the relay at once, with the reason
+    /// [`RelayEnd::Aborted`](super::RelayEnd::Aborted); a side that got less than was sent is reset, if it is a TCP socket.
+    /// The default is no budget.
+    pub fn budget(mut self, budget: &MemoryBudget) -> Self {
+        self.flow.budget = Some(budget.clone());
         self
     }
 
@@ -390,15 +400,16 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             Splice::Auto if self.a.is_socket() && self.b.is_socket() => Mode::START,
             _ => Mode::Never,
         };
-        let throttles = (self.rate_limit.is_some() || self.rate_group.is_some())
-            .then(|| Throttle::pair(self.rate_limit, self.rate_group.as_ref()));
+        let mut a_to_b = Direction::new(self.from_a, mode).followed_by(prefix_a);
+        let mut b_to_a = Direction::new(self.from_b, mode).followed_by(prefix_b);
+        let flow = FlowLimits::new(self.flow, &mut a_to_b, &mut b_to_a);
         let has_time_limit = self.idle_timeout.is_some() || self.max_lifetime.is_some();
         let deadlines = has_time_limit
             .then(|| Deadlines::new(self.half_close, self.idle_timeout, self.max_lifetime));
         Running {
             sides: Some((self.a, self.b)),
-            a_to_b: Direction::new(self.from_a, mode).followed_by(prefix_a),
-            b_to_a: Direction::new(self.from_b, mode).followed_by(prefix_b),
+            a_to_b,
+            b_to_a,
             settings: Settings {
                 limits: self.limits,
                 half_close: self.half_close,
@@ -407,7 +418,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
                 max_bytes: self.max_bytes,
             },
             observers: self.observers,
-            throttles: throttles.map(Box::new),
+            flow: flow.map(Box::new),
             deadlines: deadlines.map(Box::new),
             failure: None,
             ending: None,

@@ -19,12 +19,12 @@ use super::{
     counters::Observers,
     deadlines::{Deadlines, Due},
     direction::{Direction, SinkEnd},
+    flow_limits::FlowLimits,
     pump::{Endpoint, Failed, Pump, Turn},
 };
 #[cfg(feature = "net")]
 use crate::transport::Hook;
 use crate::{
-    limits::Throttle,
     timer::Timer,
     transport::{
         Finder,
@@ -112,8 +112,8 @@ pub(super) struct Running<A, B> {
     pub(super) b_to_a: Direction,
     pub(super) settings: Settings,
     pub(super) observers: Option<Box<Observers>>,
-    /// The rate limits from a to b and from b to a.
-    pub(super) throttles: Option<Box<(Throttle, Throttle)>>,
+    /// `None` without rate limits and budget.
+    pub(super) flow: Option<Box<FlowLimits>>,
     /// `None` while no time limit applies.
     pub(super) deadlines: Option<Box<Deadlines>>,
     /// Set when a stream has failed. From then on the relay only writes to the other one, the healthy side.
@@ -151,6 +151,9 @@ impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
+            if this.flow.as_ref().is_some_and(|flow| flow.is_aborted(cx)) {
+                return Poll::Ready(this.finish(Some(cx), RelayEnd::Aborted));
+            }
             let turn = this.poll_directions(cx);
             this.report_progress();
             let due = match this.poll_finished(cx) {
@@ -186,7 +189,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 
     /// Moves what can be moved from the side `from` to the other one.
     fn poll_direction(&mut self, cx: &mut Context<'_>, from: Peer) -> Turn {
-        if self.throttles.is_none() {
+        if self.flow.is_none() {
             if self.settings.max_bytes != u64::MAX {
                 self.direction_from(from).allowance = self.bytes_left();
             }
@@ -200,12 +203,11 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             let before = direction.read();
             turn += self.poll_pump(cx, from);
             let direction = self.direction_from(from);
-            let (read, blocked) = (direction.read() - before, direction.is_blocked());
-            if let Some(throttle) = self.throttle_of(from) {
-                throttle.moved(read as usize);
-                if blocked && read == 0 {
-                    throttle.release();
-                }
+            // An error may have dropped bytes that were read before.
+            let read = direction.read().saturating_sub(before);
+            let blocked = direction.is_blocked();
+            if let (Some(flow), true) = (&mut self.flow, allowed > 0) {
+                flow.count(from, read as usize, blocked);
             }
             // Only a direction that has used up its allowance may have more to do.
             if turn.more || allowed == 0 || read < allowed {
@@ -235,27 +237,13 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         let want = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(BYTES_PER_POLL);
-        match self.throttle_of(from) {
-            None => left,
-            Some(throttle) => match throttle.poll_allowance(cx, want) {
-                Poll::Ready(allowed) => allowed as u64,
-                Poll::Pending => 0,
-            },
-        }
+        let flow = self.flow.as_mut();
+        flow.map_or(left, |flow| flow.poll_allowance(cx, from, want))
     }
 
-    fn throttle_of(&mut self, from: Peer) -> Option<&mut Throttle> {
-        let (a_to_b, b_to_a) = &mut **self.throttles.as_mut()?;
-        Some(match from {
-            Peer::A => a_to_b,
-            Peer::B => b_to_a,
-        })
-    }
-
-    /// Whether a rate limit holds up a direction.
-    fn is_throttled(&self) -> bool {
-        let throttles = self.throttles.as_deref();
-        throttles.is_some_and(|(a_to_b, b_to_a)| a_to_b.held().or(b_to_a.held()).is_some())
+    /// Whether a rate limit or the budget holds up a direction.
+    fn is_held_up(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_held_up())
     }
 
     fn poll_pump(&mut self, cx: &mut Context<'_>, from: Peer) -> Turn {
@@ -439,13 +427,13 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 
     #[inline]
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
-        let throttled = self.is_throttled();
-        let blocked = self.a_to_b.is_blocked() || self.b_to_a.is_blocked() || throttled;
+        let held_up = self.is_held_up();
+        let blocked = self.a_to_b.is_blocked() || self.b_to_a.is_blocked() || held_up;
         if self.deadlines.is_none() && (!blocked || turn.more) {
             return Poll::Pending;
         }
-        if throttled {
-            // The time that a rate limit takes is not idle.
+        if held_up {
+            // The time that a limit takes is not idle.
             self.deadlines().note_progress();
         }
         self.deadlines().poll(cx, turn, blocked)
@@ -453,10 +441,10 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 
     /// Gives back the pipes of flows that make no progress, and watches the sources that are not read.
     fn check_stalled(&mut self) {
-        let throttled = self.is_throttled();
+        let held_up = self.is_held_up();
         for peer in [Peer::A, Peer::B] {
             let direction = self.direction_from(peer);
-            if !direction.is_blocked() && !throttled {
+            if !direction.is_blocked() && !held_up {
                 continue;
             }
             direction.watches_source = true;

@@ -26,6 +26,7 @@ pub(crate) mod config;
 mod counters;
 mod deadlines;
 pub(crate) mod direction;
+mod flow_limits;
 pub(crate) mod functions;
 mod future;
 mod join;

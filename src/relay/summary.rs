@@ -63,6 +63,8 @@ pub enum RelayEnd {
     Lifetime,
     /// The relay has read as many bytes as [`max_bytes`](crate::Relay::max_bytes) allows.
     MaxBytes,
+    /// [`Holder::abort`](crate::limits::Holder::abort) of the budget was called.
+    Aborted,
     /// The future given to [`run_until`](crate::Relay::run_until) was ready. Only inside [`RelayParts`].
     Stopped,
     /// An operation has failed. Only inside a [`RelayError`].
