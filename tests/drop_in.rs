@@ -8,8 +8,8 @@ use tokio::io::{
     AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
     BufStream, DuplexStream, duplex, simplex,
 };
-use tokio_evbuffer::{BufferEvent, Watermarks, pipe};
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_evbuffer::{BufferEvent, Watermarks, pipe, shared::LengthDecoder};
+use tokio_util::codec::{Framed, LengthDelimitedCodec, LinesCodec};
 
 mod support;
 
@@ -287,4 +287,30 @@ async fn framed_works_over_a_bufferevent() {
     let (ours, ()) = tokio::join!(ask(client), echo_frames(BufferEvent::new(server)));
     assert_eq!(tokios, "one\ntwo\nthree\n");
     assert_eq!(ours, tokios);
+}
+
+/// Frames of many lengths, in pieces that cut through lengths and payloads.
+#[tokio::test]
+async fn frames_are_those_of_a_length_delimited_codec() {
+    let frames: Vec<Vec<u8>> = [0, 1, 7, 500, 3_000].map(pattern).to_vec();
+    let bytes: Vec<u8> = frames
+        .iter()
+        .flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat())
+        .collect();
+    for piece in [1, 3, 1_000] {
+        let input = || {
+            let mut pieces = tokio_test::io::Builder::new();
+            for piece in bytes.chunks(piece) {
+                pieces.read(piece);
+            }
+            pieces.build()
+        };
+        let codec = LengthDelimitedCodec::builder().new_read(input());
+        let tokios: Vec<_> = codec.map(|frame| frame.unwrap().to_vec()).collect().await;
+        let event = BufferEvent::new(input());
+        let decoded = event.input().frames(LengthDecoder::new(4_096));
+        let ours: Vec<_> = decoded.map(|frame| frame.unwrap().to_vec()).collect().await;
+        assert_eq!(tokios, frames);
+        assert_eq!(ours, tokios, "pieces of {piece}");
+    }
 }

@@ -36,6 +36,7 @@ pub const ONE_BY_ONE: &str = "deferred callback for a change, beside Notify waki
 pub const MERGED: &str = "a change, deferred callback merged by 64";
 pub const WAKE: &str = "task that awaits 64 B, beside Mutex<EvBuffer> and Notify";
 pub const PIPE_OF_BYTES: &str = "64 KiB as Bytes through a pipe, beside tokio simplex";
+pub const PIPE_HEAP: &str = "heap bytes of an idle pipe after 64 KiB, beside tokio simplex";
 pub const PIPE_WRITTEN: &str = "64 B written through a pipe, beside tokio simplex";
 
 /// All of them, in the order of the table.
@@ -56,6 +57,42 @@ pub fn workloads() -> Vec<Workload> {
         workload(PIPE_OF_BYTES, pipe_of_bytes, Some(simplex::<PIECE>)),
         workload(PIPE_WRITTEN, pipe_written, Some(simplex::<64>)),
     ]
+}
+
+/// Returns the heap bytes of an idle pipe that has carried 64 KiB, and of Tokio's `simplex`.
+pub fn heap_of_idle_pipes(heap_bytes: fn() -> u64) -> [f64; 2] {
+    let pipe = || tokio_evbuffer::pipe(marks(PIPE_HIGH));
+    let simplex = || {
+        let (reader, writer) = tokio::io::simplex(PIPE_HIGH);
+        (writer, reader)
+    };
+    [held_by(heap_bytes, pipe), held_by(heap_bytes, simplex)]
+}
+
+fn held_by<W, R>(heap_bytes: fn() -> u64, new: impl Fn() -> (W, R)) -> f64
+where
+    W: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
+    const COUNT: usize = 100;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(async {
+        let (piece, mut out) = (vec![7; PIECE], vec![0; PIECE]);
+        let mut pipes = Vec::with_capacity(COUNT);
+        let before = heap_bytes();
+        for _ in 0..COUNT {
+            let (mut writer, mut reader) = new();
+            writer.write_all(&piece).await.expect("the reader exists");
+            reader
+                .read_exact(&mut out)
+                .await
+                .expect("the writer exists");
+            pipes.push((writer, reader));
+        }
+        let after = heap_bytes();
+        black_box(&pipes);
+        after.saturating_sub(before) as f64 / COUNT as f64
+    })
 }
 
 /// A short addition, and how many of them before the buffer is emptied.

@@ -146,7 +146,7 @@ fn keep(cli: &Cli, tables: Vec<Table>) -> Result<()> {
     figures.save(&places.figures)?;
     report::write(&figures, &places.root)?;
     if cli.out.is_none() {
-        report::update_readme(&figures, &places.root.join("README.md"))?;
+        report::update_pages(&figures, &places.root)?;
     }
     Ok(())
 }

@@ -40,13 +40,16 @@ pub fn run_shared(plan: &Plan) -> Result<Table> {
     let samples = samples(plan, "shared", &sharing::workloads(), &sharing::COLUMNS)?;
     let note = "Nanoseconds for each operation on a shared buffer, and on what you would build by hand instead. Tasks run on \
                 one current-thread runtime.";
-    Ok(samples.into_table(
-        Id::Sharing,
-        "Cost of sharing",
-        "Workload",
-        sharing::BY_HAND,
-        noted(plan, note),
-    ))
+    let (title, peer) = ("Cost of sharing", sharing::BY_HAND);
+    let mut table = samples.into_table(Id::Sharing, title, "Workload", peer, noted(plan, note));
+    table.rows.push(Row {
+        name: sharing::PIPE_HEAP.into(),
+        ours: false,
+        cells: sharing::heap_of_idle_pipes(sys::heap_bytes)
+            .map(Some)
+            .to_vec(),
+    });
+    Ok(table)
 }
 
 fn noted(plan: &Plan, what: &str) -> String {

@@ -21,14 +21,28 @@ struct Line {
     shown: Shown,
 }
 
-/// How the README shows a comparison.
+/// Where a comparison is shown, apart from `BENCHMARKS.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shown {
     No,
-    /// As a row with this text.
+    /// In the README, as a row with this text.
     Row(String),
-    /// As this part of the sentence about losses, if it is one.
+    /// In the README, as this part of the sentence about losses, if it is one.
     Loss(String),
+    /// On the page about drop-ins, as a row with this text.
+    DropIn(String),
+}
+
+impl Shown {
+    fn new(label: &str) -> Self {
+        if let Some(part) = label.strip_prefix("lose: ") {
+            Self::Loss(part.to_owned())
+        } else if let Some(row) = label.strip_prefix("drop-in: ") {
+            Self::DropIn(row.to_owned())
+        } else {
+            Self::Row(label.to_owned())
+        }
+    }
 }
 
 /// A comparison whose figures were measured.
@@ -122,14 +136,7 @@ impl FromStr for Line {
             column: column.to_owned(),
             peer: peer.to_owned(),
             limit,
-            shown: match label
-                .first()
-                .map(|label| (label, label.strip_prefix("lose: ")))
-            {
-                None => Shown::No,
-                Some((_, Some(part))) => Shown::Loss(part.to_owned()),
-                Some((row, None)) => Shown::Row((*row).to_owned()),
-            },
+            shown: label.first().map_or(Shown::No, |label| Shown::new(label)),
         })
     }
 }

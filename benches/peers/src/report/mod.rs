@@ -13,7 +13,7 @@ use crate::table::Figures;
 
 pub use comparisons::check;
 pub use markdown::print;
-pub use readme::update as update_readme;
+pub use readme::update as update_pages;
 
 /// Where the plots are, from the root of the package. The package includes this folder.
 const PLOTS: &str = "docs/plots";

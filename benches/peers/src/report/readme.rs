@@ -1,4 +1,4 @@
-//! The part of the README between two marks.
+//! The parts of other pages between two marks.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{
     PLOTS,
-    comparisons::{self, Shown},
+    comparisons::{self, Comparison, Shown},
     markdown,
 };
 use crate::table::Figures;
@@ -14,10 +14,16 @@ use crate::table::Figures;
 const BEGIN: &str = "<!-- figures:begin -->";
 const END: &str = "<!-- figures:end -->";
 
-/// Writes the comparisons that `comparisons.txt` marks for it into the README at `path`.
-pub fn update(figures: &Figures, path: &Path) -> Result<()> {
-    let readme = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    fs::write(path, between_marks(&readme, &block(figures)?)?)?;
+/// Writes the comparisons that `comparisons.txt` marks for them into the README and the page about drop-ins below `root`.
+pub fn update(figures: &Figures, root: &Path) -> Result<()> {
+    for (page, block) in [
+        ("README.md", readme(figures)?),
+        ("docs/DROP_IN.md", drop_ins(figures)?),
+    ] {
+        let path = root.join(page);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        fs::write(path, between_marks(&text, &block)?)?;
+    }
     Ok(())
 }
 
@@ -29,21 +35,14 @@ fn between_marks(readme: &str, block: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}\n{block}{END}{after}"))
 }
 
-fn block(figures: &Figures) -> Result<String> {
+fn readme(figures: &Figures) -> Result<String> {
     // A smaller difference is within the spread of the measurement.
     const SPREAD: f64 = 1.03;
-    let mut rows =
-        String::from("| Measure | Ours | Theirs | Ratio |\n| --- | ---: | ---: | ---: |\n");
+    let mut rows = String::from(HEAD);
     let mut losses = Vec::new();
     for c in comparisons::all(figures)? {
         match &c.shown {
-            Shown::Row(text) => writeln!(
-                rows,
-                "| {text} | {} | {} | **{:.2}** |",
-                markdown::figure(c.ours, c.digits),
-                markdown::figure(c.theirs, c.digits),
-                c.ratio(),
-            )?,
+            Shown::Row(text) => rows += &row(text, &c),
             Shown::Loss(part) if c.ratio() > SPREAD => {
                 losses.push(format!("{part} ({:.2})", c.ratio()))
             }
@@ -55,6 +54,24 @@ fn block(figures: &Figures) -> Result<String> {
     }
     write!(rows, "\n![CPU seconds per GiB]({PLOTS}/cpu-per-gib.svg)\n")?;
     Ok(rows)
+}
+
+fn drop_ins(figures: &Figures) -> Result<String> {
+    let mut rows = String::from(HEAD);
+    for c in comparisons::all(figures)? {
+        if let Shown::DropIn(text) = &c.shown {
+            rows += &row(text, &c);
+        }
+    }
+    Ok(rows)
+}
+
+const HEAD: &str = "| Measure | Ours | Theirs | Ratio |\n| --- | ---: | ---: | ---: |\n";
+
+fn row(text: &str, c: &Comparison) -> String {
+    let figure = |value| markdown::figure(value, c.digits);
+    let (ours, theirs) = (figure(c.ours), figure(c.theirs));
+    format!("| {text} | {ours} | {theirs} | **{:.2}** |\n", c.ratio())
 }
 
 #[cfg(test)]
