@@ -67,6 +67,15 @@ impl Interest {
         }
     }
 
+    /// Whether the task waits for no more than `len` bytes.
+    #[inline]
+    pub(super) fn is_reached(self, len: usize) -> bool {
+        match self {
+            Self::Len(n) | Self::TakeLen(n) => len >= n,
+            _ => false,
+        }
+    }
+
     /// Whether the task has to look again: what it waits for has come true, or can no longer do so.
     pub(super) fn is_due(self, view: &View) -> bool {
         let is_full = view.len >= view.limit;

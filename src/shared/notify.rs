@@ -38,17 +38,21 @@ impl Notifications {
     #[inline]
     pub(super) fn send(mut self, buffer: &SharedEvBuffer) {
         self.wake();
-        self.deliver(buffer);
+        if self.delivers || self.drops.is_some() {
+            self.deliver(buffer);
+        }
     }
 
     /// The first half of [`send`](Self::send): wakes tasks.
     #[inline]
     pub(super) fn wake(&mut self) {
-        self.wakers.wake_all();
+        if self.wakers.has_any() {
+            self.wakers.wake_all();
+        }
     }
 
     /// The second half of [`send`](Self::send): calls inline callbacks and releases memory.
-    #[inline]
+    #[inline(never)]
     pub(super) fn deliver(self, buffer: &SharedEvBuffer) {
         if self.delivers {
             buffer.deliver_inline();

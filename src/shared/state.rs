@@ -448,8 +448,17 @@ impl State {
     /// Moves the wakers of all tasks that may have to look again into `wakers`.
     #[inline]
     pub(super) fn wake_due(&mut self, changed: bool, wakers: &mut WakeList) {
-        let observers = self.observers.as_deref();
-        if observers.is_some_and(|observers| observers.waiters.has_waiting()) {
+        let len = self.buffer.len();
+        let Some(observers) = self.observers.as_deref_mut() else {
+            return;
+        };
+        if !observers.waiters.has_waiting() {
+            return;
+        }
+        // Mostly that is all.
+        let is_reached = |interest: Interest| interest.is_reached(len);
+        observers.waiters.take_due(is_reached, wakers);
+        if observers.waiters.has_waiting() {
             self.wake_due_slow(changed, wakers);
         }
     }
@@ -502,18 +511,17 @@ impl Observers {
         {
             return 0..0;
         }
-        // A task that was woken and was not polled yet has its turn before others.
-        if self
-            .waiters
-            .woken()
-            .any(|interest| interest.takes() || interest.adds())
-        {
-            return 0..0;
+        let mut quiet = self.tracker.quiet_range();
+        for (interest, woken) in self.waiters.iter() {
+            let range = match woken {
+                false => interest.quiet_range(),
+                // It has its turn before others, which therefore have to look.
+                true if interest.takes() || interest.adds() => 0..0,
+                true => continue,
+            };
+            quiet = quiet.start.max(range.start)..quiet.end.min(range.end);
         }
-        let ranges = self.waiters.waiting().map(Interest::quiet_range);
-        ranges.fold(self.tracker.quiet_range(), |a, b| {
-            a.start.max(b.start)..a.end.min(b.end)
-        })
+        quiet
     }
 }
 

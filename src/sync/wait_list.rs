@@ -156,6 +156,13 @@ impl<I: Copy> WaitList<I> {
         self.waiting > 0
     }
 
+    /// Returns what each task waits for, and whether it was woken and not polled since.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (I, bool)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.interest, entry.waker.is_none()))
+    }
+
     /// Returns what the tasks wait for that were not woken yet.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = I> {
         let waiting = self.entries.iter().filter(|entry| entry.waker.is_some());

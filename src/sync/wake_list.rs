@@ -32,7 +32,6 @@ impl WakeList {
     }
 
     /// Wakes all and leaves the list empty. No lock may be held: a waker is user code.
-    #[inline]
     pub(crate) fn wake_all(&mut self) {
         let Some(first) = self.first.take() else {
             return;
