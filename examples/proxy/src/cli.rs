@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Parser, error::ErrorKind};
-use tokio_evbuffer::relay::Splice;
+use tokio_evbuffer::{
+    limits::{RateLimit, RateLimitGroup},
+    relay::Splice,
+};
 
 use crate::header::Version;
 
@@ -29,6 +32,9 @@ pub(crate) struct ProxyConfig {
     pub(crate) max_connections: usize,
     pub(crate) backlog: i32,
     pub(crate) buffer: Option<usize>,
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Shared by all connections.
+    pub(crate) rate_group: Option<RateLimitGroup>,
     pub(crate) splice: Splice,
     pub(crate) accept_proxy: bool,
     pub(crate) send_proxy: Option<Version>,
@@ -46,7 +52,7 @@ pub(crate) struct DemoConfig {
 
 #[derive(Debug)]
 pub(crate) enum Mode {
-    Proxy(ProxyConfig),
+    Proxy(Box<ProxyConfig>),
     Demo(DemoConfig),
 }
 
@@ -105,6 +111,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", requires = "listen", value_parser = size)]
     buffer: Option<usize>,
 
+    /// Move at most this many bytes per second of a connection, in each direction
+    #[arg(long, value_name = "SIZE", requires = "listen", value_parser = rate)]
+    rate_limit: Option<RateLimit>,
+
+    /// Move at most this many bytes per second of all connections together, in each direction; busy ones share it fairly
+    #[arg(long, value_name = "SIZE", requires = "listen", value_parser = rate)]
+    total_rate_limit: Option<RateLimit>,
+
     /// Copy all bytes; never let the kernel move them from socket to socket. Also for the demonstration
     #[arg(long)]
     no_splice: bool,
@@ -156,7 +170,7 @@ impl Args {
             false => Splice::Auto,
         };
         match (self.listen, self.connect) {
-            (Some(listen), Some(connect)) => Mode::Proxy(ProxyConfig {
+            (Some(listen), Some(connect)) => Mode::Proxy(Box::new(ProxyConfig {
                 listen,
                 connect,
                 idle: self.idle.0,
@@ -170,11 +184,13 @@ impl Args {
                 // The system lowers this to its maximum.
                 backlog: self.backlog.unwrap_or(i32::MAX),
                 buffer: self.buffer,
+                rate_limit: self.rate_limit,
+                rate_group: self.total_rate_limit.map(RateLimitGroup::new),
                 splice,
                 accept_proxy: self.accept_proxy,
                 send_proxy: self.send_proxy,
                 until_eof: self.until_eof,
-            }),
+            })),
             _ => Mode::Demo(DemoConfig {
                 duration: self.duration,
                 splice,
@@ -241,6 +257,11 @@ fn size(text: &str) -> Result<usize, String> {
     let wrong = || "expected a size such as 65536, 64KiB or 1MB".to_owned();
     let size: bytesize::ByteSize = text.parse().map_err(|_| wrong())?;
     usize::try_from(size.as_u64()).map_err(|_| wrong())
+}
+
+/// A size per second.
+fn rate(text: &str) -> Result<RateLimit, String> {
+    RateLimit::both(size(text)? as u64).map_err(|error| error.to_string())
 }
 
 /// A number of connections: at least one, and no more than a semaphore can count.

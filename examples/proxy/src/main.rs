@@ -46,7 +46,7 @@ fn run(mode: Mode) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(async {
         match mode {
-            Mode::Proxy(config) => server::run(config).await,
+            Mode::Proxy(config) => server::run(*config).await,
             Mode::Demo(config) => demo::run(config).await,
         }
     });

@@ -86,7 +86,7 @@ impl Metrics {
         let cut = state.ends[End::Cut as usize];
         let bytes = HumanBytes(state.not_delivered);
         (cut > 0).then(|| {
-            format!("{cut} connections were cut before they ended, with {bytes} not delivered")
+            format!("{cut} connections were cut before they ended; {bytes} that were held for them are lost")
         })
     }
 

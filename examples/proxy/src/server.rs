@@ -1,6 +1,11 @@
 //! The proxy itself: accepts, connects to the upstream, and leaves the rest to [`Relay`].
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use socket2::SockRef;
@@ -229,14 +234,20 @@ impl Shared {
         if let Some(idle) = config.idle {
             relay = relay.idle_timeout(idle);
         }
+        if let Some(limit) = config.rate_limit {
+            relay = relay.rate_limit(limit);
+        }
+        if let Some(group) = &config.rate_group {
+            relay = relay.rate_group(group);
+        }
         match relay.run_until(self.cut.cancelled()).await {
             Ok(RelayOutcome::Stopped(parts)) => {
                 let RelayParts {
                     a, b, to_a, to_b, ..
                 } = parts;
                 self.metrics.not_delivered(to_a.len() + to_b.len());
-                reset_if_cut(&a, &to_a);
-                reset_if_cut(&b, &to_b);
+                reset_if_cut(&a, &to_a, &b);
+                reset_if_cut(&b, &to_b, &a);
                 Err(Failure::Cut)
             }
             // A health check ends as it likes, often by a reset.
@@ -299,9 +310,10 @@ enum Failure {
     Cut,
 }
 
-/// Makes the end of a stream visible as an error if bytes for it are lost: an answer must not look complete.
-fn reset_if_cut(stream: &TcpStream, lost: &EvBuffer) {
-    if !lost.is_empty() {
+/// Makes the end of a stream an error if bytes for it are lost, here or in the kernel: an answer must not look complete.
+fn reset_if_cut(stream: &TcpStream, held: &EvBuffer, source: &TcpStream) {
+    let is_unread = || matches!((&*SockRef::from(source)).read(&mut [0]), Ok(n) if n > 0);
+    if !held.is_empty() || is_unread() {
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }

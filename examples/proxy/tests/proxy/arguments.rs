@@ -46,6 +46,8 @@ async fn a_wrong_value_is_one_line_that_names_the_option() {
         ("--max-connections", "99999999999999999999"),
         ("--backlog", "0"),
         ("--buffer", "big"),
+        ("--rate-limit", "0"),
+        ("--total-rate-limit", "fast"),
     ] {
         let argument = format!("{option}={value}");
         let arguments = [&addresses[..], &[&argument]].concat();

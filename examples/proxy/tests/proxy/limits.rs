@@ -4,7 +4,11 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, prlimit};
-use tokio::{io::AsyncReadExt, net::TcpStream, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
 
 use crate::support::{Echo, Proxy, exchange, program, program_with_open_files, soon};
 
@@ -115,4 +119,40 @@ async fn without_descriptors_the_log_is_not_flooded() {
     let lines = proxy.remaining_logs().await;
     assert!(lines.len() < 5, "{lines:?}");
     assert!(used < 1.0, "{used} s of CPU in 3 s");
+}
+
+/// Sends `len` bytes to the echo and reads them back. Returns how long that took.
+async fn round_trip(client: TcpStream, len: usize) -> Duration {
+    let start = Instant::now();
+    let (mut read, mut write) = client.into_split();
+    let sender = tokio::spawn(async move { write.write_all(&vec![1; len]).await });
+    let mut received = vec![0; len];
+    soon("all bytes", read.read_exact(&mut received))
+        .await
+        .unwrap();
+    sender.await.unwrap().unwrap();
+    start.elapsed()
+}
+
+/// Of 500 kB, 200 kB pass at once: the burst is one second's worth. The rest takes 1.5 s.
+#[tokio::test]
+async fn a_rate_limit_holds_for_one_connection_and_for_all_together() {
+    let upstream = Echo::start().await;
+    for options in [
+        &["--rate-limit", "200kB"][..],
+        &["--rate-limit", "200kB", "--no-splice"],
+        &["--total-rate-limit", "200kB"],
+    ] {
+        let proxy = Proxy::start(upstream.address, options).await;
+        let took = round_trip(proxy.connect().await, 500_000).await;
+        assert!(took > Duration::from_millis(1400), "{options:?}: {took:?}");
+        assert!(took < Duration::from_secs(10), "{options:?}: {took:?}");
+    }
+    let proxy = Proxy::start(upstream.address, &["--total-rate-limit", "400kB"]).await;
+    let (one, two) = (proxy.connect().await, proxy.connect().await);
+    let (one, two) = tokio::join!(round_trip(one, 500_000), round_trip(two, 500_000));
+    assert!(
+        one.max(two) > Duration::from_millis(1400),
+        "{one:?}, {two:?}"
+    );
 }

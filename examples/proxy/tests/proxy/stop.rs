@@ -71,8 +71,7 @@ async fn a_client_that_is_cut_within_an_answer_sees_a_reset() {
         };
         soon("the way to the client is full", full).await;
         proxy.signal(Signal::TERM);
-        let line = proxy.logs("1 connections were cut").await;
-        assert!(!line.contains(" 0 B not delivered"), "{line}");
+        proxy.logs("1 connections were cut").await;
         let mut received = Vec::new();
         let end = soon("the end", client.read_to_end(&mut received)).await;
         assert_eq!(
