@@ -4,6 +4,7 @@
 mod support;
 
 mod ends;
+mod ends_table;
 mod files;
 mod join;
 mod limits;
