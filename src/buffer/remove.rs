@@ -2,7 +2,8 @@
 
 use std::mem;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use memchr::memrchr;
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
@@ -79,22 +80,61 @@ impl EvBuffer {
     /// Removes the first `n` bytes, which are there and may be removed, and returns the first `kept` of them.
     #[inline]
     pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
-        if n == 0 {
-            return Ok(Bytes::new());
-        }
-        if kept < sizing::sizes().copy_threshold && self.first_is_block() {
-            if let Some(first) = self.first_in_memory().get(..n) {
-                // A copy of a short piece costs no more than to share it, and keeps nothing else in memory.
-                let copied = Bytes::copy_from_slice(&first[..kept]);
-                self.discard(n);
-                return Ok(copied);
+        match self.body.front_mut() {
+            Some(Segment::Foreign(first)) if n < first.len() => {
+                let taken = first.slice(..kept);
+                first.advance(n);
+                self.held -= n;
+                self.after_removal(n);
+                return Ok(taken);
             }
+            None | Some(Segment::Block(_)) if kept < sizing::sizes().copy_threshold => {
+                if let Some(first) = self.first_in_memory().get(..n) {
+                    // A copy of a short piece costs no more than to share it, and keeps nothing else in memory.
+                    let copied = Bytes::copy_from_slice(&first[..kept]);
+                    self.discard(n);
+                    return Ok(copied);
+                }
+            }
+            _ => {}
         }
         self.take_long_front(kept, n)
     }
 
+    /// Takes a line as [`take_front`](Self::take_front) does. Of a short one, the lines behind it are copied, too: then the
+    /// next of them cost no allocation. A line that is kept keeps at most [`COPY_THRESHOLD`](super::COPY_THRESHOLD) bytes.
+    #[inline]
+    pub(super) fn take_line_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
+        if self.first_is_block() {
+            let first = self.first_in_memory();
+            let window = &first[..first.len().min(sizing::sizes().copy_threshold)];
+            let behind = window.get(n..).and_then(|behind| memrchr(b'\n', behind));
+            if let Some(last) = behind {
+                return Ok(self.take_first_of_lines(kept, n, n + last + 1));
+            }
+        }
+        self.take_front(kept, n)
+    }
+
+    /// Copies the first `lines` bytes, which are whole lines in the first block, and takes the first `n` of them.
+    fn take_first_of_lines(&mut self, kept: usize, n: usize, lines: usize) -> Bytes {
+        let mut copied = Bytes::copy_from_slice(&self.first_in_memory()[..lines]);
+        steps::count(lines);
+        let owners = self.unlink_first(lines);
+        let taken = copied.slice(..kept);
+        copied.advance(n);
+        self.held += copied.len();
+        self.body.push_front(Segment::Foreign(copied));
+        self.after_removal(n);
+        owners.for_each(|owner| self.release_foreign(owner));
+        taken
+    }
+
     #[inline(never)]
     fn take_long_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
+        if n == 0 {
+            return Ok(Bytes::new());
+        }
         self.load_first(n)?;
         if n > self.first_in_memory().len() {
             let gathered = self.gather(kept)?;
