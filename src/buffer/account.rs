@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{chain::EvBuffer, flags::Flags};
 use crate::{
     limits::budget::Account,
-    segment::{BlockSlice, Segment},
+    segment::{self, BlockSlice, Segment},
 };
 
 impl EvBuffer {
     /// Makes the memory of this buffer count for `account`, as long as the buffer lives: the memory that is here, unless it
     /// counts for another account, and the memory that comes in.
     pub(crate) fn set_account(&mut self, account: Arc<Account>) {
-        for segment in &mut self.body {
+        for segment in self.body.iter_mut() {
             segment.count_for(&account);
         }
         self.tail.count_for(&account);
@@ -47,13 +49,21 @@ impl EvBuffer {
     /// Makes foreign memory that comes in count for the account. Memory that comes from a buffer with an account counts
     /// there.
     #[inline]
-    pub(super) fn counted_foreign(&self, mut segment: Segment) -> Segment {
-        if self.flags.intersects(Flags::BUDGETED) && matches!(segment, Segment::Foreign(_)) {
+    pub(super) fn counted_foreign(&self, segment: Segment) -> Segment {
+        match segment {
+            Segment::Foreign(bytes) => Segment::Foreign(self.counted_bytes(bytes)),
+            other => other,
+        }
+    }
+
+    #[inline]
+    pub(super) fn counted_bytes(&self, bytes: Bytes) -> Bytes {
+        if self.flags.intersects(Flags::BUDGETED) {
             if let Some(account) = self.account() {
-                segment.count_for(account);
+                return segment::counted(bytes, account.clone());
             }
         }
-        segment
+        bytes
     }
 
     /// Makes the last segment of the body count for the account, if it is a block.
@@ -79,7 +89,7 @@ impl EvBuffer {
     pub(super) fn count_body_of(&self, src: &mut EvBuffer) {
         let is_new = !src.flags.intersects(Flags::BUDGETED);
         if let Some(account) = self.account().filter(|_| is_new) {
-            for segment in &mut src.body {
+            for segment in src.body.iter_mut() {
                 segment.count_for(account);
             }
         }

@@ -399,12 +399,12 @@ impl EvBuffer {
                 self.release_foreign(Segment::Foreign(data));
             }
             End::Back => {
-                let segment = self.counted_foreign(Segment::Foreign(data));
-                self.link(segment);
+                let data = self.counted_bytes(data);
+                self.link_foreign(data);
             }
             End::Front => {
-                let segment = self.counted_foreign(Segment::Foreign(data));
-                self.push_front(segment);
+                let data = self.counted_bytes(data);
+                self.push_front(Segment::Foreign(data));
                 self.note_prepended(n);
             }
         }

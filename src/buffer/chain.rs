@@ -1,12 +1,14 @@
 //! The chain itself: its fields, its rules, and the private steps that its operations share.
 
-use std::{collections::VecDeque, mem};
+use std::mem;
+
+use bytes::Bytes;
 
 use super::{attached::Attached, chunks::Chunks, eol::EolStyle, flags::Flags, steps};
 use crate::{
     error::{BufferError, End, Result},
     segment::{
-        BlockSlice, Segment,
+        BlockSlice, Segment, SegmentList,
         sizing::{self, BLOCK},
     },
 };
@@ -66,7 +68,7 @@ pub struct EvBuffer {
     pub(super) scanned: u32,
     pub(super) scanned_for: EolStyle,
     pub(super) held: usize,
-    pub(super) body: VecDeque<Segment>,
+    pub(super) body: SegmentList,
     pub(super) attached: Option<Box<Attached>>,
 }
 
@@ -93,7 +95,7 @@ impl EvBuffer {
             scanned: 0,
             scanned_for: EolStyle::Lf,
             held: 0,
-            body: VecDeque::new(),
+            body: SegmentList::new(),
             attached: None,
         }
     }
@@ -299,6 +301,16 @@ impl EvBuffer {
         self.push_back(segment);
     }
 
+    /// Links foreign memory, which is not empty, behind all data.
+    #[inline]
+    pub(super) fn link_foreign(&mut self, bytes: Bytes) {
+        steps::count(1);
+        self.seal_tail();
+        self.len += bytes.len();
+        self.held += bytes.len();
+        self.body.push_back(Segment::Foreign(bytes));
+    }
+
     /// Appends `segment` to the body, without counting its length.
     pub(super) fn push_back(&mut self, segment: Segment) {
         steps::count(1);
@@ -398,6 +410,7 @@ impl EvBuffer {
     }
 
     /// Replaces the tail by `block`, without an account of the length.
+    #[inline]
     pub(super) fn set_tail(&mut self, block: BlockSlice) {
         self.held = self.held - self.tail.allocated() + block.allocated();
         let block = self.counted(block);
@@ -428,20 +441,31 @@ impl EvBuffer {
     pub(super) fn tidy_up(&mut self) {
         if self.is_empty() {
             self.release_if_large();
-        } else if self.held > sizing::sizes().waste_allowed
+        } else if self.has_much_waste()
             || self.flags.intersects(Flags::FILES)
-            || self.body.capacity() > LIST_KEPT
+            || self.body.capacity() / 4 > self.body.len().max(LIST_KEPT / 4)
         {
             self.release_waste();
         }
         self.debug_check();
     }
 
+    /// Returns whether the memory has to be looked at: when it becomes more than twice the data, and when it becomes more
+    /// than four times.
+    #[inline]
+    fn has_much_waste(&self) -> bool {
+        let held = self.held + self.body.len() * size_of::<Segment>();
+        let is_noted = self.flags.intersects(Flags::WASTEFUL);
+        let factor = if is_noted { 4 } else { 2 };
+        held > sizing::sizes().waste_allowed && held / factor > self.len
+    }
+
     #[inline(never)]
     fn release_waste(&mut self) {
         if self.body.capacity() > LIST_KEPT && self.body.len() < self.body.capacity() / 4 {
             // Half of the list stays free, so that the next change of size is far.
-            self.body.shrink_to(2 * self.body.len());
+            let kept = 2 * self.body.len();
+            self.body.shrink_to(kept);
         }
         self.note_waste();
         self.compact_if_too_large();
@@ -474,9 +498,8 @@ impl EvBuffer {
     fn release_if_large(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
         let is_of_use = self.tail.reset();
-        // The tail is all that is left, so what it keeps is all that is held; the reset may have regained more of it.
-        self.held = self.tail.allocated();
-        if !is_of_use || self.held + self.list_held() > BLOCK {
+        // The tail is all that is left, so what it keeps is all that is held.
+        if !is_of_use || self.held > BLOCK || self.body.capacity() > LIST_KEPT {
             self.release_memory(is_of_use);
         }
         self.flags.remove(Flags::EMPTIED);
@@ -488,7 +511,7 @@ impl EvBuffer {
             self.drop_tail();
         }
         if self.list_held() > BLOCK - self.held {
-            self.body = VecDeque::new();
+            self.body = SegmentList::new();
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, iter, mem};
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
     error::Result,
-    segment::{BlockSlice, Segment, sizing},
+    segment::{BlockSlice, Segment, SegmentList, sizing},
 };
 
 /// A short rest of a line keeps this much memory, in bytes, and four times its length.
@@ -15,11 +15,19 @@ impl EvBuffer {
     /// Records after a change that much more memory is held than data; the next addition compacts.
     #[inline]
     pub(super) fn note_waste(&mut self) {
-        if self.held_with_list() > sizing::sizes().waste_allowed && self.is_wasteful() {
+        if self.may_be_wasteful() && self.is_wasteful() {
             self.flags.insert(Flags::WASTEFUL);
         }
     }
 
+    /// Returns whether much more memory is held than data, also if it is not worth packing. Cheap enough for each change.
+    #[inline]
+    pub(super) fn may_be_wasteful(&self) -> bool {
+        let held = self.held + self.body.len() * size_of::<Segment>();
+        held > sizing::sizes().waste_allowed && held > self.len.saturating_add(self.len / 2)
+    }
+
+    #[inline(never)]
     fn is_wasteful(&self) -> bool {
         let allowed = self.len.saturating_add(self.len / 2);
         let held = self.held_with_list();
@@ -51,6 +59,7 @@ impl EvBuffer {
         body_held > body_len.saturating_add(body_len / 4) || self.is_tail_sparse()
     }
 
+    #[inline]
     fn is_tail_sparse(&self) -> bool {
         let allocated = self.tail.allocated();
         allocated > sizing::sizes().block
@@ -62,9 +71,10 @@ impl EvBuffer {
     ///
     /// Afterwards the body keeps at most 1.25 times its data. A constant share of the data must leave, or a constant share
     /// of new bytes must come in sparsely, before this happens again, so each byte is copied a constant number of times.
+    #[inline]
     pub(super) fn compact_if_wasteful(&mut self) {
         self.flags.remove(Flags::WASTEFUL);
-        if self.is_wasteful() {
+        if self.may_be_wasteful() && self.is_wasteful() {
             self.compact();
         }
     }
@@ -100,7 +110,7 @@ impl EvBuffer {
             self.chunks().for_each(|chunk| block.push(chunk));
             let owners = self.unlink_first(self.len);
             self.drop_tail();
-            self.body = VecDeque::new();
+            self.body = SegmentList::new();
             self.set_tail(block);
             self.debug_check();
             // User code, so everything is in order before it runs.
@@ -109,8 +119,9 @@ impl EvBuffer {
     }
 
     /// Copies out a little data that was committed to a large block.
+    #[inline]
     pub(super) fn compact_sparse_tail(&mut self) {
-        if self.is_tail_sparse() {
+        if self.held > sizing::sizes().block && self.is_tail_sparse() {
             self.compact_tail();
         }
     }
@@ -142,7 +153,7 @@ impl EvBuffer {
                 Err(_) => packed.extend(run),
             }
         }
-        self.body = packed;
+        self.body = packed.into();
         self.held = self.body.iter().map(Segment::allocated).sum::<usize>() + self.tail.allocated();
         self.compact_sparse_tail();
         // User code, so everything is in order before it runs.
@@ -151,6 +162,7 @@ impl EvBuffer {
             .for_each(|owner| self.release_foreign(owner));
     }
 
+    #[inline(never)]
     fn compact_tail(&mut self) {
         let block = sizing::next_block(self.tail.len(), 0).and_then(BlockSlice::with_capacity);
         if let Ok(mut block) = block {

@@ -45,7 +45,7 @@ impl EvBuffer {
         self.scanned = self.scanned.min(u32::try_from(pos).unwrap_or(u32::MAX));
         let mut left = data;
         let mut at = 0;
-        for segment in &mut self.body {
+        for segment in self.body.iter_mut() {
             let Segment::Block(block) = segment else {
                 at += segment.len();
                 continue;

@@ -37,7 +37,7 @@ impl EvBuffer {
             "rule 5: scanned is at most len"
         );
         self.tail.check_invariants();
-        for segment in &self.body {
+        for segment in self.body.iter() {
             if let Segment::Block(owned) = segment {
                 owned.check_invariants();
             }

@@ -330,32 +330,32 @@ impl EvBuffer {
     /// that panics takes its own bytes along and no others.
     #[inline(never)]
     fn discard_segments(&mut self, n: usize) {
-        let mut left = n;
-        while let Some(first) = self.body.front_mut() {
+        // Bytes that are still to be removed, and bytes of blocks that were removed and not yet accounted for.
+        let (mut left, mut blocks) = (n, 0);
+        while self.body.front().is_some_and(|first| first.len() <= left) {
             steps::count(1);
-            let len = first.len();
-            if left < len {
-                break;
-            }
-            left -= len;
-            self.held -= first.allocated();
-            let has_owner = first.has_owner();
-            let first = self.body.pop_front();
-            if has_owner {
-                self.count_unlinked(len);
-                first
-                    .into_iter()
-                    .for_each(|owner| self.release_foreign(owner));
-            } else {
-                drop(first);
-                self.count_unlinked(len);
+            match self.body.pop_front() {
+                Some(Segment::Block(block)) => {
+                    left -= block.len();
+                    blocks += block.len();
+                    self.held -= block.allocated();
+                    self.release_block(block);
+                }
+                Some(owner) => {
+                    left -= owner.len();
+                    self.held -= owner.allocated();
+                    self.count_unlinked(mem::take(&mut blocks) + owner.len());
+                    self.release_foreign(owner);
+                }
+                None => break,
             }
         }
         match self.body.front_mut() {
-            Some(first) => self.held -= first.advance(left),
+            Some(first) if left > 0 => self.held -= first.advance(left),
+            Some(_) => {}
             None => self.tail.advance(left),
         }
-        self.after_removal(left);
+        self.after_removal(blocks + left);
     }
 
     /// Accounts for `n` bytes that were unlinked, while more are to follow.

@@ -256,7 +256,7 @@ impl EvBuffer {
         if self.copy_short(src, n) {
             return Ok(n);
         }
-        for segment in &src.body {
+        for segment in src.body.iter() {
             self.link_shared(segment);
         }
         if !src.tail.is_empty() {

@@ -6,6 +6,7 @@ mod block;
 mod block_slice;
 mod file;
 mod fill;
+mod list;
 mod pool;
 pub(crate) mod sizing;
 
@@ -21,6 +22,7 @@ pub(crate) use file::{FilePiece, FileRange};
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;
+pub(crate) use list::SegmentList;
 pub use sizing::COPY_THRESHOLD;
 
 /// A segment that holds data, which never change.
@@ -174,7 +176,8 @@ struct Counted {
     account: Arc<Account>,
 }
 
-fn counted(bytes: Bytes, account: Arc<Account>) -> Bytes {
+#[inline(never)]
+pub(crate) fn counted(bytes: Bytes, account: Arc<Account>) -> Bytes {
     let len = bytes.len();
     account.add(len);
     Bytes::from_owner(Counted {
