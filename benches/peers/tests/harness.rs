@@ -33,6 +33,9 @@ fn proxies() -> Vec<Candidate> {
     let own = [
         Proxy::Relay,
         Proxy::RelayNoSplice,
+        Proxy::RelayLimit,
+        Proxy::RelayBudget,
+        Proxy::RelayRate,
         Proxy::Join,
         Proxy::JoinFilter,
         Proxy::CopyBidirectional,

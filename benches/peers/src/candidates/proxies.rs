@@ -1,6 +1,6 @@
 //! Proxies of this program: each accepts, connects to the upstream, and relays until both ends have closed.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::LazyLock};
 
 use anyhow::Result;
 use bytes::BytesMut;
@@ -15,6 +15,7 @@ use tokio::{
 use tokio_evbuffer::{
     BufferEvent, EvBuffer, Relay,
     bufferevent::{FilterStatus, FlushMode},
+    limits::{MemoryBudget, RateLimit},
     relay::Splice,
 };
 
@@ -27,6 +28,13 @@ pub enum Proxy {
     Relay,
     /// The same without splice.
     RelayNoSplice,
+    /// A relay with a rate limit that never applies.
+    RelayLimit,
+    /// A relay without splice and with a memory budget.
+    RelayBudget,
+    /// A relay of at most [`RATE`] bytes a second in each direction, with and without splice.
+    RelayRate,
+    RelayRateNoSplice,
     /// Two joined BufferEvents; one of them with filters that move all bytes on.
     Join,
     JoinFilter,
@@ -60,6 +68,10 @@ impl Proxy {
             self,
             Self::Relay
                 | Self::RelayNoSplice
+                | Self::RelayLimit
+                | Self::RelayBudget
+                | Self::RelayRate
+                | Self::RelayRateNoSplice
                 | Self::Join
                 | Self::JoinFilter
                 | Self::CopyBidirectional
@@ -91,6 +103,14 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
         match proxy {
             Proxy::Relay => spawn(client, upstream, relay),
             Proxy::RelayNoSplice => spawn(client, upstream, relay_no_splice),
+            Proxy::RelayLimit => spawn(client, upstream, |a, b| {
+                limited(a, b, u64::MAX / 4, Splice::Auto)
+            }),
+            Proxy::RelayRate => spawn(client, upstream, |a, b| limited(a, b, RATE, Splice::Auto)),
+            Proxy::RelayRateNoSplice => {
+                spawn(client, upstream, |a, b| limited(a, b, RATE, Splice::Never))
+            }
+            Proxy::RelayBudget => spawn(client, upstream, budgeted),
             Proxy::Join => spawn(client, upstream, join),
             Proxy::JoinFilter => spawn(client, upstream, join_filter),
             Proxy::CopyBidirectional => spawn(client, upstream, copy_bidirectional),
@@ -132,6 +152,21 @@ async fn relay_no_splice(a: TcpStream, b: TcpStream) -> io::Result<()> {
         .run()
         .await
         .map(drop)?)
+}
+
+/// Bytes a second of a rate-limited connection.
+const RATE: u64 = 40 << 20;
+
+async fn limited(a: TcpStream, b: TcpStream, rate: u64, splice: Splice) -> io::Result<()> {
+    let limit = RateLimit::both(rate).map_err(io::Error::other)?;
+    let relay = Relay::new(a, b).splice(splice).rate_limit(limit);
+    Ok(relay.run().await.map(drop)?)
+}
+
+async fn budgeted(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    static BUDGET: LazyLock<MemoryBudget> = LazyLock::new(|| MemoryBudget::new(1 << 40));
+    let relay = Relay::new(a, b).splice(Splice::Never).budget(&BUDGET);
+    Ok(relay.run().await.map(drop)?)
 }
 
 async fn join(a: TcpStream, b: TcpStream) -> io::Result<()> {

@@ -26,6 +26,7 @@ const fn on_one_thread(name: &'static str, proxy: Proxy) -> Candidate {
 const CANDIDATES: &[Candidate] = &[
     on_one_thread(RELAY_CURRENT_THREAD, Proxy::Relay),
     on_one_thread(RELAY_NO_SPLICE_CURRENT_THREAD, Proxy::RelayNoSplice),
+    on_one_thread("BufferEvents joined, current-thread", Proxy::Join),
     on_one_thread(COPY_8_CURRENT_THREAD, Proxy::Copy8),
     on_one_thread("tokio copy 256 KiB, current-thread", Proxy::Copy256),
     on_one_thread("bare splice loop, current-thread", Proxy::Splice),

@@ -11,9 +11,22 @@ use crate::{
 
 const CANDIDATES: &[Candidate] = &[
     candidates::proxy(RELAY, Proxy::Relay),
+    candidates::proxy(
+        "tokio-evbuffer relay, limit that never applies",
+        Proxy::RelayLimit,
+    ),
     candidates::proxy(RELAY_NO_SPLICE, Proxy::RelayNoSplice),
+    candidates::proxy(
+        "tokio-evbuffer relay, splice off, memory budget",
+        Proxy::RelayBudget,
+    ),
     candidates::proxy("BufferEvents joined", Proxy::Join),
     candidates::proxy("BufferEvents joined, one with filters", Proxy::JoinFilter),
+    candidates::proxy("tokio-evbuffer relay, 40 MiB/s", Proxy::RelayRate),
+    candidates::proxy(
+        "tokio-evbuffer relay, 40 MiB/s, splice off",
+        Proxy::RelayRateNoSplice,
+    ),
 ];
 
 const CONNECTIONS: usize = 16;
