@@ -21,6 +21,9 @@ impl WakeFor {
     pub(super) const HIGH: Self = Self(1 << 2);
 }
 
+/// Set once the output was closed.
+const OUTPUT_CLOSED: u8 = 1 << 5;
+
 /// Set until the task has seen new commands, or new watermarks.
 const COMMANDS: u8 = 1 << 6;
 const WATERMARKS: u8 = 1 << 7;
@@ -72,6 +75,12 @@ impl TaskWaker {
     #[inline]
     pub(super) fn waits_for(&self, what: WakeFor) -> bool {
         self.bits.load(Ordering::Acquire) & what.0 != 0
+    }
+
+    /// Whether nothing more is added to the output. The buffer itself decides that; this saves the task from locking it.
+    #[inline]
+    pub(super) fn is_output_closed(&self) -> bool {
+        self.bits.load(Ordering::Acquire) & OUTPUT_CLOSED != 0
     }
 
     /// Returns whether there were commands since the last call.
@@ -136,6 +145,9 @@ struct Output(Arc<TaskWaker>);
 
 impl ChangeHook for Output {
     fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
+        if info.closed {
+            self.0.bits.fetch_or(OUTPUT_CLOSED, Ordering::AcqRel);
+        }
         let bytes = (info.len > 0 || info.closed)
             .then(|| self.0.take_waker(WakeFor::OUTPUT))
             .flatten();

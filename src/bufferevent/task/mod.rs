@@ -37,6 +37,7 @@ use crate::{
 pub(super) struct Task<E: Endpoint> {
     stream: Arc<StreamCell<E>>,
     guard: FinishOnDrop,
+    plan: Plan,
     sizer: ReadSizer,
     /// The room of the input when it was last looked at. The user can only have made more since.
     room: usize,
@@ -96,7 +97,8 @@ enum End {
     Upgrade,
 }
 
-/// What the task may do in one turn, as the state of the connection and the settings allow.
+/// What the state of the connection and the settings allow. Derived again after each command of a handle and each transition
+/// that the task makes, so that a turn need not lock the state for it.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     may_read: bool,
@@ -104,6 +106,8 @@ struct Plan {
     may_write: bool,
     max_read: usize,
     max_write: usize,
+    /// A time limit counts.
+    is_limited: bool,
 }
 
 impl Plan {
@@ -115,6 +119,7 @@ impl Plan {
             may_write: state.may_write(),
             max_read: settings.max_single_read,
             max_write: settings.max_single_write,
+            is_limited: settings.limits.any(state.close_mode().is_closing()),
         }
     }
 }
@@ -142,10 +147,12 @@ impl<E: Endpoint> Task<E> {
         let mut control = guard.inner.control.lock();
         control.stream = Some(Arc::clone(&stream) as _);
         let account = control.account.clone();
+        let plan = Plan::new(&control);
         drop(control);
         Self {
             stream,
             guard,
+            plan,
             sizer: ReadSizer::default(),
             room: 0,
             unacknowledged: Cell::new(0),
@@ -159,10 +166,11 @@ impl<E: Endpoint> Task<E> {
 
     /// Does what can be done now. Ready when the connection is over.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut plan = match self.apply_commands() {
-            Ok(plan) => plan,
-            Err(end) => return Poll::Ready(end),
-        };
+        if self.guard.inner.task.take_commands() {
+            if let Some(end) = self.apply_commands() {
+                return Poll::Ready(end);
+            }
+        }
         // Streams that are not Tokio's own may always be ready, and do not use the budget.
         let budget = ready!(coop::poll_proceed(cx));
         let mut work = PollWork::default();
@@ -175,11 +183,11 @@ impl<E: Endpoint> Task<E> {
             }
             written = match written {
                 Moved::Waits => Moved::Waits,
-                _ => self.write_output(cx, &mut plan),
+                _ => self.write_output(cx),
             };
             read = match read {
                 Moved::Waits => Moved::Waits,
-                _ => self.read_input(cx, &mut plan),
+                _ => self.read_input(cx),
             };
             work.add_round(read, written);
         }
@@ -203,14 +211,13 @@ impl<E: Endpoint> Task<E> {
         if let Some(held) = held {
             self.guard.inner.control.lock().set_held(held);
         }
-        let control = self.guard.inner.control.lock();
-        let finished = control.state.finished();
-        let is_limited = (control.settings().limits).any(control.state.close_mode().is_closing());
-        drop(control);
-        if let Some(reason) = finished {
-            return Poll::Ready(End::Over(reason));
+        if !(self.plan.may_read && self.plan.may_write) {
+            let finished = self.guard.inner.control.lock().state.finished();
+            if let Some(reason) = finished {
+                return Poll::Ready(End::Over(reason));
+            }
         }
-        if !is_limited {
+        if !self.plan.is_limited {
             // The time that has passed does not count for a limit that is set later.
             self.timer = None;
             return Poll::Pending;
@@ -225,29 +232,33 @@ impl<E: Endpoint> Task<E> {
         self.poll_timer(cx, activity, finishing).map(End::Over)
     }
 
-    /// Applies the commands of the handles. Fails if the task is to end at once.
-    fn apply_commands(&mut self) -> Result<Plan, End> {
+    /// Applies the commands of the handles. Returns an end if the task is to end at once.
+    fn apply_commands(&mut self) -> Option<End> {
         let inner = &self.guard.inner;
-        let commanded = inner.task.take_commands();
         let mut control = inner.control.lock();
         let mode = control.state.close_mode();
         let (upgrade, is_wanted) = (control.upgrade, control.takers > 0);
-        let plan = Plan::new(&control);
+        self.plan = Plan::new(&control);
         let rate = (control.rate.as_deref_mut()).and_then(RateControl::take_commands);
         drop(control);
         if let Some(commands) = rate {
             Throttles::apply(&mut self.throttles, commands);
         }
-        if commanded && mode.is_closing() {
+        if mode.is_closing() {
             inner.output.close();
             inner.input.close();
         }
         match mode {
-            CloseMode::Abort => Err(End::Over(CloseReason::Aborted)),
-            CloseMode::Live if is_wanted => Err(End::Detach),
-            CloseMode::Live if upgrade == Upgrade::Requested => Err(End::Upgrade),
-            _ => Ok(plan),
+            CloseMode::Abort => Some(End::Over(CloseReason::Aborted)),
+            CloseMode::Live if is_wanted => Some(End::Detach),
+            CloseMode::Live if upgrade == Upgrade::Requested => Some(End::Upgrade),
+            _ => None,
         }
+    }
+
+    /// Derives the plan again, after a transition.
+    fn update_plan(&mut self) {
+        self.plan = Plan::new(&self.guard.inner.control.lock());
     }
 
     /// Waits for the limit that is reached first, and applies it.
@@ -294,8 +305,8 @@ impl<E: Endpoint> Task<E> {
             let due = ready!(due);
             (at.read, at.written) = (false, false);
             match due {
-                Due::Read => inner.time_out(Direction::Read),
-                Due::Write => inner.time_out(Direction::Write),
+                Due::Read => self.time_out(Direction::Read),
+                Due::Write => self.time_out(Direction::Write),
                 Due::Idle => inner.report(Event::IdleTimeout),
                 Due::StalledInput | Due::StalledOutput => inner.report(Event::Stalled),
                 Due::Linger => return Poll::Ready(CloseReason::LingerExpired),
@@ -308,6 +319,11 @@ impl<E: Endpoint> Task<E> {
                 }
             }
         }
+    }
+
+    fn time_out(&mut self, direction: Direction) {
+        self.guard.inner.time_out(direction);
+        self.update_plan();
     }
 
     /// Drops the stream or hands it over.

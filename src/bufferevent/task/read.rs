@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Plan, Task};
+use super::Task;
 use crate::{
     BufferError, EvBuffer,
     bufferevent::{
@@ -20,13 +20,14 @@ use crate::{
 
 impl<E: Endpoint> Task<E> {
     /// Reads once, if reading is on and the input has room.
-    pub(super) fn read_input(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
+    pub(super) fn read_input(&mut self, cx: &mut Context<'_>) -> Moved {
+        let plan = self.plan;
         if !plan.may_read {
             return self.pause_reading();
         }
         let want = self.sizer.offer().min(plan.max_read);
         if self.guard.inner.task.take_watermarks() || self.room < want {
-            self.update_room(plan);
+            self.update_room();
         }
         let offered = want.min(self.room);
         if offered == 0 {
@@ -58,18 +59,18 @@ impl<E: Endpoint> Task<E> {
             throttle.moved(moved.as_ref().map_or(0, |moved| moved.bytes()));
         }
         match moved {
-            Ok(Moved::Bytes(0)) => self.end_reading(plan, self.end_of_stream()),
+            Ok(Moved::Bytes(0)) => self.end_reading(self.end_of_stream()),
             Ok(Moved::Bytes(n)) => {
                 self.sizer.record(offered, n);
                 let counters = &self.guard.inner.counters;
                 Counters::count(&counters.bytes_in, &counters.reads, n);
-                self.link(chain, plan);
+                self.link(chain);
                 Moved::Bytes(n)
             }
             Ok(moved) => moved,
             Err(error) => {
                 let error = self.unless_allowed(error);
-                self.end_reading(plan, error)
+                self.end_reading(error)
             }
         }
     }
@@ -83,8 +84,8 @@ impl<E: Endpoint> Task<E> {
     }
 
     /// Asks the input for its room. Without room, the input wakes the task when it has some.
-    fn update_room(&mut self, plan: &Plan) {
-        if plan.discards {
+    fn update_room(&mut self) {
+        if self.plan.discards {
             self.room = usize::MAX;
             return;
         }
@@ -97,8 +98,8 @@ impl<E: Endpoint> Task<E> {
     }
 
     /// Links what was read into the input.
-    fn link(&mut self, mut chain: EvBuffer, plan: &mut Plan) {
-        if plan.discards {
+    fn link(&mut self, mut chain: EvBuffer) {
+        if self.plan.discards {
             return;
         }
         let inner = &self.guard.inner;
@@ -117,12 +118,11 @@ impl<E: Endpoint> Task<E> {
             }
             // The user has closed the input.
             Err(BufferError::Closed) => {
-                let mut control = inner.control.lock();
-                control.state.read.discard();
-                *plan = Plan::new(&control);
+                inner.control.lock().state.read.discard();
+                self.update_plan();
             }
             Err(error) => {
-                self.end_reading(plan, Some(error.into()));
+                self.end_reading(Some(error.into()));
             }
         }
     }
@@ -139,7 +139,9 @@ impl<E: Endpoint> Task<E> {
         }
         match self.stream.with(|endpoint| endpoint.poll_hang_up(cx)) {
             Some(Poll::Ready(Ok(()))) => inner.note_peer_closed(),
-            Some(Poll::Ready(Err(error))) => inner.end_reading(Some(Arc::new(error))),
+            Some(Poll::Ready(Err(error))) => {
+                self.end_reading(Some(error));
+            }
             Some(Poll::Pending) | None => {}
         }
     }
@@ -159,12 +161,9 @@ impl<E: Endpoint> Task<E> {
         (!allowed).then_some(error)
     }
 
-    fn end_reading(&self, plan: &mut Plan, error: Option<io::Error>) -> Moved {
-        let inner = &self.guard.inner;
-        inner.end_reading(error.map(Arc::new));
-        *plan = Plan::new(&inner.control.lock());
-        // A read error ends the connection: nothing more is written.
-        plan.may_write &= inner.control.lock().state.finished().is_none();
+    fn end_reading(&mut self, error: Option<io::Error>) -> Moved {
+        self.guard.inner.end_reading(error.map(Arc::new));
+        self.update_plan();
         Moved::Again
     }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Plan, Task};
+use super::Task;
 use crate::{
     EvBuffer,
     bufferevent::{
@@ -21,7 +21,8 @@ use crate::{
 
 impl<E: Endpoint> Task<E> {
     /// Writes once, if writing is on and there is output.
-    pub(super) fn write_output(&mut self, cx: &mut Context<'_>, plan: &mut Plan) -> Moved {
+    pub(super) fn write_output(&mut self, cx: &mut Context<'_>) -> Moved {
+        let plan = self.plan;
         if !plan.may_write || self.guard.inner.task.waits_for(WakeFor::OUTPUT) {
             if let Some(throttles) = &mut self.throttles {
                 throttles.write.release();
@@ -62,8 +63,7 @@ impl<E: Endpoint> Task<E> {
             }
             Ok(moved) => moved,
             Err(error) => {
-                self.fail_writing(error);
-                *plan = Plan::new(&self.guard.inner.control.lock());
+                self.end_writing(Some(error));
                 Moved::Again
             }
         };
@@ -105,38 +105,43 @@ impl<E: Endpoint> Task<E> {
         }
     }
 
-    fn fail_writing(&self, error: io::Error) {
-        self.guard.inner.end_writing(Some(Arc::new(error)));
+    fn end_writing(&mut self, error: Option<io::Error>) {
+        self.guard.inner.end_writing(error.map(Arc::new));
+        self.update_plan();
     }
 
     /// Ends a turn: notes whether the stream is `blocked`, wakes tasks that wait for what was `written`, flushes, and
     /// shuts the stream down after the last byte. Returns whether a flush or the shutdown waits for the peer.
-    pub(super) fn finish_output(&self, cx: &mut Context<'_>, blocked: bool, written: bool) -> bool {
+    pub(super) fn finish_output(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocked: bool,
+        written: bool,
+    ) -> bool {
         let inner = &self.guard.inner;
         let mut control = inner.control.lock();
         control.state.write.set_blocked(blocked);
-        let may_write = control.state.may_write();
         let unflushed = control.state.write.is_unflushed();
         let unacknowledged = control.state.write.awaits_acknowledgement();
         let awaited = (control.waiters.as_ref())
             .is_some_and(|waiters| waiters.waiting().any(Interest::is_flush));
         drop(control);
-        if unacknowledged {
-            self.check_acknowledged();
-        }
         if written && awaited && !unflushed {
             inner.wake_flushed();
         }
+        if unacknowledged {
+            self.check_acknowledged();
+        }
         let is_empty = inner.task.waits_for(WakeFor::OUTPUT);
-        if !may_write || !(is_empty || awaited) {
+        if !self.plan.may_write || !(is_empty || awaited) {
             return false;
         }
-        let closing = is_empty && inner.output.is_closed();
+        let closing = is_empty && inner.task.is_output_closed();
         if unflushed {
             match self.poll_flush(cx, awaited, closing) {
                 Poll::Pending => return true,
                 Poll::Ready(Err(error)) => {
-                    self.fail_writing(error);
+                    self.end_writing(Some(error));
                     return false;
                 }
                 Poll::Ready(Ok(())) => {}
@@ -149,10 +154,10 @@ impl<E: Endpoint> Task<E> {
             Poll::Pending => return true,
             // The peer has already closed its side.
             Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
-                self.fail_writing(error);
+                self.end_writing(Some(error));
             }
             Poll::Ready(_) => {
-                inner.end_writing(None);
+                self.end_writing(None);
                 self.check_acknowledged();
             }
         }
