@@ -29,7 +29,8 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 
 /// A rate limit that is shared by all connections that you add to it: a handle, cheap to clone.
 ///
-/// Add a connection with [`Builder::rate_group`](crate::bufferevent::Builder::rate_group); it leaves when it is over.
+/// Add a connection with [`Builder::rate_group`](crate::bufferevent::Builder::rate_group), a relay with
+/// [`Relay::rate_group`](crate::Relay::rate_group); it leaves when it is over.
 /// The rate is divided equally among the members that have bytes to move: idle members take no share, and what one
 /// member does not use is there for the others. Members that wait are served in turn.
 ///
