@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Parser, error::ErrorKind};
 use tokio_evbuffer::{
-    limits::{RateLimit, RateLimitGroup},
+    limits::{MemoryBudget, RateLimit, RateLimitGroup},
     relay::Splice,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) rate_limit: Option<RateLimit>,
     /// Shared by all connections.
     pub(crate) rate_group: Option<RateLimitGroup>,
+    /// Shared by all connections.
+    pub(crate) budget: Option<MemoryBudget>,
     pub(crate) splice: Splice,
     pub(crate) accept_proxy: bool,
     pub(crate) send_proxy: Option<Version>,
@@ -119,6 +121,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", requires = "listen", value_parser = rate)]
     total_rate_limit: Option<RateLimit>,
 
+    /// Hold at most about this much memory for the bytes of all connections; above it, reading pauses
+    #[arg(long, value_name = "SIZE", requires = "listen", value_parser = size)]
+    memory: Option<usize>,
+
     /// Copy all bytes; never let the kernel move them from socket to socket. Also for the demonstration
     #[arg(long)]
     no_splice: bool,
@@ -186,6 +192,7 @@ impl Args {
                 buffer: self.buffer,
                 rate_limit: self.rate_limit,
                 rate_group: self.total_rate_limit.map(RateLimitGroup::new),
+                budget: self.memory.map(MemoryBudget::new),
                 splice,
                 accept_proxy: self.accept_proxy,
                 send_proxy: self.send_proxy,

@@ -240,6 +240,9 @@ impl Shared {
         if let Some(group) = &config.rate_group {
             relay = relay.rate_group(group);
         }
+        if let Some(budget) = &config.budget {
+            relay = relay.budget(budget);
+        }
         match relay.run_until(self.cut.cancelled()).await {
             Ok(RelayOutcome::Stopped(parts)) => {
                 let RelayParts {

@@ -48,6 +48,7 @@ async fn a_wrong_value_is_one_line_that_names_the_option() {
         ("--buffer", "big"),
         ("--rate-limit", "0"),
         ("--total-rate-limit", "fast"),
+        ("--memory", "much"),
     ] {
         let argument = format!("{option}={value}");
         let arguments = [&addresses[..], &[&argument]].concat();

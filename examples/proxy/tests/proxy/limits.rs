@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::support::{Echo, Proxy, exchange, program, program_with_open_files, soon};
@@ -155,4 +155,26 @@ async fn a_rate_limit_holds_for_one_connection_and_for_all_together() {
         one.max(two) > Duration::from_millis(1400),
         "{one:?}, {two:?}"
     );
+}
+
+/// Clients that do not read their answers use up the memory; when they leave, the others continue.
+#[tokio::test]
+async fn a_memory_limit_pauses_and_resumes() {
+    let upstream = Echo::start().await;
+    let options = ["--memory", "256KiB", "--no-splice"];
+    let proxy = Proxy::start(upstream.address, &options).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let client = proxy.connect().await;
+        let flood = async {
+            let (mut client, block) = (client, [1; 64 * 1024]);
+            let patience = Duration::from_millis(100);
+            while timeout(patience, client.write_all(&block)).await.is_ok() {}
+            client
+        };
+        clients.push(flood.await);
+    }
+    drop(clients);
+    let took = round_trip(proxy.connect().await, 1 << 20).await;
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }
