@@ -121,7 +121,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", requires = "listen", value_parser = rate)]
     total_rate_limit: Option<RateLimit>,
 
-    /// Hold at most about this much memory for the bytes of all connections; above it, reading pauses
+    /// Hold at most about this much memory for the bytes of all connections; above it, reading pauses,
+    /// and connections that take nothing are ended
     #[arg(long, value_name = "SIZE", requires = "listen", value_parser = size)]
     memory: Option<usize>,
 

@@ -52,7 +52,22 @@ struct Bytes {
     to_client: u64,
 }
 
+impl State {
+    /// The bytes of ended and of running connections.
+    fn bytes(&self) -> Bytes {
+        let mut bytes = self.ended;
+        for counters in self.running.values() {
+            bytes.add(counters);
+        }
+        bytes
+    }
+}
+
 impl Bytes {
+    fn total(self) -> u64 {
+        self.to_upstream + self.to_client
+    }
+
     fn add(&mut self, counters: &RelayCounters) {
         self.to_upstream += counters.a_to_b();
         self.to_client += counters.b_to_a();
@@ -90,15 +105,17 @@ impl Metrics {
         })
     }
 
+    /// Returns the bytes moved so far, both ways together.
+    pub(crate) fn bytes_moved(&self) -> u64 {
+        self.lock().bytes().total()
+    }
+
     /// Returns a line of figures. The rate is that since `before`, `elapsed` ago.
     pub(crate) fn line(&self, before: &mut Moved, elapsed: Duration) -> String {
         let state = self.lock();
-        let mut bytes = state.ended;
-        for counters in state.running.values() {
-            bytes.add(counters);
-        }
+        let bytes = state.bytes();
         let count = |end: End| HumanCount(state.ends[end as usize]);
-        let moved = Moved(bytes.to_upstream + bytes.to_client);
+        let moved = Moved(bytes.total());
         let rate = (moved.0 - before.0) as f64 / elapsed.as_secs_f64();
         *before = moved;
         format!(

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    mem,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_evbuffer::{
     EvBuffer, Relay,
-    relay::{HalfClose, RelayCounters, RelayOutcome, RelayParts},
+    relay::{HalfClose, RelayCounters, RelayEnd, RelayOutcome, RelayParts},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +32,8 @@ use crate::{
     shutdown::StopRequests,
 };
 
+/// How long nothing may move while connections hold much memory, before the largest of them is ended.
+const STALL_MAX: Duration = Duration::from_secs(1);
 /// How long connections have to close after they were cut.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,7 @@ pub(crate) async fn run(config: ProxyConfig) -> anyhow::Result<()> {
     tokio::select! {
         () = server.serve_all(&listener) => {}
         () = server.print_stats() => {}
+        () = server.end_stalled() => {}
         () = stop.next() => {}
     }
     server.finish(listener, &mut stop).await;
@@ -130,6 +134,31 @@ impl Server {
             ticks.tick().await;
             let line = self.0.metrics.line(&mut moved, every);
             print(format_args!("stats: {line}"));
+        }
+    }
+
+    /// Ends the largest connection if stalled ones keep all others from reading; never returns.
+    ///
+    /// Above the limit of memory all connections stop reading until half of it is free. Clients that take nothing would
+    /// make that permanent.
+    async fn end_stalled(&self) {
+        let Some(budget) = &self.0.config.budget else {
+            return std::future::pending().await;
+        };
+        let mut moved = self.0.metrics.bytes_moved();
+        loop {
+            sleep(STALL_MAX).await;
+            let before = mem::replace(&mut moved, self.0.metrics.bytes_moved());
+            if moved > before || budget.used() <= budget.limit() / 2 {
+                continue;
+            }
+            for holder in budget.largest(1) {
+                self.0.exhausted.log(format_args!(
+                    "memory is used up: ending connections that take nothing, {} bytes each or less",
+                    holder.bytes()
+                ));
+                holder.abort();
+            }
         }
     }
 
@@ -252,6 +281,9 @@ impl Shared {
                 reset_if_cut(&a, &to_a, &b);
                 reset_if_cut(&b, &to_b, &a);
                 Err(Failure::Cut)
+            }
+            Ok(RelayOutcome::Ended(summary)) if summary.reason == RelayEnd::Aborted => {
+                Err(Failure::Relay)
             }
             // A health check ends as it likes, often by a reset.
             Err(_) if !local => Err(Failure::Relay),
