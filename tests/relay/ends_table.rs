@@ -352,9 +352,13 @@ async fn table() -> String {
     let mut running = Vec::new();
     for (cause, client) in cases {
         for kind in Kind::ALL {
-            if kind == Kind::Lent && client == Client::Sends {
-                // What arrives then is up to the owner.
-                continue;
+            if client == Client::Sends {
+                // The owner of a lent stream decides what arrives. A Unix socket that is closed shows a reset if it has
+                // received bytes that were not read, which is a race here.
+                let is_race = kind == Kind::Unix && cause != Cause::Eof;
+                if kind == Kind::Lent || is_race {
+                    continue;
+                }
             }
             let cell = tokio::spawn(both_orders(cause, client, kind));
             running.push((cause, client, kind, cell));
