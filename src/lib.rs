@@ -102,7 +102,7 @@ pub use relay::builder::Relay;
 pub use relay::functions::{copy, copy_bidirectional, relay};
 #[cfg(not(loom))]
 pub use relay::transfer::Transfer;
-pub use shared::{handle::SharedEvBuffer, pipe::pipe, watermarks::Watermarks};
+pub use shared::{inner::SharedEvBuffer, pipe::pipe, watermarks::Watermarks};
 #[cfg(not(loom))]
 pub use transport::Prefixed;
 

@@ -6,11 +6,9 @@ use std::{
 };
 
 use super::{
-    callbacks::Callback,
-    handle::{Inner, SharedEvBuffer},
+    inner::{Callback, Inner, SharedEvBuffer, State},
     interest::Interest,
     notify::discard,
-    state::State,
     wait::Until,
 };
 use crate::{DeferredQueue, sync::WakeList};

@@ -1,28 +1,10 @@
 //! The callbacks of a buffer: which one is notified next, and of what. Nothing is called here.
 
 use super::{
-    Change,
     change::Totals,
-    handle::SharedEvBuffer,
-    tracker::{Crossing, NumberedCrossing, WatermarkTracker},
+    inner::{Call, Callback, CallbackEvent, Callbacks, Entry, Kind, SharedEvBuffer},
+    tracker::WatermarkTracker,
 };
-
-pub(super) type OnChange = Box<dyn FnMut(&SharedEvBuffer, Change) + Send>;
-pub(super) type OnCrossing = Box<dyn FnMut(&SharedEvBuffer, Crossing) + Send>;
-
-/// A user's function.
-pub(super) enum Callback {
-    Deferred(OnChange),
-    Inline(OnChange),
-    Watermark(OnCrossing),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Deferred,
-    Inline,
-    Watermark,
-}
 
 impl Callback {
     fn kind(&self) -> Kind {
@@ -32,19 +14,6 @@ impl Callback {
             Self::Watermark(_) => Kind::Watermark,
         }
     }
-}
-
-/// A callback that was taken out to be called. It has to be returned with [`Callbacks::put_back`].
-pub(super) struct Call {
-    id: u64,
-    callback: Callback,
-    event: CallbackEvent,
-}
-
-#[derive(Clone, Copy)]
-enum CallbackEvent {
-    Change(Change),
-    Crossing(Crossing),
 }
 
 impl Call {
@@ -59,38 +28,6 @@ impl Call {
             _ => unreachable!("each kind of callback has its kind of event"),
         }
     }
-}
-
-struct Entry {
-    id: u64,
-    kind: Kind,
-    enabled: bool,
-    /// The position up to which it was notified of changes.
-    seen: Totals,
-    /// The number of the latest crossing that it is not notified of.
-    seen_crossing: u32,
-    /// `None` while it is called.
-    callback: Option<Callback>,
-}
-
-/// The callbacks in the order in which they were registered, which is the order of their ids.
-#[derive(Default)]
-pub(super) struct Callbacks {
-    entries: Vec<Entry>,
-    last_id: u64,
-    /// The numbers of enabled callbacks of each kind.
-    deferred: usize,
-    inline: usize,
-    watermark: usize,
-    /// A call delivers to inline callbacks now, and delivers what happens meanwhile, too.
-    delivering: bool,
-    /// The callbacks up to this id were notified in the current round of each kind.
-    deferred_cursor: u64,
-    inline_cursor: u64,
-    /// The crossing that is being delivered, and the last callback that was notified of it.
-    crossing: Option<(NumberedCrossing, u64)>,
-    /// The ids of removed callbacks that are still being called.
-    removed_running: Vec<u64>,
 }
 
 impl Callbacks {

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 
-use super::{WaitError, handle::SharedEvBuffer, interest::Interest, wait::Waiter};
+use super::{WaitError, inner::SharedEvBuffer, interest::Interest, wait::Waiter};
 use crate::{
     EolStyle, EvBuffer,
     buffer::{End, LineError},

@@ -8,10 +8,9 @@ use std::{
 };
 
 use super::{
-    handle::SharedEvBuffer,
+    inner::{Position, SharedEvBuffer, State},
     lock::BufferLock,
     notify::Notifications,
-    state::{Position, State},
     watermarks::Watermarks,
 };
 use crate::{EvBuffer, buffer::Result, sync::LockGuard};
@@ -92,7 +91,7 @@ impl<'a> BufferGuard<'a> {
         self.state_mut().replace(with, before)
     }
 
-    pub(super) fn buffer_lock(&self) -> &BufferLock {
+    pub(super) fn buffer_lock(&self) -> &BufferLock<State> {
         &self.buffer.inner.state
     }
 

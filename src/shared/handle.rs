@@ -1,4 +1,4 @@
-//! [`SharedEvBuffer`]: the handle.
+//! What every user of a [`SharedEvBuffer`] needs: making, locking, callbacks, watermarks, closing.
 
 use std::{
     fmt, io,
@@ -7,10 +7,9 @@ use std::{
 
 use super::{
     BufferGuard, CallbackHandle, Change, Crossing, Reader, Writer,
-    callbacks::Callback,
+    inner::{Callback, ChangeHook, Inner, SharedEvBuffer, State},
     lock::BufferLock,
     notify::Notifications,
-    state::{ChangeHook, State},
     watermarks::Watermarks,
 };
 use crate::{
@@ -20,59 +19,6 @@ use crate::{
     limits::{MemoryBudget, budget::Account},
     sync::WakeList,
 };
-
-/// An [`EvBuffer`] that several tasks and threads share: a handle, cheap to clone.
-///
-/// Everything that is done under one [`lock`](Self::lock) is one change. The short forms, such as [`add`](Self::add), are one
-/// change each: every method of [`EvBuffer`] that does not return a borrow has one. Changes can be
-///
-/// - awaited: [`changed`](Self::changed), [`changes`](Self::changes), [`wait_for`](Self::wait_for),
-///   [`readable`](Self::readable), [`drained_to`](Self::drained_to);
-/// - reported to a callback soon after, merged if there were many: [`on_change`](Self::on_change);
-/// - reported to a callback at once: [`on_change_inline`](Self::on_change_inline), or, for crossings of the
-///   [watermarks](Self::set_watermarks) only, [`on_watermark`](Self::on_watermark).
-///
-/// To take whole lines or frames, there are [`next_line`](Self::next_line), [`take_exact`](Self::take_exact),
-/// [`take_until`](Self::take_until) and [`frames`](Self::frames).
-///
-/// Each subscriber has a position of its own in two running totals, bytes ever added and bytes ever removed. So no change is
-/// lost or reported twice, and `before + added - removed == after` in each [`Change`].
-///
-/// No callback, waker or destructor of user code runs while the buffer is locked, so callbacks may use any handle. The
-/// exceptions are closures that you pass in: the predicate of [`wait_for`](Self::wait_for), a
-/// [`FrameDecoder`](super::FrameDecoder), and what you do under a [`lock`](Self::lock).
-///
-/// # Examples
-///
-/// ```
-/// use tokio_evbuffer::SharedEvBuffer;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let buffer = SharedEvBuffer::new();
-/// let producer = buffer.clone();
-/// tokio::spawn(async move {
-///     for piece in ["one ", "frame"] {
-///         producer.add(piece.as_bytes()).unwrap();
-///         tokio::task::yield_now().await;
-///     }
-/// });
-/// assert_eq!(buffer.take_exact(9).await?, "one frame");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-#[doc(alias = "evbuffer_enable_locking")]
-pub struct SharedEvBuffer {
-    pub(super) inner: Arc<Inner>,
-}
-
-/// What the handles of a buffer share.
-pub(super) struct Inner {
-    pub(super) state: BufferLock,
-    /// The scheduling state of the deferred callbacks.
-    pub(super) source: Source,
-}
 
 impl Default for SharedEvBuffer {
     fn default() -> Self {

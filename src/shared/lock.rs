@@ -1,6 +1,5 @@
 //! The buffer's lock, with a lock-free fast path for `Reader::consume` while no subscriber needs a notification.
 
-use super::state::State;
 use crate::sync::{AtomicU64, Lock, LockGuard, Ordering};
 
 /// The state of a buffer behind its lock, and the bytes that a reader has consumed without locking.
@@ -9,7 +8,7 @@ use crate::sync::{AtomicU64, Lock, LockGuard, Ordering};
 /// notification it only counts the consumed bytes here. The next caller that locks the buffer removes them before it sees
 /// anything, and invalidates the reader's token. So for all others it is as if each piece had been removed at once.
 #[derive(Debug)]
-pub(super) struct BufferLock<S = State> {
+pub(super) struct BufferLock<S> {
     state: Lock<S>,
     /// The valid [`ConsumeToken`]; zero if there is none.
     consumed: AtomicU64,

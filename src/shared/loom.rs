@@ -13,8 +13,11 @@ use loom::{
     thread,
 };
 
-use super::{SharedEvBuffer, WaitError, Watermarks};
-use crate::deferred::loom::{queue, run_once};
+use super::WaitError;
+use crate::{
+    SharedEvBuffer, Watermarks,
+    deferred::loom::{queue, run_once},
+};
 
 /// Two preemptions find what there is to be found, in bounded time.
 fn model(f: impl Fn() + Send + Sync + 'static) {

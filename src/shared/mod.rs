@@ -5,7 +5,8 @@ mod callbacks;
 mod change;
 mod frames;
 mod guard;
-pub(crate) mod handle;
+mod handle;
+pub(crate) mod inner;
 mod interest;
 mod lock;
 #[cfg(all(test, loom))]
@@ -27,8 +28,8 @@ pub use change::{Change, Mark};
 pub use frames::{FrameDecoder, Frames, LengthDecoder, LineDecoder};
 pub use guard::BufferGuard;
 pub use handle::WeakEvBuffer;
+pub(crate) use inner::{ChangeHook, ChangeInfo};
 pub use reader::Reader;
-pub(crate) use state::{ChangeHook, ChangeInfo};
 pub use tracker::Crossing;
 #[allow(unused_imports)] // Filters and joined connections use it.
 pub(crate) use wait::BufferWait;

@@ -3,10 +3,8 @@
 use std::{sync::Arc, thread};
 
 use super::{
-    callbacks::{Call, Callback},
     change::Totals,
-    handle::{Inner, SharedEvBuffer},
-    state::{Position, State},
+    inner::{Call, Callback, Inner, Position, SharedEvBuffer, State},
 };
 use crate::{
     DeferredQueue,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     guard::{self, edit_both},
-    handle::SharedEvBuffer,
+    inner::SharedEvBuffer,
 };
 use crate::{
     EolStyle, EvBuffer,

@@ -1,6 +1,6 @@
 //! [`pipe`]: one direction in memory.
 
-use super::{Reader, Writer, handle::SharedEvBuffer, watermarks::Watermarks};
+use super::{Reader, Writer, inner::SharedEvBuffer, watermarks::Watermarks};
 
 /// Makes one direction in memory: what is written to the one end is read from the other.
 ///

@@ -11,7 +11,7 @@ use futures::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
-    BufferGuard, handle::SharedEvBuffer, interest::Interest, lock::ConsumeToken, wait::Waiter,
+    BufferGuard, inner::SharedEvBuffer, interest::Interest, lock::ConsumeToken, wait::Waiter,
 };
 use crate::{BufferError, buffer::End, error::clone_io_error};
 

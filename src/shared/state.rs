@@ -1,96 +1,21 @@
-//! What the lock of a shared buffer protects: the buffer, its flags and its subscribers.
+//! What is done with the state of a shared buffer under its lock.
 
 use std::{io, mem, ops::Range, sync::Arc, task::Waker};
 
 use super::{
-    Change, WaitError,
-    callbacks::Callbacks,
-    change::{Mark, Totals},
+    WaitError,
+    change::{Change, Mark, Totals},
+    inner::{Callbacks, ChangeHook, ChangeInfo, Observers, OwnerFlags, Position, State},
     interest::{Interest, View},
     lock::ConsumeBorrowed,
-    tracker::WatermarkTracker,
     watermarks::Watermarks,
 };
 use crate::{
-    BufferError, DeferredQueue, EvBuffer,
+    BufferError, EvBuffer,
     buffer::End,
     limits::budget::Account,
-    sync::{Place, WaitList, WakeList, next_token},
+    sync::{Place, WakeList, next_token},
 };
-
-/// Follows every change of a buffer for the part of this crate that owns it.
-pub(crate) trait ChangeHook: Send + Sync {
-    /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no user
-    /// code. The returned waker is woken after the lock.
-    fn changed(&self, info: &ChangeInfo) -> Option<Waker>;
-
-    /// Whether it may need a notification if the length becomes `len`.
-    fn needs_notify(&self, len: usize) -> bool;
-}
-
-/// What a [`ChangeHook`] is notified of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChangeInfo {
-    /// `None` if not the contents have changed, but the watermarks, the flags, or what tasks wait for.
-    pub(crate) change: Option<Change>,
-    pub(crate) len: usize,
-    /// Nothing is added any more.
-    pub(crate) closed: bool,
-    /// The high watermark was reached, and the low one not since.
-    pub(crate) is_high: bool,
-    /// A writer may add something.
-    pub(crate) has_room: bool,
-}
-
-//
-// Invariant: a change to a length below `quiet_below` concerns no subscriber. It is zero, which is always right, from
-// `observers_mut` until `update_quiet_range`.
-pub(super) struct State {
-    pub(super) buffer: EvBuffer,
-    /// The token with which `buffer` was attached. Another buffer in its place has another token, or none.
-    token: u64,
-    flags: OwnerFlags,
-    /// Made when it is first needed.
-    pub(super) observers: Option<Box<Observers>>,
-    /// The end of the quiet range, or zero where that does not start at zero. It has 32 bits to fit beside `flags`.
-    quiet_below: u32,
-}
-
-/// What the owner has set. It is applied to every buffer that takes the place of the first.
-#[derive(Clone, Copy, Debug, Default)]
-struct OwnerFlags {
-    front_frozen: bool,
-    back_frozen: bool,
-    closed: bool,
-}
-
-/// The subscribers of a buffer, and what else few buffers need.
-#[derive(Default)]
-pub(super) struct Observers {
-    pub(super) tracker: WatermarkTracker,
-    pub(super) waiters: WaitList<Interest>,
-    pub(super) callbacks: Option<Box<Callbacks>>,
-    pub(super) queue: Option<DeferredQueue>,
-    hook: Option<Arc<dyn ChangeHook>>,
-    /// The lengths at which no subscriber needs a notification. The hook is asked each time.
-    pub(super) quiet: Range<usize>,
-    /// The reader that has borrowed the front, by the number of the borrow.
-    pub(super) borrow_id: u32,
-    pub(super) borrows: u32,
-    /// The error with which the buffer was closed.
-    error: Option<Arc<io::Error>>,
-    /// Bytes appended before the first byte that was discarded at the end.
-    discarded_from: Option<u64>,
-    /// The account for which the memory of the buffer counts, also after its contents were replaced.
-    account: Option<Arc<Account>>,
-}
-
-/// Everything by which a change shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) totals: Totals,
-    pub(super) prepended: u64,
-}
 
 impl State {
     pub(super) fn new(buffer: EvBuffer) -> Self {

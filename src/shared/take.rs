@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{WaitError, handle::SharedEvBuffer, interest::Interest, state::State, wait::Until};
+use super::{WaitError, inner::SharedEvBuffer, inner::State, interest::Interest, wait::Until};
 use crate::{
     BufferError, EolStyle,
     buffer::{End, LineError},

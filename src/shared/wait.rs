@@ -10,8 +10,7 @@ use futures::Stream;
 use tokio::task::coop;
 
 use super::{
-    BufferGuard, Change, Mark, WaitError, change::Totals, handle::SharedEvBuffer,
-    interest::Interest,
+    BufferGuard, Change, Mark, WaitError, change::Totals, inner::SharedEvBuffer, interest::Interest,
 };
 use crate::{EvBuffer, buffer::End, sync::Place};
 
