@@ -165,7 +165,7 @@ impl EvBuffer {
 
     fn take_line(&mut self, eol: Eol) -> Result<Bytes> {
         self.check_not_frozen(End::Front)?;
-        self.take_line_front(eol.at, eol.at + eol.len)
+        self.take_front(eol.at, eol.at + eol.len)
     }
 
     /// Returns where a search for the next line starts. One byte is searched again, since it may be the first half of a

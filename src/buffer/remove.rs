@@ -1,9 +1,8 @@
 //! Bytes leave at the front.
 
-use std::mem;
+use std::{cell::RefCell, mem};
 
-use bytes::{Buf, Bytes};
-use memchr::memrchr;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
@@ -90,8 +89,8 @@ impl EvBuffer {
             }
             None | Some(Segment::Block(_)) if kept < sizing::sizes().copy_threshold => {
                 if let Some(first) = self.first_in_memory().get(..n) {
-                    // A copy of a short piece costs no more than to share it, and keeps nothing else in memory.
-                    let copied = Bytes::copy_from_slice(&first[..kept]);
+                    // A copy of a short piece costs no more than to share it, and keeps little else in memory.
+                    let copied = copy_of_short(&first[..kept]);
                     self.discard(n);
                     return Ok(copied);
                 }
@@ -99,35 +98,6 @@ impl EvBuffer {
             _ => {}
         }
         self.take_long_front(kept, n)
-    }
-
-    /// Takes a line as [`take_front`](Self::take_front) does. Of a short one, the lines behind it are copied, too: then the
-    /// next of them cost no allocation. A line that is kept keeps at most [`COPY_THRESHOLD`](super::COPY_THRESHOLD) bytes.
-    #[inline]
-    pub(super) fn take_line_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
-        if self.first_is_block() {
-            let first = self.first_in_memory();
-            let window = &first[..first.len().min(sizing::sizes().copy_threshold)];
-            let behind = window.get(n..).and_then(|behind| memrchr(b'\n', behind));
-            if let Some(last) = behind {
-                return Ok(self.take_first_of_lines(kept, n, n + last + 1));
-            }
-        }
-        self.take_front(kept, n)
-    }
-
-    /// Copies the first `lines` bytes, which are whole lines in the first block, and takes the first `n` of them.
-    fn take_first_of_lines(&mut self, kept: usize, n: usize, lines: usize) -> Bytes {
-        let mut copied = Bytes::copy_from_slice(&self.first_in_memory()[..lines]);
-        steps::count(lines);
-        let owners = self.unlink_first(lines);
-        let taken = copied.slice(..kept);
-        copied.advance(n);
-        self.held += copied.len();
-        self.body.push_front(Segment::Foreign(copied));
-        self.after_removal(n);
-        owners.for_each(|owner| self.release_foreign(owner));
-        taken
     }
 
     #[inline(never)]
@@ -428,10 +398,31 @@ impl EvBuffer {
         }
         Ok(())
     }
+}
 
-    fn first_is_block(&self) -> bool {
-        matches!(self.body.front(), None | Some(Segment::Block(_)))
+/// The size of the memory that short copies share, in bytes. A piece that is kept keeps no more than this.
+const SHORT_COPIES: usize = 512;
+
+thread_local! {
+    /// Where the next short copy goes: one allocation for many, and none if they are dropped before the next ones are made.
+    static COPIES: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Copies a short piece.
+fn copy_of_short(data: &[u8]) -> Bytes {
+    if data.len() > SHORT_COPIES / 2 {
+        return Bytes::copy_from_slice(data);
     }
+    let copied = COPIES.try_with(|copies| {
+        let mut copies = copies.borrow_mut();
+        if copies.capacity() < data.len() {
+            copies.reserve(SHORT_COPIES);
+        }
+        copies.extend_from_slice(data);
+        copies.split().freeze()
+    });
+    // An ending thread may have dropped its memory already.
+    copied.unwrap_or_else(|_| Bytes::copy_from_slice(data))
 }
 
 /// Segments whose drop runs user code. There is mostly none or one, which costs no list.
