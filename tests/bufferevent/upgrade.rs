@@ -94,6 +94,8 @@ async fn output_added_meanwhile_goes_to_the_new_stream() {
     assert_eq!(received, "to the new one");
 }
 
+// Without `net` the type of a stream is not recognised, and a prefix is read and counted like bytes of the stream.
+#[cfg(feature = "net")]
 #[tokio::test]
 async fn an_upgrade_can_be_repeated_and_an_identity_keeps_the_input() {
     let (mut far, near) = tcp_pair().await;
