@@ -651,4 +651,51 @@ mod tests {
         write.set_blocked(true);
         assert!(!write.is_blocked());
     }
+
+    #[test]
+    fn reading_is_blocked_while_it_is_set() {
+        let mut state = after(&[]);
+        assert!(!state.read.is_blocked());
+        state.read.set_blocked(true);
+        assert!(state.read.is_blocked());
+        state.read.set_blocked(false);
+        assert!(!state.read.is_blocked());
+    }
+
+    #[test]
+    fn only_an_orderly_end_of_the_peer_counts_as_ended() {
+        for (steps, ended) in [
+            (&[][..], false),
+            (&[ReadEnd], true),
+            (&[ReadFail], false),
+            (&[Discard], false),
+        ] {
+            assert_eq!(after(steps).read.has_ended(), ended, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_established_once() {
+        let mut state = ConnectionState::new(false);
+        assert!(!state.is_established());
+        state.establish();
+        assert!(state.is_established() && ConnectionState::new(true).is_established());
+    }
+
+    #[test]
+    fn both_directions_are_enabled_at_first() {
+        let state = after(&[]);
+        assert!(state.is_enabled(Read) && state.is_enabled(Write));
+        assert!(!after(&[Enable(Write, false)]).is_enabled(Write));
+    }
+
+    #[test]
+    fn a_stream_that_replaces_another_has_nothing_to_flush() {
+        let mut write = WriteState::new();
+        write.note_unflushed();
+        write.set_blocked(true);
+        assert!(write.is_unflushed());
+        write.discard_unflushed();
+        assert!(!write.is_unflushed() && !write.is_blocked() && write.is_flushed_to(9));
+    }
 }
