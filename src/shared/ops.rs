@@ -267,7 +267,7 @@ impl SharedEvBuffer {
         self.lock().truncate(len)
     }
 
-    /// Moves all bytes from position `at` on into a buffer of their own. See [`EvBuffer::split_off`].
+    /// Moves all bytes from position `at` on into a new buffer. See [`EvBuffer::split_off`].
     ///
     /// # Errors
     ///

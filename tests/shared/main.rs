@@ -8,6 +8,7 @@ mod borrows;
 mod changes;
 mod ends;
 mod stress;
+mod take;
 mod turns;
 mod user_code;
 mod wait;

@@ -1,0 +1,169 @@
+//! Lines, pieces and frames: awaited, bounded, and complete although their futures are dropped at any poll.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio_evbuffer::{
+    EolStyle, EvBuffer, SharedEvBuffer, Watermarks,
+    shared::{FrameDecoder, LengthDecoder, LineDecoder},
+};
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
+
+/// What one of the waits has taken.
+enum Taken {
+    Item(Bytes),
+    End,
+    Pending,
+}
+
+/// Adds `stream` byte by byte, and polls a new future of `poll` after each byte, which is then dropped.
+fn take_all(stream: &[u8], mut poll: impl FnMut(&SharedEvBuffer) -> Taken) -> Vec<Bytes> {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::with_high(64).unwrap());
+    let mut items = Vec::new();
+    let mut take = |buffer: &SharedEvBuffer| {
+        loop {
+            match poll(buffer) {
+                Taken::Item(item) => items.push(item),
+                Taken::End => return true,
+                Taken::Pending => return false,
+            }
+        }
+    };
+    for byte in stream {
+        buffer.add([*byte]).unwrap();
+        assert!(!take(&buffer));
+    }
+    buffer.close();
+    assert!(take(&buffer));
+    items
+}
+
+fn of<T>(polled: std::task::Poll<T>, ready: impl FnOnce(T) -> Taken) -> Taken {
+    match polled {
+        std::task::Poll::Ready(output) => ready(output),
+        std::task::Poll::Pending => Taken::Pending,
+    }
+}
+
+fn item(item: Option<Bytes>) -> Taken {
+    item.map_or(Taken::End, Taken::Item)
+}
+
+#[test]
+fn no_line_is_lost_if_next_line_is_dropped_after_any_poll() {
+    let lines = take_all(b"one\r\ntwo\r\n\r\nlast", |buffer| {
+        let mut next = task::spawn(buffer.next_line(EolStyle::Crlf, 10));
+        of(next.poll(), |line| item(line.unwrap()))
+    });
+    assert_eq!(lines, ["one", "two", "", "last"]);
+}
+
+#[test]
+fn no_byte_is_lost_if_take_until_is_dropped_after_any_poll() {
+    let pieces = take_all(b"a--b---c", |buffer| {
+        let mut next = task::spawn(buffer.take_until(b"--", 10));
+        of(next.poll(), |piece| item(piece.unwrap()))
+    });
+    assert_eq!(pieces, ["a--", "b--", "-c"]);
+}
+
+#[test]
+fn no_byte_is_lost_if_take_exact_is_dropped_after_any_poll() {
+    let pieces = take_all(b"abcdefgh", |buffer| {
+        let mut next = task::spawn(buffer.take_exact(3));
+        of(next.poll(), |piece| match piece {
+            Ok(piece) => Taken::Item(piece),
+            Err(_) => {
+                assert_eq!(buffer.len(), 2, "the rest stays in the buffer");
+                Taken::End
+            }
+        })
+    });
+    assert_eq!(pieces, ["abc", "def"]);
+}
+
+#[test]
+fn no_frame_is_lost_if_a_stream_of_frames_is_dropped_after_any_poll() {
+    let frames = take_all(b"\0\x03one\0\0\0\x04four", |buffer| {
+        let mut frames = buffer.frames(LengthDecoder::new(10).length_width(2));
+        let mut next = task::spawn(frames.next());
+        of(next.poll(), |frame| item(frame.map(Result::unwrap)))
+    });
+    assert_eq!(frames, ["one", "", "four"]);
+}
+
+/// A needle that arrives in two pieces, and one that other tasks have moved to the front.
+#[test]
+fn take_until_finds_a_needle_across_changes_of_the_front() {
+    let buffer = SharedEvBuffer::new();
+    buffer.add(b"0123456789\r").unwrap();
+    let mut taking = task::spawn(buffer.take_until(b"\r\n", 100));
+    assert_pending!(taking.poll());
+    buffer.drain(9).unwrap();
+    buffer.add(b"\n").unwrap();
+    assert!(taking.is_woken());
+    assert_eq!(assert_ready_ok!(taking.poll()).unwrap(), "9\r\n");
+
+    buffer.add(b"abc").unwrap();
+    let mut taking = task::spawn(buffer.take_until(b"\r\n", 100));
+    assert_pending!(taking.poll());
+    buffer.prepend(b"\r\n").unwrap();
+    assert_eq!(assert_ready_ok!(taking.poll()).unwrap(), "\r\n");
+}
+
+/// A frame that lies in one segment keeps its memory.
+#[test]
+fn a_frame_in_one_segment_is_not_copied() {
+    let buffer = SharedEvBuffer::new();
+    let body = Bytes::from(vec![7; 64 * 1024]);
+    buffer.add(65_536_u32.to_be_bytes()).unwrap();
+    buffer.add_reference(body.clone()).unwrap();
+    let mut frames = task::spawn(buffer.frames(LengthDecoder::new(1 << 20)));
+    let frame = assert_ready!(frames.poll_next()).unwrap().unwrap();
+    assert_eq!(frame.as_ptr(), body.as_ptr());
+    assert_pending!(frames.poll_next());
+    assert_eq!(buffer.capacity(), 0, "nothing is held while it waits");
+}
+
+#[test]
+fn a_frame_above_the_maximum_ends_the_stream_with_an_error() {
+    for (header, max) in [(&b"\0\0\0\x05"[..], 4), (b"\xff\xff\xff\xff", 1000)] {
+        let buffer = SharedEvBuffer::new();
+        buffer.add(header).unwrap();
+        let mut frames = task::spawn(buffer.frames(LengthDecoder::new(max)));
+        let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(assert_ready!(frames.poll_next()).is_none());
+    }
+}
+
+#[test]
+fn lengths_are_decoded_with_any_width_offset_adjustment_and_order() {
+    let mut decoder = LengthDecoder::new(100)
+        .length_width(3)
+        .length_offset(2)
+        .length_adjustment(-5)
+        .little_endian();
+    let mut buffer = EvBuffer::from(&b"xx\x08\0\0abcyy\x05\0\0"[..]);
+    assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap(), "abc");
+    assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap(), "");
+    assert!(decoder.decode(&mut buffer).unwrap().is_none());
+
+    let mut too_small = EvBuffer::from(&b"xx\x04\0\0"[..]);
+    assert!(decoder.decode(&mut too_small).is_err(), "a negative length");
+}
+
+#[test]
+fn a_stream_of_lines_ends_with_an_error_for_a_line_that_is_too_long() {
+    let buffer = SharedEvBuffer::new();
+    buffer.add(b"ok\nmuch too long\n").unwrap();
+    let decoder = LineDecoder {
+        style: EolStyle::Lf,
+        max: 4,
+    };
+    let mut lines = task::spawn(buffer.frames(decoder));
+    assert_eq!(assert_ready!(lines.poll_next()).unwrap().unwrap(), "ok");
+    let error = assert_ready!(lines.poll_next()).unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(assert_ready!(lines.poll_next()).is_none());
+}
