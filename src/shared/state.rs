@@ -440,8 +440,8 @@ impl Observers {
         for (interest, woken) in self.waiters.iter() {
             let range = match woken {
                 false => interest.quiet_range(),
-                // It has its turn before others, which therefore have to look.
-                true if interest.takes() || interest.adds() => 0..0,
+                // A writer has its turn before others, which therefore have to look. Readers always look.
+                true if interest.adds() => 0..0,
                 true => continue,
             };
             quiet = quiet.start.max(range.start)..quiet.end.min(range.end);
