@@ -675,6 +675,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "net")]
     fn a_connection_is_established_once() {
         let mut state = ConnectionState::new(false);
         assert!(!state.is_established());
