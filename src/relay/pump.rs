@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     buffer::chain::EvBuffer,
+    segment,
     transport::{
         self, Finder, Layout, Spliced,
         poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
@@ -220,13 +221,15 @@ where
     ) -> Result<(Moved, Moved), Failed> {
         let mut room = [const { MaybeUninit::uninit() }; STACK_READ_MAX];
         let mut message = ReadBuf::uninit(&mut room[..offered]);
+        let start = message.filled().as_ptr();
         let polled = Pin::new(&mut *self.from.stream).poll_read(cx, &mut message);
-        let message = message.filled();
-        let read = Moved::from_poll(polled.map_ok(|()| message.len()));
+        let read = Moved::from_poll(polled.map_ok(|()| message.filled().len()));
         let read = read.map_err(|error| (Step::Read, error))?;
         let Moved::Bytes(n) = read else {
             return Ok((read, Moved::Nothing));
         };
+        let message =
+            segment::filled_in_place(&message, start).map_err(|error| (Step::Read, error))?;
         self.direction.filled(offered, n);
         if n == 0 {
             return Ok((read, Moved::Nothing));

@@ -28,13 +28,7 @@ impl BlockSlice {
         unsafe { buf.assume_init(known) };
         let room = buf.filled().as_ptr();
         ready!(src.poll_read(cx, &mut buf))?;
-        // A stream that puts another buffer in the place of ours must not make us trust its counts.
-        assert_eq!(
-            room,
-            buf.filled().as_ptr(),
-            "the stream exchanged the buffer it was given"
-        );
-        let filled = buf.filled().len();
+        let filled = filled_in_place(&buf, room)?.len();
         // SAFETY: `filled` bytes of our own spare were filled, which only a promise to have written them can do.
         unsafe { self.assume_written(filled) };
         Poll::Ready(Ok(filled))
@@ -48,6 +42,23 @@ impl BlockSlice {
         unsafe { self.assume_written(received) };
         Ok(received)
     }
+}
+
+/// Returns what a stream has filled of a buffer that began at `room`.
+///
+/// Safe code can put another buffer in the place of the one it was given. Its counts say nothing about ours.
+///
+/// # Errors
+///
+/// `InvalidData` if it is another buffer.
+pub(crate) fn filled_in_place<'a>(buf: &'a ReadBuf<'_>, room: *const u8) -> io::Result<&'a [u8]> {
+    if buf.filled().as_ptr() != room {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the stream exchanged the buffer that it was given to read into",
+        ));
+    }
+    Ok(buf.filled())
 }
 
 /// The most slices of one receive: 256 KiB in blocks, and a tail that was begun before.

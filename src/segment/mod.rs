@@ -19,6 +19,7 @@ use crate::{error::Result, limits::budget::Account};
 pub(crate) use block_slice::BlockSlice;
 pub use file::FileSegment;
 pub(crate) use file::{FilePiece, FileRange};
+pub(crate) use fill::filled_in_place;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
 /// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
@@ -185,4 +185,63 @@ fn a_lying_writer_takes_no_more_than_it_was_given() {
         unreachable!()
     };
     assert!(by_write && written <= writer.given);
+}
+
+/// A reader that claims to have read more than it had room for.
+struct LyingReader;
+
+impl io::Read for LyingReader {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        room[0] = b'!';
+        Ok(usize::MAX)
+    }
+}
+
+/// The bytes that it did not write are zeros, and no data of an earlier buffer.
+#[test]
+fn a_lying_reader_adds_no_more_than_it_was_given_room_for() {
+    drop(EvBuffer::from(&[0xaa; 4096][..]));
+    for max in [1, 100, 16 * 1024] {
+        let mut buffer = EvBuffer::from(&b"before"[..]);
+        let read = buffer.read_from(&mut LyingReader, max).unwrap();
+        assert!(0 < read && read <= max);
+        let mut expected = b"before".to_vec();
+        expected.push(b'!');
+        expected.resize(6 + read, 0);
+        assert_eq!(buffer, expected);
+    }
+}
+
+/// A stream that puts another buffer in the place of the one it was given.
+struct ExchangingStream;
+
+impl AsyncRead for ExchangingStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        *buf = ReadBuf::new(Box::leak(Box::new([7; 64])));
+        buf.set_filled(64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_stream_that_exchanges_the_buffer_is_an_error_and_adds_nothing() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    for before in [&b""[..], b"before"] {
+        let mut buffer = EvBuffer::from(before);
+        let Poll::Ready(Err(error)) =
+            buffer.poll_read_from(cx, Pin::new(&mut ExchangingStream), 1000)
+        else {
+            panic!("the stream was trusted")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(buffer, before);
+        // The buffer is usable afterwards.
+        let read = buffer.poll_read_from(cx, Pin::new(&mut &b" after"[..]), 1000);
+        assert!(matches!(read, Poll::Ready(Ok(6))));
+        assert_eq!(buffer, [before, b" after"].concat());
+    }
 }

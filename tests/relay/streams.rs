@@ -606,3 +606,53 @@ fn a_stream_that_reports_more_bytes_than_offered_is_not_trusted() {
         assert_eq!(counts.unwrap(), (len as u64, 0));
     }
 }
+
+/// A read that puts another buffer in the place of the one it was given is an error, and its bytes go nowhere.
+#[test]
+fn a_stream_that_exchanges_the_buffer_is_an_error_and_counts_nothing() {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    struct Exchanging;
+
+    impl AsyncRead for Exchanging {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            *buf = ReadBuf::new(Box::leak(Box::new([7; 100])));
+            buf.set_filled(100);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Exchanging {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let sim = Sim::new(12);
+    let b = FaultyStream::new(&sim, 0, b"", Faults::default());
+    let outcome = sim.run(Relay::new(Exchanging, b).run());
+    let error = outcome.unwrap_err();
+    assert_eq!((error.peer, error.step), (Peer::A, Step::Read));
+    assert_eq!(error.error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(error.summary.a_to_b, 0);
+}
