@@ -60,7 +60,7 @@ pub enum OnError {
 /// Whether the kernel may move the bytes of bulk flows without copying them through the process.
 ///
 /// `splice` has no way to suppress `SIGPIPE`. Rust programs ignore that signal from the start; a process that restores
-/// its default disposition is killed when a spliced flow writes to a connection that is gone, and has to use
+/// its default disposition may be killed when a spliced flow writes to a connection that is gone, and has to use
 /// [`Splice::Never`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -24,6 +24,10 @@ const PIECE: u64 = 256 * 1024;
 /// that needs them in memory loads them with blocking reads, in pieces of at most 256 KiB, and only the pieces that it
 /// touches. Clones and slices share the open file, which is closed with the last of them. The file is never mapped.
 ///
+/// The kernel's call, `sendfile`, has no way to suppress `SIGPIPE`. Rust programs ignore that signal from the start. A
+/// process that restores its default disposition may be killed when a range is sent to a connection that is gone; it has
+/// to add the bytes of the file from memory instead.
+///
 /// If the file has become shorter when a range is loaded, that is an error of kind
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
 ///

@@ -1,4 +1,7 @@
 //! Sends file ranges to sockets inside the kernel, without a copy through this process.
+//!
+//! `sendfile` takes no flags, so a broken pipe also raises `SIGPIPE` where the process does not ignore it. Blocking the
+//! signal around the call would need `unsafe` and two more system calls for each send.
 
 use std::{
     io,
