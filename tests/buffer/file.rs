@@ -1,9 +1,15 @@
 //! File ranges in a buffer: loaded when their bytes are needed, never silently short.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
+    sync::Arc,
+};
 
 use bytes::Buf;
-use tokio_evbuffer::{BufferError, EolStyle, EvBuffer, buffer::FileSegment};
+use tokio_evbuffer::{
+    BufferError, EolStyle, EvBuffer,
+    buffer::{End, FileSegment},
+};
 
 use crate::support::data::{pattern, temp_file};
 
@@ -184,4 +190,42 @@ fn short_file_ranges_move_without_a_read() {
     assert_eq!(other.prepend_buffer(&mut buffer), Ok(3));
     assert_eq!(buffer.add_buffer_reference(&other), Ok(3));
     assert_eq!(buffer.len(), 3);
+}
+
+/// The position of the file's own cursor does not matter.
+#[test]
+fn a_range_of_a_file_behind_other_bytes_is_that_range() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"abcdefghij").unwrap();
+    file.seek(SeekFrom::Start(3)).unwrap();
+    let segment = FileSegment::new(file, 4..).unwrap();
+
+    let mut buffer = EvBuffer::from(&b"0123456789"[..]);
+    buffer.add_file(segment).unwrap();
+    buffer.add(b"!").unwrap();
+    assert_eq!(buffer.len(), 17);
+    assert_eq!(buffer.search(b"9ef", ..), Some(9));
+    let mut out = String::new();
+    Read::read_to_string(&mut buffer, &mut out).unwrap();
+    assert_eq!(out, "0123456789efghij!");
+}
+
+#[test]
+fn a_refused_range_closes_its_file_once_and_leaves_its_clones_usable() {
+    let file = temp_file(b"0123456789");
+    let segment = FileSegment::new(file.clone(), ..).unwrap();
+    let mut frozen = EvBuffer::new();
+    frozen.freeze(End::Back);
+    for _ in 0..100 {
+        assert!(frozen.add_file(segment.clone()).is_err());
+        let another = temp_file(b"x");
+        let handle = Arc::downgrade(&another);
+        let segment = FileSegment::new(another, ..).unwrap();
+        assert!(frozen.add_file(segment).is_err());
+        assert!(handle.upgrade().is_none());
+    }
+    assert_eq!(Arc::strong_count(&file), 2);
+    frozen.unfreeze(End::Back);
+    frozen.add_file(segment).unwrap();
+    assert_eq!(frozen, b"0123456789"[..]);
 }

@@ -84,3 +84,26 @@ fn packing_costs_by_the_data() {
         }
     });
 }
+
+/// Partial matches are everywhere, and each match spans many pieces.
+#[test]
+fn a_long_needle_over_many_short_pieces_is_found_soon() {
+    let needle = b"--------------------------d74496d66958873e0123456789abcdefghijklmnop";
+    let mut data = b"-".repeat(1 << 20);
+    data.extend_from_slice(needle);
+    let at = EvBuffer::from(data.clone()).search(needle, ..);
+    assert!(at.is_some());
+    let data = Bytes::from(data);
+    for piece in [1, 16, 512, 4096] {
+        let mut buffer = EvBuffer::new();
+        for from in (0..data.len()).step_by(piece) {
+            let piece = data.slice(from..data.len().min(from + piece));
+            buffer.add_reference(piece).unwrap();
+        }
+        let spent = time(|| assert_eq!(buffer.search(needle, ..), at));
+        assert!(
+            spent < Duration::from_secs(5),
+            "{spent:?} in pieces of {piece}"
+        );
+    }
+}

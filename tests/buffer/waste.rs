@@ -1,7 +1,8 @@
 //! Short data holds little memory, for every way in which it was added and for every earlier content.
 
 use bytes::{BufMut, Bytes};
-use tokio_evbuffer::EvBuffer;
+use futures::SinkExt;
+use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
 #[test]
 fn single_bytes_share_one_block_of_their_total_size() {
@@ -71,4 +72,55 @@ fn a_queue_that_shrinks_releases_its_peak_memory() {
             );
         }
     }
+}
+
+/// A write takes at most 64 slices.
+#[test]
+fn short_references_leave_in_few_writes() {
+    const PIECES: usize = 200_000;
+
+    /// Counts the writes, each of which takes everything.
+    struct Sink {
+        writes: usize,
+    }
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+            self.writes += 1;
+            Ok(data.len())
+        }
+        fn write_vectored(&mut self, slices: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+            self.writes += 1;
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let writes = |mut buffer: EvBuffer| {
+        assert_eq!(buffer.len(), PIECES * 50);
+        let mut sink = Sink { writes: 0 };
+        while !buffer.is_empty() {
+            buffer.write_to(&mut sink, usize::MAX).unwrap();
+        }
+        sink.writes
+    };
+    let piece = Bytes::from_static(&[5; 50]);
+    let (mut copied, mut referenced) = (EvBuffer::new(), EvBuffer::new());
+    for _ in 0..PIECES {
+        copied.add(&piece).unwrap();
+        referenced.add_reference(piece.clone()).unwrap();
+    }
+    let fed = SharedEvBuffer::new();
+    tokio_test::block_on(async {
+        let mut writer = fed.writer();
+        for _ in 0..PIECES {
+            writer.feed(piece.clone()).await.unwrap();
+        }
+    });
+    let few = 3 * writes(copied);
+    let (referenced, fed) = (writes(referenced), writes(std::mem::take(&mut *fed.lock())));
+    assert!(referenced < few, "{referenced}");
+    assert!(fed < few, "{fed}");
 }

@@ -90,3 +90,69 @@ async fn half_a_line_does_not_hold_what_came_before_it() {
     let half = per_connection(b"par").await;
     assert!(half <= whole + 2 * KIB, "{half} and {whole}");
 }
+
+/// A server keeps a short name of each client, and nothing else of the blocks that it was read into.
+#[cfg(feature = "net")]
+#[tokio::test]
+async fn short_pieces_that_are_kept_do_not_keep_the_blocks_they_came_in() {
+    use bytes::Bytes;
+    use tokio::io::AsyncWriteExt;
+    use tokio_evbuffer::BufferEvent;
+
+    use crate::support::net::tcp_pair;
+
+    const PIECES: usize = 500;
+    type Take = fn(&BufferEvent) -> Bytes;
+    let ways: [(&str, Take); 2] = [
+        ("readln", |bev| {
+            bev.input().readln(EolStyle::Lf).unwrap().unwrap()
+        }),
+        ("take_bytes", |bev| bev.input().take_bytes(32).unwrap()),
+    ];
+    let mut message = vec![b'n'; 16 * KIB];
+    message[31] = b'\n';
+    for (name, take) in ways {
+        let mut kept = Vec::with_capacity(PIECES);
+        let before = heap::in_use_here();
+        for _ in 0..PIECES {
+            let (mut far, near) = tcp_pair().await;
+            let bev = BufferEvent::new(near);
+            far.write_all(&message).await.unwrap();
+            bev.input().readable(16 * KIB).await.unwrap();
+            kept.push(take(&bev));
+            bev.input().drain(usize::MAX).unwrap();
+            bev.abort();
+            bev.closed().await;
+        }
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let each = (heap::in_use_here() - before) / PIECES as isize;
+        assert!(each < 1024, "{name} of many connections: {each}");
+    }
+
+    // A connection that is busy, whose reads have grown.
+    for (name, take) in ways {
+        let (mut far, near) = tcp_pair().await;
+        let bev = BufferEvent::new(near);
+        let mut kept = Vec::with_capacity(PIECES);
+        let before = heap::in_use_here();
+        let sending = async {
+            for _ in 0..PIECES {
+                far.write_all(&message).await.unwrap();
+            }
+        };
+        let taking = async {
+            for _ in 0..PIECES {
+                bev.input().readable(16 * KIB).await.unwrap();
+                let piece = take(&bev);
+                assert!(piece.len() >= 31);
+                kept.push(piece);
+                bev.input().drain((16 << 10) - 32).unwrap();
+            }
+        };
+        tokio::join!(sending, taking);
+        let each = (heap::in_use_here() - before) / PIECES as isize;
+        assert!(each < 1024, "{name} of a busy connection: {each}");
+    }
+}
