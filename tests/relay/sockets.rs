@@ -19,7 +19,7 @@ use tokio_evbuffer::{
     EvBuffer, Relay,
     buffer::FileSegment,
     copy_bidirectional, relay,
-    relay::{OnError, Peer, RelayEnd, RelayStream, Step},
+    relay::{OnError, Peer, RelayEnd, RelayStream, Splice, Step},
 };
 
 use crate::support::{data::random_bytes, net::tcp_pair};
@@ -325,6 +325,38 @@ async fn bytes_behind_an_urgent_mark_arrive_with_the_next_byte_or_the_end() {
     assert_eq!(rest, "behind");
     drop(server);
     relaying.await.unwrap().unwrap();
+}
+
+/// A read from a Unix socket stops behind a message that passes descriptors. What follows it must not wait for the next
+/// byte.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bytes_behind_passed_descriptors_arrive_at_once() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+    use tokio::net::UnixStream;
+
+    for splice in [Splice::Auto, Splice::Never] {
+        let ((client, a), (mut server, b)) = (UnixStream::pair().unwrap(), tcp_pair().await);
+        let file = tempfile::tempfile().unwrap();
+        let files = [file.as_fd()];
+        for piece in [b"before", b"middle"] {
+            let mut space = [MaybeUninit::uninit(); 64];
+            let mut passed = SendAncillaryBuffer::new(&mut space);
+            assert!(passed.push(SendAncillaryMessage::ScmRights(&files)));
+            let slices = [IoSlice::new(piece)];
+            sendmsg(&client, &slices, &mut passed, SendFlags::empty()).unwrap();
+        }
+        socket2::SockRef::from(&client).send(b"behind").unwrap();
+        let relaying = tokio::spawn(Relay::new(a, b).splice(splice).run());
+        let mut received = [0; 18];
+        let receive = server.read_exact(&mut received);
+        let received_all = tokio::time::timeout(Duration::from_secs(10), receive).await;
+        received_all.expect("nothing is held back").unwrap();
+        assert_eq!(&received, b"beforemiddlebehind");
+        drop((client, server));
+        relaying.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
