@@ -27,6 +27,10 @@ const CALLS_PER_POLL: u32 = 64;
 /// What a filter is asked to do with the bytes that it holds back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "bufferevent_flush_mode")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a filter handles each mode of libevent"
+)]
 pub enum FlushMode {
     /// Convert what is there. The filter may hold bytes back until more come.
     #[doc(alias = "BEV_NORMAL")]
@@ -42,6 +46,10 @@ pub enum FlushMode {
 /// The answer of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "bufferevent_filter_result")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a filter has made progress, or it has not"
+)]
 pub enum FilterStatus {
     /// The filter may have more to do: it is called again if it has moved any byte.
     #[doc(alias = "BEV_OK")]
