@@ -22,6 +22,7 @@
 //! | look at the first bytes | [`Prefixed`] | by hand |
 //! | limit rate and memory | [`limits`] | `ev_token_bucket_cfg` |
 //! | run callbacks later | [`DeferredQueue`] | deferred callbacks of an `event_base` |
+//! | see what the process holds and moves | [`stats()`] | by hand |
 //!
 //! Each method has the name of its C function as an alias: a search for `evbuffer_add_buffer` finds
 //! [`EvBuffer::add_buffer`].
@@ -84,6 +85,7 @@ mod panic;
 pub mod relay;
 mod segment;
 pub mod shared;
+mod stats;
 mod sync;
 #[cfg(not(loom))]
 mod timer;
@@ -103,6 +105,7 @@ pub use relay::functions::{copy, copy_bidirectional, relay};
 #[cfg(not(loom))]
 pub use relay::transfer::Transfer;
 pub use shared::{inner::SharedEvBuffer, pipe::pipe, watermarks::Watermarks};
+pub use stats::{Stats, stats};
 #[cfg(not(loom))]
 pub use transport::Prefixed;
 

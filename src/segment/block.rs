@@ -13,6 +13,7 @@ use std::{
 use crate::{
     error::{BufferError, Result},
     limits::budget::Account,
+    stats,
 };
 
 /// The alignment of blocks: that of the pool's links in them.
@@ -24,7 +25,9 @@ pub(super) fn allocate_new(len: usize) -> Result<NonNull<u8>> {
     let layout = Layout::from_size_align(len, ALIGN).map_err(|_| BufferError::TooLarge)?;
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
-    NonNull::new(block).ok_or(BufferError::TooLarge)
+    let block = NonNull::new(block).ok_or(BufferError::TooLarge)?;
+    stats::block_allocated(len);
+    Ok(block)
 }
 
 /// Returns a block to the allocator.
@@ -36,6 +39,7 @@ pub(super) unsafe fn release(block: NonNull<u8>, len: usize) {
     let layout = Layout::from_size_align(len, ALIGN).expect("the block was allocated with it");
     // SAFETY: the caller promises that the block was allocated with this layout.
     unsafe { dealloc(block.as_ptr(), layout) }
+    stats::block_released(len);
 }
 
 /// A pointer to the counter of the slices that share one block.

@@ -7,7 +7,10 @@ use super::{
     block,
     sizing::{BLOCK, MIN_BLOCK},
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    stats::{PoolCounter, UNCLAIMED},
+};
 
 /// The number of lists of blocks: one for each power of two from the smallest block to the largest that is kept.
 const CLASSES: usize = (BLOCK / MIN_BLOCK).ilog2() as usize + 1;
@@ -83,8 +86,8 @@ const fn len_of(class: usize) -> usize {
 /// Rule: a listed block came from the allocator with the length of its list, and nothing else refers to it.
 struct Pool {
     lists: [Cell<Option<NonNull<Link>>>; CLASSES],
-    /// Bytes in all lists.
-    kept: Cell<usize>,
+    /// Counts what is in all lists.
+    counter: Cell<&'static PoolCounter>,
 }
 
 /// The first bytes of a listed block.
@@ -98,7 +101,7 @@ impl Pool {
     const fn new() -> Self {
         Self {
             lists: [const { Cell::new(None) }; CLASSES],
-            kept: Cell::new(0),
+            counter: Cell::new(&UNCLAIMED),
         }
     }
 
@@ -108,7 +111,7 @@ impl Pool {
         // SAFETY: a listed block begins with a link, and nothing else refers to it.
         let next = unsafe { first.read() }.next;
         self.lists[class].set(next);
-        self.kept.set(self.kept.get() - len_of(class));
+        self.counter.get().subtract(len_of(class));
         Some(first.cast())
     }
 
@@ -117,16 +120,27 @@ impl Pool {
     /// As [`keep`], for a block of `len_of(class)` bytes.
     #[inline]
     unsafe fn keep(&self, block: NonNull<u8>, class: usize) -> bool {
-        let kept = self.kept.get() + len_of(class);
-        if kept > KEPT_MAX {
+        let len = len_of(class);
+        if self.counter.get().bytes() + len > KEPT_MAX && !self.claim_counter() {
             return false;
         }
         let first = block.cast::<Link>();
         let next = self.lists[class].replace(Some(first));
         // SAFETY: the block is no longer used, large enough and aligned for a link.
         unsafe { first.write(Link { next }) };
-        self.kept.set(kept);
+        self.counter.get().add(len);
         true
+    }
+
+    /// Claims the counter, which counts as full until then. Returns false if that was done before: the pool is full.
+    #[cold]
+    #[inline(never)]
+    fn claim_counter(&self) -> bool {
+        let is_first = !self.counter.get().is_claimed();
+        if is_first {
+            self.counter.set(PoolCounter::claim());
+        }
+        is_first
     }
 }
 
@@ -137,6 +151,9 @@ impl Drop for Pool {
                 // SAFETY: it was in the list of this length, and nothing refers to it now.
                 unsafe { block::release(block, len_of(class)) };
             }
+        }
+        if self.counter.get().is_claimed() {
+            self.counter.get().release();
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use read_size::ReadSizer;
 #[cfg(feature = "net")]
 pub use lookup::Socket;
 
-use crate::buffer::chain::EvBuffer;
+use crate::{buffer::chain::EvBuffer, stats};
 
 /// Returns the most pipes that the relays of this process use at the same time. The default is 32.
 ///
@@ -141,7 +141,7 @@ pub(crate) fn poll_write_from<S: AsyncWrite + Unpin>(
     debug_assert!(!chain.is_empty() && max > 0);
     let written = match finder.socket(stream) {
         Some(socket) => socket.poll_send(cx, chain, max),
-        None => chain.poll_write_to(cx, Pin::new(stream), max),
+        None => count_copied(chain.poll_write_to(cx, Pin::new(stream), max)),
     };
     zero_is_an_error(written)
 }
@@ -161,7 +161,18 @@ pub(crate) fn poll_write<S: AsyncWrite + Unpin>(
     debug_assert!(!bytes.is_empty());
     zero_is_an_error(match finder.socket(stream) {
         Some(socket) => socket.poll_send_slices(cx, &[IoSlice::new(bytes)]),
-        None => (Pin::new(stream).poll_write(cx, bytes)).map_ok(|n| n.min(bytes.len())),
+        None => {
+            count_copied((Pin::new(stream).poll_write(cx, bytes)).map_ok(|n| n.min(bytes.len())))
+        }
+    })
+}
+
+/// Counts what a stream that is no socket has taken; a socket counts by itself.
+#[inline]
+fn count_copied(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    written.map_ok(|n| {
+        stats::copied(n);
+        n
     })
 }
 

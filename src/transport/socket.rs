@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 
 use super::{Layout, lookup::Socket};
-use crate::buffer::chain::EvBuffer;
+use crate::{buffer::chain::EvBuffer, stats};
 
 /// Whether a transfer of fewer bytes than were offered shows that the socket would block now.
 ///
@@ -119,7 +119,7 @@ impl Socket<'_> {
                 }
             });
             if let Some(sent) = sent {
-                return Poll::Ready(sent);
+                return Poll::Ready(sent.inspect(|&n| stats::copied(n)));
             }
             ready!(self.poll_ready(cx, Interest::WRITABLE))?;
         }

@@ -11,7 +11,7 @@ use std::{
 use rustix::{fs::sendfile, io::Errno};
 use tokio::io::Interest;
 
-use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
+use crate::{buffer::chain::EvBuffer, stats, transport::lookup::Socket};
 
 impl Socket<'_> {
     /// Sends at most `max` bytes of the file range at the front of `chain`, and removes what was sent.
@@ -42,7 +42,10 @@ impl Socket<'_> {
         };
         Poll::Ready(match sent {
             Ok(0) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
-            Ok(n) => Some(chain.drain(n).map_err(Into::into)),
+            Ok(n) => {
+                stats::sent_from_file(n);
+                Some(chain.drain(n).map_err(Into::into))
+            }
             Err(error) if refused(&error) => None,
             Err(error) => Some(Err(error)),
         })

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 
 use crate::{
     buffer::chain::EvBuffer,
+    stats,
     sync::Global,
     transport::{Spliced, lookup::Socket},
 };
@@ -97,6 +98,15 @@ pub(crate) struct Pipe {
 impl Pipe {
     /// Returns an empty pipe; `None` if all are in use, or if the kernel gives no descriptor or memory.
     pub(crate) fn lease() -> Option<Self> {
+        let leased = Self::lease_or_make();
+        match leased {
+            Some(_) => stats::pipe_leased(),
+            None => stats::pipe_refused(),
+        }
+        leased
+    }
+
+    fn lease_or_make() -> Option<Self> {
         let mut pool = POOL.lock();
         if let Some(fds) = pool.idle.pop() {
             return Some(Self {
@@ -194,6 +204,7 @@ impl Pipe {
         match splice(&self.fds()?.output, to, self.len()) {
             Ok(n) => {
                 self.len -= n as u32;
+                stats::spliced(n);
                 Ok(Some(n))
             }
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
@@ -222,7 +233,11 @@ fn peek(socket: &socket2::Socket) -> io::Result<usize> {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let fds = self.fds.take().filter(|_| self.len == 0);
+        let fds = self.fds.take();
+        if fds.is_some() {
+            stats::pipe_returned();
+        }
+        let fds = fds.filter(|_| self.len == 0);
         let mut pool = POOL.lock();
         match fds {
             Some(fds) if pool.made <= max_pipes() => pool.idle.push(fds),
