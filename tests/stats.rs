@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_evbuffer::{EvBuffer, Relay, Stats, relay, stats};
+use tokio_evbuffer::{EvBuffer, Stats, relay, stats};
 
 const BLOCK: usize = 16 << 10;
 
@@ -128,6 +128,7 @@ fn each_byte_counts_as_spliced_copied_or_sent_from_a_file() {
         net::tcp_pair,
     };
     use tokio_evbuffer::{
+        Relay,
         buffer::FileSegment,
         relay::{max_pipes, set_max_pipes},
     };
