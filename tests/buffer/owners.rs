@@ -15,6 +15,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
+use crate::support::data::leak;
+
 /// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
 struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
 
@@ -221,7 +223,7 @@ impl AsyncRead for ExchangingStream {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        *buf = ReadBuf::new(Box::leak(Box::new([7; 64])));
+        *buf = ReadBuf::new(leak([7; 64]));
         buf.set_filled(64);
         Poll::Ready(Ok(()))
     }

@@ -24,7 +24,10 @@ use tokio_evbuffer::{
     shared::{Crossing, WaitError},
 };
 
-use crate::support::net::{SilentPort, tcp_pair};
+use crate::support::{
+    data::leak,
+    net::{SilentPort, tcp_pair},
+};
 
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     let outcome = timeout(Duration::from_secs(20), future).await;
@@ -465,7 +468,7 @@ async fn a_first_address_that_does_not_answer_does_not_keep_the_second_from_bein
     let addrs = [silent.addr(), good.local_addr().unwrap()];
     let bev = BufferEvent::builder()
         .connect_timeout(Duration::from_secs(4))
-        .connect(&*Box::leak(Box::new(addrs)) as &[_]);
+        .connect(&*leak(addrs) as &[_]);
     let event = timeout(Duration::from_secs(10), bev.next_event()).await;
     assert!(matches!(event, Ok(Some(Event::Connected))));
 }

@@ -5,14 +5,17 @@
 use tokio::net::TcpListener;
 use tokio_evbuffer::{BufferEvent, Event};
 
-use crate::support::net::{ClosedPort, tcp_pair};
+use crate::support::{
+    data::leak,
+    net::{ClosedPort, tcp_pair},
+};
 
 #[tokio::test]
 async fn connect_tries_all_addresses() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = ClosedPort::new();
     let addrs = [closed.addr(), listener.local_addr().unwrap()];
-    let bev = BufferEvent::builder().connect(&*Box::leak(Box::new(addrs)) as &[_]);
+    let bev = BufferEvent::builder().connect(&*leak(addrs) as &[_]);
     assert!(matches!(bev.next_event().await, Some(Event::Connected)));
 }
 

@@ -11,7 +11,7 @@ use tokio_evbuffer::{
 };
 
 use crate::support::{
-    data::random_bytes,
+    data::{leak, random_bytes},
     faulty_stream::{Ending, Faults, FaultyStream, Observed},
     sim::Sim,
 };
@@ -624,7 +624,7 @@ fn a_stream_that_exchanges_the_buffer_is_an_error_and_counts_nothing() {
             _: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            *buf = ReadBuf::new(Box::leak(Box::new([7; 100])));
+            *buf = ReadBuf::new(leak([7; 100]));
             buf.set_filled(100);
             Poll::Ready(Ok(()))
         }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Seek, Write},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 /// Returns `len` bytes whose value depends on their position, so that a lost or repeated piece shows.
@@ -29,4 +29,13 @@ pub fn temp_file(data: &[u8]) -> Arc<File> {
     file.write_all(data).unwrap();
     file.rewind().unwrap();
     Arc::new(file)
+}
+
+/// Returns `value` with a reference that lasts until the process ends. The value stays reachable, so leak checkers do not
+/// report it.
+pub fn leak<T>(value: T) -> &'static mut T {
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let kept = Box::leak(Box::new(value));
+    KEPT.lock().unwrap().push(std::ptr::from_mut(kept) as usize);
+    kept
 }
