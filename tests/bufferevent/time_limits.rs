@@ -23,18 +23,18 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Runs `test` on a separate thread, and fails if it has not ended after 5 s of real time.
 fn within_5_s<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F + Send + 'static) {
     let (done, finished) = mpsc::channel();
-    std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(test());
         let _ = done.send(());
-        std::mem::forget(runtime);
     });
     finished
         .recv_timeout(Duration::from_secs(5))
         .expect("the runtime is stuck: a task loops within one poll");
+    thread.join().unwrap();
 }
 
 /// While closing, reading continues and discards.
