@@ -19,7 +19,7 @@ const CLASSES: usize = (BLOCK / MIN_BLOCK).ilog2() as usize + 1;
 const KEPT_MAX: usize = 2 * BLOCK + BLOCK / 2;
 
 thread_local! {
-    static POOL: Pool = const { Pool::new() };
+    static POOL: Pool = Pool::new();
 }
 
 /// Returns a block of `len` bytes, which are uninitialised: one that this thread kept, or a new one. `len` is not zero.
@@ -98,7 +98,8 @@ struct Link {
 const _: () = assert!(size_of::<Link>() <= MIN_BLOCK && align_of::<Link>() <= block::ALIGN);
 
 impl Pool {
-    const fn new() -> Self {
+    /// Not `const`: Rust 1.85 refuses a constant that refers to an atomic.
+    fn new() -> Self {
         Self {
             lists: [const { Cell::new(None) }; CLASSES],
             counter: Cell::new(&UNCLAIMED),
