@@ -20,16 +20,20 @@ pub(crate) fn catch_panic(what: &'static str, f: impl FnOnce()) -> bool {
 
 #[cold]
 fn report(what: &'static str, payload: Box<dyn Any + Send>) {
-    let message = if let Some(message) = payload.downcast_ref::<&'static str>() {
-        message
-    } else if let Some(message) = payload.downcast_ref::<String>() {
-        message.as_str()
-    } else {
-        "the payload is not text"
-    };
+    let message = text(&*payload).unwrap_or("the payload is not text");
     tracing::error!(panic = message, "{what} panicked");
-    // Dropping the payload may panic, too.
+    // Dropping the payload may panic, too, with a payload of which the same is true. Dropping text never panics.
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        mem::forget(again);
+        if text(&*again).is_none() {
+            mem::forget(again);
+        }
+    }
+}
+
+fn text(payload: &(dyn Any + Send)) -> Option<&str> {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        Some(text)
+    } else {
+        payload.downcast_ref::<String>().map(String::as_str)
     }
 }
