@@ -232,8 +232,8 @@ fn opposite_moves_whose_callbacks_use_the_other_buffer_do_not_deadlock() {
     a.add(&[0; 1000]).unwrap();
     b.add(&[0; 1000]).unwrap();
     for (this, other) in [(&a, &b), (&b, &a)] {
-        let other = other.clone();
-        this.on_change_inline(move |_, _| assert!(other.len() <= 2000))
+        let other = other.downgrade();
+        this.on_change_inline(move |_, _| assert!(other.upgrade().unwrap().len() <= 2000))
             .detach();
     }
     std::thread::scope(|scope| {
