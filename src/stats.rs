@@ -2,7 +2,7 @@
 //!
 //! Rare events are counted in padded shards, so that threads rarely wait for each other's cache lines. A pool of blocks,
 //! which is used for every small buffer, has a counter that only its thread changes: that takes no locked instruction.
-//! Under loom too the atomics are those of the standard library: no decision depends on them.
+//! The atomics are those of the standard library under loom too, since no decision depends on them.
 // Where there are no pipes, nothing counts them.
 #![cfg_attr(
     not(all(feature = "net", any(target_os = "linux", target_os = "android"))),

@@ -1,4 +1,4 @@
-//! A shared buffer attaches to the buffer that it holds: totals, borrows, deferred drops, frozen ends.
+//! What a shared buffer stores in the buffer that it holds: totals, borrows, deferred drops, frozen ends.
 
 use std::{mem, ptr};
 
@@ -14,7 +14,7 @@ use crate::{
     segment::{Segment, sizing},
 };
 
-/// What a shared buffer needs of the buffer that it holds.
+/// The methods that a shared buffer calls on the buffer that it holds.
 impl EvBuffer {
     /// Attaches this buffer, at its present address, to a shared one. `prepended` and `removed` are the totals so far;
     /// `token` is a number that was never used before.
@@ -44,7 +44,7 @@ impl EvBuffer {
             .is_some_and(|attached| attached.token == token)
     }
 
-    /// Returns whether it is, and the shared buffer has to look at the contents only.
+    /// Returns whether this is still the buffer that was attached with `token`, and nothing but its contents has changed.
     #[inline]
     pub(crate) fn needs_no_check(&self, token: u64) -> bool {
         self.attached
@@ -72,7 +72,7 @@ impl EvBuffer {
         }
     }
 
-    /// Makes the shared buffer look at more than the contents.
+    /// Makes the shared buffer check the limits and the deferred drops too, and not only the contents.
     pub(crate) fn request_check(&mut self) {
         self.attached_mut().check_requested = true;
     }
@@ -89,7 +89,7 @@ impl EvBuffer {
         self.attached_mut().usual_len = n.min(block).next_power_of_two().min(block) as u32;
     }
 
-    /// Returns the size of the block that precedes the next one, which is twice as large.
+    /// Returns the size that the next block is computed from: it will be twice as large.
     pub(super) fn previous_block(&self) -> usize {
         match &self.attached {
             Some(attached) if self.len == 0 => {
@@ -118,7 +118,7 @@ impl EvBuffer {
         self.flags.set(Flags::CLOSED, on);
     }
 
-    /// Lends the first chunk, of which there is one, to a reader that consumes it later.
+    /// Lends the first chunk to a reader that consumes it later. The buffer is not empty.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ impl EvBuffer {
         self.attached.as_ref().map(|attached| attached.max_len)
     }
 
-    /// Drops foreign memory: now, or after the lock around this buffer was released.
+    /// Drops foreign memory: now, or after the lock of this buffer is released.
     pub(super) fn release_foreign(&mut self, memory: Segment) {
         if self.has_owner_flag(Flags::SHARED) {
             self.attached_mut().deferred_drops.push(memory);
@@ -228,7 +228,7 @@ impl EvBuffer {
         }
     }
 
-    /// Returns whether drops of foreign memory are deferred because a lock is around this buffer.
+    /// Returns whether drops of foreign memory are deferred because this buffer is behind a lock.
     pub(super) fn defers_drops(&self) -> bool {
         self.has_owner_flag(Flags::SHARED)
     }

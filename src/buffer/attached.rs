@@ -17,7 +17,7 @@ pub(super) struct Attached {
     /// A buffer that was moved out of a shared one (`mem::take` through a guard) takes its flags along. Its new address
     /// shows that they are not valid any more.
     pub(super) address: usize,
-    /// The shared buffer has to look at more than the contents: a drop was deferred, or a limit has changed.
+    /// The shared buffer has to check more than the contents: a drop was deferred, or a limit has changed.
     pub(super) check_requested: bool,
     /// The usual length of the buffer before it becomes empty again, as a power of two.
     pub(super) usual_len: u32,

@@ -16,8 +16,8 @@ use crate::{
 /// A byte queue made of linked segments.
 ///
 /// Bytes are added at the back and removed from the front; they can also be prepended. Whole segments move between
-/// buffers without a copy, foreign memory is linked by reference, and bytes that are taken out as
-/// [`Bytes`](bytes::Bytes) share the memory in which they lie. An empty new buffer owns no heap memory.
+/// buffers without a copy, foreign memory (a [`Bytes`](bytes::Bytes), or any value that owns bytes) is linked by reference,
+/// and bytes that are taken out as `Bytes` share the memory in which they lie. An empty new buffer owns no heap memory.
 ///
 /// # All or nothing
 ///
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// [`capacity`](Self::capacity) is at most four times the length plus 64 KiB after each operation, for every sequence of
 /// operations. This does not bound room that [`expand`](Self::expand) or [`with_capacity`](Self::with_capacity) asked for, until
-/// that is used; the invisible parts of foreign memory; about 250 bytes for each range of a file; and blocks of which a
+/// that is used; the parts of foreign memory that are not linked; about 250 bytes for each range of a file; and blocks of which a
 /// [`Bytes`](bytes::Bytes) that was taken out keeps a part, which is at most 32 times its length.
 ///
 /// To hold that bound, operations copy bytes: short pieces instead of sharing them, and small pieces of large blocks.
@@ -128,7 +128,7 @@ impl EvBuffer {
 
     /// Returns the bytes of memory that the buffer keeps allocated.
     ///
-    /// That is its blocks, each with its whole length; the visible part of foreign memory; loaded pieces of files; and the
+    /// That is its blocks, each with its whole length; the linked part of foreign memory; loaded pieces of files; and the
     /// list of its segments, if it has room for more than 64. A block of which several buffers show a part counts in each of them. Takes one step if there
     /// is no range of a file, and otherwise one for each segment.
     #[must_use]
@@ -450,8 +450,8 @@ impl EvBuffer {
         self.debug_check();
     }
 
-    /// Returns whether the memory has to be looked at: when it becomes more than twice the data, and when it becomes more
-    /// than four times.
+    /// Returns whether to look for memory to release: once when the memory exceeds twice the data, and again when it
+    /// exceeds four times the data.
     #[inline]
     fn has_much_waste(&self) -> bool {
         let held = self.held + self.body.len() * size_of::<Segment>();

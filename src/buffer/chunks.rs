@@ -133,7 +133,7 @@ impl<'a> Chunks<'a> {
         filled
     }
 
-    /// Does the same for chunks that simply are the next segments: most of them, so each is looked at only once.
+    /// Does the same while the chunks are whole segments, as most are: each segment is visited once.
     fn list_segments(&mut self, out: &mut [IoSlice<'a>]) -> usize {
         if self.entered.is_some() {
             return 0;

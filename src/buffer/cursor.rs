@@ -125,7 +125,7 @@ impl Buf for Cursor<'_> {
             "cannot advance by {n} bytes, {remaining} remain"
         );
         if self.chunk.is_empty() && n > 0 {
-            // Without this, a look at each chunk would repeat the lookup. An error shows at the next one.
+            // Takes the chunk now: otherwise each `chunk` would search for it again. The next read reports an error.
             let _ = self.look();
         }
         self.skip(n);

@@ -1,4 +1,4 @@
-//! Bytes are looked at and stay.
+//! Reading without removing: copies, slices and comparisons.
 
 use std::io::IoSlice;
 
@@ -34,7 +34,7 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Copies all bytes into a vector. Bytes behind a range of a file that cannot be loaded are missing.
+    /// Copies all bytes into a vector. If a range of a file cannot be loaded, the vector ends before it.
     ///
     /// # Examples
     ///
@@ -46,7 +46,7 @@ impl EvBuffer {
     /// ```
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        // A range of a file has a length before it takes memory, so its length is no promise.
+        // A range of a file has a length before it takes memory, so the length may be much more than what is in memory.
         let mut bytes = Vec::with_capacity(self.len().min(self.capacity()));
         self.chunks()
             .for_each(|chunk| bytes.extend_from_slice(chunk));
@@ -92,7 +92,7 @@ impl EvBuffer {
         at.is_some_and(|at| self.has_at(at, suffix))
     }
 
-    /// Returns whether `bytes` are those at position `at`.
+    /// Returns whether the buffer holds `bytes` at position `at`.
     pub(super) fn has_at(&self, at: usize, bytes: &[u8]) -> bool {
         let mut left = bytes;
         if self.len() < left.len() || self.len() - left.len() < at {

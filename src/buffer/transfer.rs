@@ -104,7 +104,7 @@ impl EvBuffer {
         mem::swap(&mut self.body, &mut src.body);
     }
 
-    /// Takes over the account of the memory that the body of `src` keeps.
+    /// Counts the memory of the body of `src` as held by `self` instead of `src`.
     fn adopt_body(&mut self, src: &mut EvBuffer) {
         let moved = src.held - src.tail.allocated();
         src.held -= moved;
@@ -267,7 +267,7 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Links the bytes of `segment`, which stays where it is. Short ones are copied.
+    /// Links the bytes of `segment`, which keeps them too. Short ones are copied.
     pub(super) fn link_shared(&mut self, segment: &Segment) {
         let short = segment.in_memory().filter(|data| is_short(data));
         if short.is_none_or(|data| self.add(data).is_err()) {
@@ -310,7 +310,8 @@ impl EvBuffer {
         all - left
     }
 
-    /// Copies the first `n` bytes of `src` if they are fewer than it pays to share, and in memory. Returns whether it did.
+    /// Copies the first `n` bytes of `src` if that costs less than sharing them and they are in memory. Returns whether it
+    /// did.
     fn copy_short(&mut self, src: &EvBuffer, n: usize) -> bool {
         if n >= sizing::sizes().copy_threshold {
             return false;
@@ -330,8 +331,8 @@ impl EvBuffer {
         }
     }
 
-    /// Removes the first `n` bytes, of which `dst` has a copy. If a lock is around `dst`, memory with an owner is dropped
-    /// after that was released.
+    /// Removes the first `n` bytes, of which `dst` has a copy. If `dst` is behind a lock, memory with an owner is dropped
+    /// after the lock is released.
     fn discard_into(&mut self, n: usize, dst: &mut EvBuffer) {
         if self.defers_drops() || !dst.defers_drops() {
             return self.discard(n);
@@ -342,7 +343,7 @@ impl EvBuffer {
     }
 }
 
-/// Returns whether it costs no more to copy `data` than to share them.
+/// Returns whether copying `data` costs no more than sharing it.
 fn is_short(data: &[u8]) -> bool {
     data.len() < sizing::sizes().copy_threshold
 }

@@ -196,7 +196,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long closing may make no progress. Each written byte, and on TCP each acknowledged one, starts the time
+    /// Sets how long closing waits without progress. Each written byte, and on TCP each acknowledged one, starts the time
     /// again. By default 30 s; with zero, output that cannot be written at once is discarded.
     #[doc(alias = "BEV_OPT_CLOSE_ON_FREE")]
     pub fn linger(mut self, d: Duration) -> Self {

@@ -65,8 +65,8 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         true
     }
 
-    /// Waits until the peer has ended its stream, or reset it, which is an error. Reads nothing. A stream that cannot tell
-    /// is always `Pending`.
+    /// Waits until the peer has ended its stream, or reset it, which is an error. Reads nothing. A stream that cannot detect
+    /// this is always `Pending`.
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// The number of bytes that the peer has not acknowledged, if that is known.
@@ -228,7 +228,7 @@ impl<S: Transport> Endpoint for Stream<S> {
     }
 }
 
-/// The place of the stream: the task uses it for each operation, and the handles look at it in between.
+/// Holds the stream: the task uses it for each operation, and the handles may use it in between.
 ///
 /// The lock is held while the stream is polled, and while the closure of
 /// [`with_stream`](super::BufferEvent::with_stream) runs, but never together with another lock.

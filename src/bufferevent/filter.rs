@@ -1,4 +1,4 @@
-//! Filters: a BufferEvent whose bytes another BufferEvent carries in a different form.
+//! Filters: a BufferEvent on top of another one, whose bytes are converted in between.
 //!
 //! ```text
 //!  user ◀── input ◀── dst │ input filter  │ src ◀── input  ◀── stream
@@ -71,7 +71,7 @@ pub trait Filter: Send + 'static {
     /// [`FilterStatus::Ok`]. Without progress the status counts as [`NeedMore`](FilterStatus::NeedMore).
     ///
     /// `limit` is how many bytes `dst` should get at most, if that is limited. What a filter adds beyond it is not lost:
-    /// it waits, and the filter is not called until it was passed on. A filter whose output can be much larger than its
+    /// it waits in `dst`, and the filter is not called until it is passed on. A filter whose output can be much larger than its
     /// input, such as a decompressor, should observe the limit.
     ///
     /// With [`FlushMode::Finished`] nothing may be left in `src` in the end. No lock is held during the call.
@@ -187,7 +187,7 @@ struct Stage {
     filter: Option<Box<dyn Filter>>,
     /// What the filter has not taken.
     src: EvBuffer,
-    /// What it has added, and was not passed on.
+    /// What it has added, and is not passed on yet.
     dst: EvBuffer,
     /// Whether another call may make progress.
     is_ready: bool,
@@ -273,7 +273,7 @@ pub(super) struct FilterEndpoint {
     output: Stage,
     /// `Finished` once nothing more comes from below.
     input_mode: FlushMode,
-    /// The strongest mode with which the output filter was called for the flush or shutdown that is going on.
+    /// The strongest mode with which the output filter was called for the current flush or shutdown.
     output_mode: FlushMode,
     more_input: BufferWait,
     room_below: BufferWait,
@@ -399,7 +399,7 @@ impl Endpoint for FilterEndpoint {
         self.output.check_held(high)?;
         let taken = chain.remove_buffer(&mut self.output.src, max)?;
         self.output.is_ready = true;
-        // The bytes have left the output: what cannot be done now is done later.
+        // The bytes have left the output, so they count as written; `poll_idle` continues with the rest.
         match self.poll_run_output(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(taken)),
@@ -427,7 +427,7 @@ impl Endpoint for FilterEndpoint {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.output_mode != FlushMode::Finished {
             self.set_output_mode(FlushMode::Finished);
-            // It may be that of a flush.
+            // It may be the future of a flush.
             self.finishing = None;
         }
         ready!(self.poll_run_output(cx))?;

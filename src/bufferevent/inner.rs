@@ -155,7 +155,7 @@ pub(super) struct Control {
     pub(super) events: Option<Box<EventQueue>>,
     /// Set when the connection is over.
     pub(super) outcome: Option<Box<Summary>>,
-    /// The stream that the task uses, for the handles to look at.
+    /// The stream that the task uses; handles reach it through `with_stream`.
     pub(super) stream: Option<Arc<dyn AnyStream>>,
     pub(super) stream_type: TypeId,
     pub(super) upgrade: Upgrade,

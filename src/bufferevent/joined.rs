@@ -1,4 +1,4 @@
-//! What a join of two connections needs to know about them and to tell them.
+//! The methods that a join uses to read the state of its two connections and to change it.
 
 use std::io;
 

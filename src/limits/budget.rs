@@ -1,9 +1,8 @@
 //! A bound on the memory of many buffers.
 //!
-//! Each member has an [`Account`]. A block, or a piece of foreign memory, counts for the account of the buffer that it was
-//! linked into first, until it is freed: also when parts of it move on or are shared. So each of them takes one addition
-//! when it comes and one when it goes, and bytes that move take none.
-#![allow(dead_code)] // Until members open accounts.
+//! Each member has an [`Account`]. A block, or a piece of foreign memory, counts for the account of the first buffer that it
+//! was linked into, until it is freed. It stays there when parts of it move to other buffers or are shared, so a block costs
+//! one addition and one subtraction, and moving bytes costs nothing.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +19,7 @@ use crate::sync::{AtomicU64, Lock, Ordering, WakeList, next_token};
 /// again. Writing always continues, so members never wait for each other. A limit of zero lets members read only while
 /// nothing is held. The bound is not exact: each member may complete the read that it has begun.
 ///
-/// Counted is allocated memory: a block with its whole length, once, for the member that got it first, until it is freed;
+/// Allocated memory counts: a block with its whole length, once, for the member that got it first, until it is freed;
 /// foreign memory with the length that was linked. Loaded pieces of files and the memory of the tasks do not count.
 ///
 /// # Examples

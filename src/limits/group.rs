@@ -461,7 +461,7 @@ impl Pool {
         }
     }
 
-    /// Has the first in the queue look at its turn again.
+    /// Wakes the first member of the queue, which checks again whether it may proceed.
     fn wake_head(&self, wakers: &mut WakeList) {
         if let Some((_, head)) = self.queue.first_key_value() {
             wakers.push(head.clone());

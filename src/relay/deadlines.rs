@@ -89,7 +89,7 @@ impl Deadlines {
 
     /// Starts `linger` for what is left to deliver after an error, or after the relay has stopped reading.
     ///
-    /// A sink that was `stalled` at that time gets less.
+    /// A sink that was already `stalled` gets less time.
     pub(super) fn stopped_reading(&mut self, stalled: bool) {
         let linger = self.linger.unwrap_or(DEFAULT_LINGER);
         self.linger = Some(match stalled {

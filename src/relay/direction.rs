@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The reads that may find nothing before a source that is gone counts as empty. What the kernel has received is not
-/// visible before the runtime has looked at its sockets.
+/// visible before the runtime has polled its I/O driver.
 const EMPTY_READS: u8 = 2;
 
 /// The path from one stream, the source, through a chain or a pipe into the other, the sink.
@@ -239,7 +239,7 @@ impl Direction {
         self.source_empty = false;
     }
 
-    /// A read has found nothing. Returns whether to read again once the runtime has looked at its sockets.
+    /// A read has found nothing. Returns whether to read again after the runtime has polled its I/O driver.
     #[inline]
     pub(crate) fn found_nothing(&mut self) -> bool {
         self.source_empty = true;

@@ -50,7 +50,7 @@ use crate::{
 ///
 /// # Examples
 ///
-/// A proxy that has parsed a head moves the body, and then parses on:
+/// A proxy has parsed a head. It moves the body, and then parses the next head:
 ///
 /// ```
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -149,7 +149,7 @@ where
         self
     }
 
-    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) if no byte moves for so long.
+    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) if no byte moves for this time.
     ///
     /// [`Duration::ZERO`] fails as soon as the transfer has to wait, [`Duration::MAX`] never.
     pub fn idle_timeout(mut self, d: Duration) -> Self {
@@ -229,7 +229,7 @@ impl TransferCounters {
     }
 }
 
-/// A transfer that ended before its end: the operation, its error, and how much had been written.
+/// The error of a transfer: the operation that failed, its error, and how much was written before.
 ///
 /// Converts into an [`io::Error`] of the same kind, which has this error as its source.
 #[derive(Debug)]
@@ -266,9 +266,9 @@ impl From<TransferError> for io::Error {
     }
 }
 
-/// A transfer that runs.
+/// The future of a running transfer.
 struct Running<R, W> {
-    /// `None` once it has ended.
+    /// `None` once the transfer has ended.
     streams: Option<(R, W)>,
     direction: Direction,
     limits: Limits,
@@ -283,7 +283,7 @@ struct Running<R, W> {
     shutdown: bool,
 }
 
-/// The counters of the user, and what they know.
+/// The user's counters, and the bytes that were already added to them.
 struct Counted {
     counters: Arc<TransferCounters>,
     read: u64,
@@ -309,7 +309,7 @@ where
             _ => Mode::Never,
         };
         let mut direction = Direction::new(initial, mode).followed_by(prefix);
-        // Only an end at the right place may be passed on.
+        // With a limit, an end before it must not reach the writer.
         direction.set_sink_end(match shutdown && limit == u64::MAX {
             true => SinkEnd::Fin,
             false => SinkEnd::Leave,
@@ -353,7 +353,7 @@ where
             }
             let allowed = self.poll_allowance(cx);
             let read = self.pump(cx, allowed, &mut turn)?;
-            // Only a direction that has used up what it was allowed in this poll may have more to do.
+            // Unless it used up its allowance, the direction has done what it can for now.
             if self.direction.is_done() || turn.more || allowed == 0 || read < allowed {
                 return Ok(turn);
             }
@@ -439,7 +439,7 @@ where
             .get_or_insert_with(|| Box::new(deadlines(None)))
     }
 
-    /// Reading has failed: what was read before is still written.
+    /// Records that reading has failed. What was read before is still written.
     fn read_failed(&mut self, failed: Failed) {
         let stalled = self.direction.held() > 0;
         self.direction.source_has_failed(SinkEnd::Leave);

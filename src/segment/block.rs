@@ -16,7 +16,7 @@ use crate::{
     stats,
 };
 
-/// The alignment of blocks: that of the pool's links in them.
+/// The alignment of blocks: a freed block in the pool holds a pointer to the next one.
 pub(super) const ALIGN: usize = align_of::<usize>();
 
 /// Allocates a block of `len` bytes, which are uninitialised. `len` is not zero.
@@ -44,12 +44,12 @@ pub(super) unsafe fn release(block: NonNull<u8>, len: usize) {
 
 /// A pointer to the counter of the slices that share one block.
 ///
-/// Another thread may free the counter as soon as this one has counted itself out. So no reference to the whole
+/// Another thread may free the counter as soon as this one has decremented it. So no reference to the whole
 /// [`Counter`] may be alive at that moment: its methods take the pointer and form only an `&AtomicUsize`, as the
 /// standard library's `Arc` does. Fields beside the atomic are read before, or by the last holder.
 ///
-/// The orderings are those of `Arc`: a holder that finds itself the only one sees everything that the others did
-/// before they counted themselves out.
+/// The orderings are those of `Arc`: a holder that reads a count of one sees everything that the other holders did
+/// before they decremented the counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SharedCounter(NonNull<Counter>);
 
@@ -128,7 +128,7 @@ impl SharedCounter {
         unsafe { self.holders() }.load(Ordering::Acquire) == 1
     }
 
-    /// Counts one slice more.
+    /// Increments the counter for a new slice.
     ///
     /// # Safety
     ///
@@ -142,7 +142,7 @@ impl SharedCounter {
         }
     }
 
-    /// Counts the calling slice out. Returns the counter itself if that was the last slice.
+    /// Decrements the counter for the calling slice. Returns the counter itself if that was the last slice.
     ///
     /// # Safety
     ///

@@ -303,7 +303,7 @@ impl LengthDecoder {
         Self { max, ..self }
     }
 
-    /// Returns the number of bytes behind the header that `field` stands for.
+    /// Returns the number of bytes after the header, computed from the length `field`.
     fn body_len(&self, field: &[u8]) -> io::Result<usize> {
         let value = match self.little_endian {
             true => field

@@ -372,7 +372,7 @@ impl SharedEvBuffer {
         self.inner.state.lock().is_high()
     }
 
-    /// Wakes all waiting tasks, for something that the buffer does not know of.
+    /// Wakes all waiting tasks after a change outside the buffer.
     pub(crate) fn wake_all(&self) {
         let mut wakers = WakeList::default();
         self.inner.state.lock().wake_all(&mut wakers);

@@ -19,7 +19,7 @@ use crate::{
     deferred::loom::{queue, run_once},
 };
 
-/// Two preemptions find what there is to be found, in bounded time.
+/// Checks all interleavings with at most two preemptions; more take too long.
 fn model(f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
@@ -93,9 +93,9 @@ fn a_waiter_dropped_while_woken_takes_no_other_wake_up() {
             move || buffer.add(b"x").unwrap()
         });
         {
-            let mut given_up = pin!(buffer.readable(1));
+            let mut dropped_early = pin!(buffer.readable(1));
             block_on(std::future::poll_fn(|cx: &mut Context<'_>| {
-                let _ = given_up.as_mut().poll(cx);
+                let _ = dropped_early.as_mut().poll(cx);
                 Poll::Ready(())
             }));
         }
@@ -155,9 +155,9 @@ fn a_waiter_is_notified_of_bytes_consumed_without_the_lock() {
 fn inline_callbacks_get_every_byte_once_and_never_nest() {
     model(|| {
         let buffer = SharedEvBuffer::new();
-        let told = Arc::new(AtomicU64::new(0));
+        let reported = Arc::new(AtomicU64::new(0));
         let running = Arc::new(AtomicBool::new(false));
-        let (sum, alone) = (Arc::clone(&told), Arc::clone(&running));
+        let (sum, alone) = (Arc::clone(&reported), Arc::clone(&running));
         buffer
             .on_change_inline(move |_, change| {
                 assert!(!alone.swap(true, Ordering::Relaxed), "nested");
@@ -171,19 +171,19 @@ fn inline_callbacks_get_every_byte_once_and_never_nest() {
         });
         buffer.add(b"3").unwrap();
         other.join().unwrap();
-        assert_eq!(told.load(Ordering::Relaxed), 3);
+        assert_eq!(reported.load(Ordering::Relaxed), 3);
     });
 }
 
-/// A change that finds the run queued is left to it: the run must not have looked already.
+/// A change that finds a run queued leaves the delivery to that run, so the run must read the totals after the change.
 #[test]
 fn a_merged_change_is_seen_by_the_run_it_was_merged_into() {
     model(|| {
         let queue = queue();
         let buffer = SharedEvBuffer::new();
         buffer.defer_to(queue.clone());
-        let told = Arc::new(AtomicU64::new(0));
-        let sum = Arc::clone(&told);
+        let reported = Arc::new(AtomicU64::new(0));
+        let sum = Arc::clone(&reported);
         buffer
             .on_change(move |_, change| {
                 sum.fetch_add(change.added, Ordering::Relaxed);
@@ -197,7 +197,7 @@ fn a_merged_change_is_seen_by_the_run_it_was_merged_into() {
         run_once(&queue);
         other.join().unwrap();
         run_once(&queue);
-        assert_eq!(told.load(Ordering::Relaxed), 2);
+        assert_eq!(reported.load(Ordering::Relaxed), 2);
     });
 }
 

@@ -291,7 +291,7 @@ impl SharedEvBuffer {
     /// Moves at most `n` bytes from the front to the back of `dst` and returns their number: one change of each buffer.
     ///
     /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before a
-    /// subscriber is notified. Watermarks are not heeded; [`move_up_to_high`](Self::move_up_to_high) stops at that of `dst`. A
+    /// subscriber is notified. Watermarks are ignored; [`move_up_to_high`](Self::move_up_to_high) stops at the high watermark of `dst`. A
     /// move into itself is `Ok(0)`.
     ///
     /// # Errors
@@ -479,7 +479,7 @@ impl SharedEvBuffer {
 
     /// Refuses all changes at `end` until [`unfreeze`](Self::unfreeze). See [`EvBuffer::freeze`].
     ///
-    /// Waits that need a change at that end fail, see [`readable`](Self::readable) and its relatives.
+    /// Waits that need a change at that end fail, see [`readable`](Self::readable) and the other waits.
     #[doc(alias = "evbuffer_freeze")]
     pub fn freeze(&self, end: End) {
         self.lock().freeze(end);

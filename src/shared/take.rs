@@ -184,7 +184,7 @@ impl SharedEvBuffer {
 /// How far a buffer was searched without success, so that the next look continues there.
 #[derive(Default)]
 struct Searched {
-    /// Bytes ever prepended and removed at that time, since others may change the front meanwhile.
+    /// The totals of prepended and removed bytes at the last search: they show how other handles moved the front since.
     prepended: u64,
     removed: u64,
     len: usize,

@@ -375,7 +375,7 @@ impl SharedEvBuffer {
 
     /// Waits until the buffer holds at least `n` bytes. Zero is ready at once.
     ///
-    /// A parser that has looked at 100 bytes without success waits for `readable(101)`: it is not woken for what it has
+    /// A parser that has searched 100 bytes without success waits for `readable(101)`: it is not woken for what it has
     /// seen. The buffer is filled up to `n` bytes also between the watermarks.
     ///
     /// # Errors

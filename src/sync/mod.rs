@@ -1,4 +1,4 @@
-//! Locks, atomics and wait lists. Under loom, locks and atomics are those of its models; no other file names either.
+//! Locks, atomics and wait lists. The other files import locks and atomics from here, so that loom can replace them.
 
 #[cfg(not(all(test, loom)))]
 use std::sync as imp;

@@ -86,7 +86,7 @@ impl PollWork {
     }
 }
 
-/// Wakes the task after the runtime has looked at its I/O driver, as [`tokio::task::yield_now`] does.
+/// Wakes the task after the runtime has polled its I/O driver, as [`tokio::task::yield_now`] does.
 ///
 /// A plain `wake_by_ref` puts the task in front of the driver: a few tasks with endless work then keep the others from
 /// seeing their sockets for tens of milliseconds.

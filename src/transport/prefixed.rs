@@ -157,7 +157,7 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
 
     /// Reads until `needle` has come, and returns the position behind it; `None` if the stream ends before.
     ///
-    /// Nothing is consumed. At most the first `max` bytes are looked at, each of them once. An empty needle is found
+    /// Nothing is consumed. At most the first `max` bytes are searched, each of them once. An empty needle is found
     /// at 0.
     ///
     /// # Errors

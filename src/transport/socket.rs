@@ -100,7 +100,7 @@ impl Socket<'_> {
 
     /// Sends a prefix of the bytes of `slices` with one system call.
     ///
-    /// It tries without a look at the readiness first, so only a send that would block counts against the task's budget.
+    /// It tries to send without checking the readiness first, so only a send that would block counts against the task's budget.
     /// A caller that sends without end has to yield by itself.
     pub(crate) fn poll_send_slices(
         self,

@@ -352,7 +352,7 @@ async fn defect_d27_a_dropped_pair_partner_is_the_end_then_a_broken_pipe() {
     let (a, b) = BufferEvent::pair();
     a.output().add(b"last").unwrap();
     a.flush().await.unwrap();
-    // It waits a while for the end of `b`.
+    // `a` waits up to `close_wait` for the end of `b`.
     drop(a);
     assert!(matches!(b.next_event().await, Some(Event::Eof)));
     tokio::time::sleep(3 * SECOND).await;

@@ -164,7 +164,7 @@ async fn a_flush_after_a_dropped_flush_covers_later_writes() {
     far.read_exact(&mut [0; 10]).await.unwrap();
     yield_many().await;
     let mut flush = tokio_test::task::spawn(AsyncWriteExt::flush(&mut bev));
-    assert!(flush.poll().is_pending(), "half of it has not left");
+    assert!(flush.poll().is_pending(), "half of it is unsent");
     far.read_exact(&mut [0; 30]).await.unwrap();
     yield_many().await;
     assert!(flush.is_woken() && flush.poll().is_ready());

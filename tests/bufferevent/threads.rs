@@ -23,10 +23,10 @@ use tokio_evbuffer::{
 
 use crate::support::net::tcp_pair;
 
-/// Long enough for any machine; only a lost wake-up takes longer.
+/// Only a lost wake-up takes longer, also on a slow machine.
 const HANG: Duration = Duration::from_secs(120);
 
-fn naive(near: TcpStream) {
+fn readers_and_adders(near: TcpStream) {
     let bev = BufferEvent::new(near);
     tokio::spawn(async move {
         let has_line = |input: &tokio_evbuffer::EvBuffer| input.search(b"\n", ..).is_some();
@@ -40,7 +40,7 @@ fn naive(near: TcpStream) {
     });
 }
 
-fn as_a_stream(near: TcpStream) {
+fn with_stream_traits(near: TcpStream) {
     let (mut read, mut write) = BufferEvent::new(near).split();
     tokio::spawn(async move {
         tokio::io::copy_buf(&mut read, &mut write).await.unwrap();
@@ -48,7 +48,7 @@ fn as_a_stream(near: TcpStream) {
     });
 }
 
-fn by_callbacks(near: TcpStream, queue: DeferredQueue) {
+fn with_callbacks(near: TcpStream, queue: DeferredQueue) {
     BufferEvent::builder()
         .defer_to(queue)
         .on_read(|bev| {
@@ -66,9 +66,9 @@ async fn every_line_is_answered_in_order() {
     for i in 0..24 {
         let (near, far) = tcp_pair().await;
         match i % 3 {
-            0 => naive(near),
-            1 => as_a_stream(near),
-            _ => by_callbacks(near, queue.clone()),
+            0 => readers_and_adders(near),
+            1 => with_stream_traits(near),
+            _ => with_callbacks(near, queue.clone()),
         }
         clients.spawn(async move {
             let (read, mut write) = far.into_split();
@@ -130,10 +130,10 @@ async fn constant_changes_of_all_settings_stall_nothing() {
     const BYTES: usize = 1 << 20;
     let (a, b) = BufferEvent::pair();
     let done = Arc::new(AtomicBool::new(false));
-    let mut meddlers = JoinSet::new();
+    let mut changers = JoinSet::new();
     for bev in [a.clone(), b.clone()] {
         let done = Arc::clone(&done);
-        meddlers.spawn(async move {
+        changers.spawn(async move {
             for i in 0.. {
                 if done.load(SeqCst) {
                     return;
@@ -173,7 +173,7 @@ async fn constant_changes_of_all_settings_stall_nothing() {
     };
     let outcome = timeout(HANG, all).await;
     done.store(true, SeqCst);
-    while meddlers.join_next().await.transpose().unwrap().is_some() {}
+    while changers.join_next().await.transpose().unwrap().is_some() {}
     outcome.unwrap_or_else(|_| panic!("no progress: {read_a:?} {read_b:?}"));
     assert_eq!(sum.load(SeqCst), BYTES);
 }

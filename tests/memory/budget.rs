@@ -35,7 +35,7 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             is_open: AtomicBool::new(false),
-            // Its memory is not that of the connections.
+            // Allocated now, so that it does not count as memory of the connections.
             waiting: Mutex::new(Vec::with_capacity(READERS)),
         }
     }
@@ -112,7 +112,7 @@ impl AsyncWrite for SlowReader {
     }
 }
 
-/// Sends back everything, without regard to how much waits already: only the budget bounds the memory.
+/// Sends everything back, without waiting for the peer to read it: only the budget bounds the memory.
 async fn echo(bev: BufferEvent) {
     while bev.input().readable(1).await.is_ok() {
         bev.input().move_to(bev.output(), usize::MAX).unwrap();
@@ -121,7 +121,7 @@ async fn echo(bev: BufferEvent) {
 }
 
 /// Lets every task run a few times: the runtime polls 61 of them between two polls of the test.
-async fn settle() {
+async fn yield_many() {
     for _ in 0..READERS / 10 {
         yield_now().await;
     }
@@ -140,7 +140,7 @@ async fn ten_thousand_slow_readers_stay_within_the_budget_and_all_are_served() {
         };
         tasks.spawn(echo(BufferEvent::builder().budget(&budget).spawn(stream)));
     }
-    settle().await;
+    yield_many().await;
     assert_eq!(budget.used(), 0, "an idle connection holds nothing");
 
     let base = in_use_here();
@@ -152,7 +152,7 @@ async fn ten_thousand_slow_readers_stay_within_the_budget_and_all_are_served() {
     };
     gates.sources.open();
     for _ in 0..3 {
-        settle().await;
+        yield_many().await;
         check();
     }
     assert!(budget.used() > BUDGET / 2, "the sources are faster");

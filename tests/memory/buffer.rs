@@ -116,7 +116,7 @@ fn ten_thousand_buffers_of_one_byte_take_at_most_4_times_their_length() {
 }
 
 #[test]
-fn a_short_rest_does_not_pin_its_block() {
+fn a_few_remaining_bytes_do_not_pin_their_block() {
     // Keep the last bytes of each of many blocks.
     let blocks = 256;
     let (mut kept, held) = held_by(|| {
@@ -244,8 +244,8 @@ fn waiting_for_a_stream_takes_no_memory() {
     assert_eq!(buffer.capacity(), 0);
 }
 
-/// Returns the addresses of the pieces.
-fn places(buffer: &EvBuffer) -> Vec<*const u8> {
+/// Returns the addresses of the segments.
+fn addresses(buffer: &EvBuffer) -> Vec<*const u8> {
     buffer.chunks().map(<[u8]>::as_ptr).collect()
 }
 
@@ -255,18 +255,18 @@ fn whole_segments_move_without_a_copy() {
     for _ in 0..64 {
         src.add(&pattern(16 * KIB)).unwrap();
     }
-    let before = places(&src);
+    let before = addresses(&src);
     let mut dst = EvBuffer::new();
     let (moved, held) = held_by(|| dst.add_buffer(&mut src));
-    assert_eq!((moved, places(&dst)), (Ok(MIB), before));
+    assert_eq!((moved, addresses(&dst)), (Ok(MIB), before));
     assert!(held < 8 * KIB, "{held}");
 
-    let before = places(&dst);
+    let before = addresses(&dst);
     let mut third = EvBuffer::new();
     assert_eq!(dst.remove_buffer(&mut third, MIB / 2), Ok(MIB / 2));
-    assert_eq!([places(&third), places(&dst)].concat(), before);
+    assert_eq!([addresses(&third), addresses(&dst)].concat(), before);
     assert_eq!(dst.prepend_buffer(&mut third), Ok(MIB / 2));
-    assert_eq!(places(&dst), before);
+    assert_eq!(addresses(&dst), before);
 }
 
 #[test]
@@ -276,10 +276,10 @@ fn parts_of_segments_are_shared_from_the_copy_threshold_on() {
             EvBuffer::from(pattern(4 * KIB)),
             EvBuffer::from(&pattern(4 * KIB)[..]),
         ] {
-            let place = places(&src)[0];
+            let place = addresses(&src)[0];
             let mut dst = EvBuffer::new();
             assert_eq!(src.remove_buffer(&mut dst, n), Ok(n));
-            assert_eq!(places(&dst)[0] != place, is_copied, "{n}");
+            assert_eq!(addresses(&dst)[0] != place, is_copied, "{n}");
         }
     }
 }
@@ -288,14 +288,14 @@ fn parts_of_segments_are_shared_from_the_copy_threshold_on() {
 fn add_buffer_reference_shares_the_bytes() {
     let mut src = EvBuffer::from(&pattern(10_000)[..]);
     src.add_reference(pattern(5_000)).unwrap();
-    let before = places(&src);
+    let before = addresses(&src);
     let mut copies: [EvBuffer; 10] = Default::default();
     let ((), held) = held_by(|| {
         for copy in &mut copies {
             assert_eq!(copy.add_buffer_reference(&src), Ok(15_000));
         }
     });
-    assert!(copies.iter().all(|copy| places(copy) == before));
+    assert!(copies.iter().all(|copy| addresses(copy) == before));
     assert!(held < 10 * COPY_THRESHOLD, "{held}");
 }
 
@@ -305,7 +305,7 @@ fn taken_bytes_are_not_copied() {
         EvBuffer::from(pattern(4 * KIB)),
         EvBuffer::from(&pattern(4 * KIB)[..]),
     ] {
-        let place = places(&buffer)[0];
+        let place = addresses(&buffer)[0];
         let taken = buffer.take_bytes(1_000).unwrap();
         assert_eq!(taken.as_ptr(), place);
         let rest = buffer.take_bytes(usize::MAX).unwrap();

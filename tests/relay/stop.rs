@@ -27,7 +27,7 @@ async fn stopped(
     }
 }
 
-/// A relay is stopped again and again, with bytes in transit in both directions, and the next one takes over.
+/// A relay is stopped repeatedly, with bytes in transit in both directions, and the next one takes over.
 #[tokio::test]
 async fn a_relay_that_is_stopped_loses_nothing() {
     let (mut left, mut a) = duplex(7);

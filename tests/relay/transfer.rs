@@ -152,7 +152,7 @@ async fn an_end_before_the_limit_is_an_error_with_the_count() {
         .unwrap_err();
     assert_eq!((error.bytes, error.step), (36, Step::Read));
     assert_eq!(error.error.kind(), io::ErrorKind::UnexpectedEof);
-    assert_eq!(writer.flushed, 36, "what there was is delivered");
+    assert_eq!(writer.flushed, 36, "the bytes before the end are delivered");
     assert_eq!(
         error.to_string(),
         "transfer failed reading from the reader after 36 bytes"
@@ -169,7 +169,7 @@ async fn an_end_before_the_limit_is_an_error_with_the_count() {
 }
 
 #[tokio::test]
-async fn a_shutdown_follows_the_last_byte_if_it_is_wanted() {
+async fn a_shutdown_follows_the_last_byte_if_requested() {
     for limit in [u64::MAX, 0, 5, 36] {
         let mut writer = Slow::writer(4);
         let transfer = Transfer::new(DATA, &mut writer).limit(limit).shutdown(true);
@@ -296,7 +296,7 @@ async fn an_idle_transfer_times_out_where_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_holds_and_is_no_idle_time() {
+async fn a_rate_limit_holds_and_its_pauses_do_not_count_as_idle() {
     for limit in [
         RateLimit::read(1000),
         RateLimit::write(1000),
@@ -314,7 +314,7 @@ async fn a_rate_limit_holds_and_is_no_idle_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stuck_writer_does_not_keep_a_failed_transfer() {
+async fn a_failed_transfer_does_not_wait_for_a_stuck_writer() {
     let (_far, mut near) = tokio::io::duplex(4);
     let mut reader = Slow::reader(DATA, 100);
     reader.read_error = Some(io::ErrorKind::ConnectionReset);

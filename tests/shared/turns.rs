@@ -171,7 +171,7 @@ fn no_reader_starves() {
 
 /// Another thread changes the buffer all the time while a call delivers.
 #[test]
-fn a_call_is_not_kept_delivering_for_others_without_end() {
+fn a_call_delivers_a_bounded_number_of_changes_of_other_threads() {
     let buffer = SharedEvBuffer::new();
     let (begun, changing) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
     let (flag, wait) = (Arc::clone(&begun), Arc::clone(&changing));
@@ -274,7 +274,7 @@ fn tasks_that_take_lines_take_turns() {
 
 /// A writer that was woken and is never polled again does not stop the others.
 #[tokio::test]
-async fn an_abandoned_writer_stops_no_other() {
+async fn an_abandoned_writer_does_not_stop_the_others() {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::with_high(4).unwrap());
     buffer.add(b"1234").unwrap();

@@ -170,7 +170,7 @@ impl Model {
                 _ => with.segments() + with.len().min(COPY_THRESHOLD * with.segments()),
             },
             Op::Pullup(_) => on.len(),
-            // These begin at any position, or look at all segments.
+            // These begin at any position, or visit all segments.
             Op::Copyout { .. }
             | Op::Peek { .. }
             | Op::Search { .. }

@@ -39,7 +39,7 @@ pub(super) struct Task<E: Endpoint> {
     guard: FinishOnDrop,
     plan: Plan,
     sizer: ReadSizer,
-    /// The room of the input when it was last looked at. The user can only have made more since.
+    /// The room of the input when the task last read it. User code can only have made more since.
     room: usize,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
     unacknowledged: Cell<usize>,

@@ -146,8 +146,8 @@ impl<E: Endpoint> Task<E> {
         }
     }
 
-    /// The error that a read of zero bytes stands for, if it is not an end in order: after a write has returned a reset, the
-    /// socket reports no other error.
+    /// The error behind a read of zero bytes, if it is not an orderly end: once a write has returned a reset, the socket
+    /// reports no other error.
     fn end_of_stream(&self) -> Option<io::Error> {
         let control = self.guard.inner.control.lock();
         let error = control.state.write.error()?;

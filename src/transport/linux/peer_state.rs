@@ -1,4 +1,4 @@
-//! What the kernel knows of the peer of a socket: whether it is gone, and whether it has acknowledged everything.
+//! What the kernel knows about the peer of a socket: whether it is gone, and whether it has acknowledged everything.
 
 use std::{
     io,
@@ -35,13 +35,13 @@ pub(crate) struct HangUp {
 }
 
 impl HangUp {
-    /// Whether the socket may hold bytes that Tokio does not know of.
+    /// Whether the socket may hold bytes whose readiness Tokio has not seen.
     #[inline]
     pub(crate) fn is_cleared(self) -> bool {
         self.cleared
     }
 
-    /// Reads what the kernel holds although Tokio does not know of it. `None` if there is nothing.
+    /// Reads what the kernel holds even if Tokio has not seen that the socket is readable. `None` if there is nothing.
     pub(crate) fn read_held(
         &mut self,
         socket: Socket<'_>,
