@@ -1,0 +1,116 @@
+//! The read side of a connection.
+
+use std::{io, sync::Arc};
+
+use super::Switch;
+
+/// How far reading has come.
+#[derive(Clone, Debug)]
+pub(super) enum ReadPhase {
+    /// Bytes go to the input.
+    Open,
+    /// Bytes are read and discarded: the input was closed.
+    Discarding,
+    /// The peer ended its stream in order.
+    Ended,
+    Failed(Arc<io::Error>),
+    /// The connection was over before the stream of the peer was.
+    Stopped,
+}
+
+/// The read side of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadState {
+    pub(super) phase: ReadPhase,
+    pub(super) switch: Switch,
+    /// The peer has ended its stream, though its last bytes may still be unread.
+    peer_closed: bool,
+    /// The bytes of the input wait for the connection that this one is joined with.
+    blocked: bool,
+}
+
+impl ReadState {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: ReadPhase::Open,
+            switch: Switch::On,
+            peer_closed: false,
+            blocked: false,
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+    }
+
+    /// Whether more may come from the stream.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, ReadPhase::Open | ReadPhase::Discarding)
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.is_open() && self.switch == Switch::On
+    }
+
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.is_open() && self.switch == Switch::TimedOut
+    }
+
+    /// Whether what is read is discarded.
+    pub(crate) fn discards(&self) -> bool {
+        matches!(self.phase, ReadPhase::Discarding)
+    }
+
+    /// Whether the peer ended its stream in order.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.phase, ReadPhase::Ended)
+    }
+
+    /// Whether the peer will send nothing more: its end or an error was seen.
+    pub(crate) fn is_peer_closed(&self) -> bool {
+        self.peer_closed || matches!(self.phase, ReadPhase::Ended | ReadPhase::Failed(_))
+    }
+
+    pub(crate) fn error(&self) -> Option<&Arc<io::Error>> {
+        match &self.phase {
+            ReadPhase::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The input was closed: what comes from now on is discarded.
+    pub(crate) fn discard(&mut self) {
+        if let ReadPhase::Open = self.phase {
+            self.phase = ReadPhase::Discarding;
+        }
+    }
+
+    /// The stream of the peer has ended, or reading failed.
+    pub(crate) fn end(&mut self, error: Option<Arc<io::Error>>) {
+        if self.is_open() {
+            self.phase = match error {
+                None => ReadPhase::Ended,
+                Some(error) => ReadPhase::Failed(error),
+            };
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn stop(&mut self) {
+        if self.is_open() {
+            self.phase = ReadPhase::Stopped;
+        }
+    }
+
+    /// The peer has ended its stream while reading is paused. Returns whether this is new.
+    #[must_use]
+    pub(crate) fn note_peer_closed(&mut self) -> bool {
+        let is_new = self.is_open() && !self.peer_closed;
+        self.peer_closed |= is_new;
+        is_new
+    }
+}
