@@ -1,6 +1,13 @@
 //! Replaces the stream of a live connection.
 
-use std::{any::TypeId, error::Error, fmt, future::poll_fn, io, mem, sync::Arc};
+use std::{
+    any::{Any, TypeId},
+    error::Error,
+    fmt,
+    future::poll_fn,
+    io, mem,
+    sync::Arc,
+};
 
 use tracing::Span;
 
@@ -134,7 +141,12 @@ impl BufferEvent {
         let old = Prefixed::new(*stream, taken.input);
         match establish(async { f(old).await }, None, &self.inner).await {
             Ok(mut stream) => {
-                let prefix = take_prefix(&mut stream, usize::MAX);
+                let same: Option<&mut Prefixed<S>> = (&mut stream as &mut dyn Any).downcast_mut();
+                // These bytes were read and counted before.
+                let prefix = match same {
+                    Some(prefixed) => prefixed.take_prefix(usize::MAX),
+                    None => take_prefix(&mut stream, usize::MAX),
+                };
                 let finish = FinishOnDrop::new(&self.inner);
                 upgrading.complete = true;
                 self.inner.replace_stream(TypeId::of::<T>(), prefix);

@@ -97,8 +97,7 @@ impl<S> Prefixed<S> {
     }
 
     /// Takes out at most `max` bytes of the prefix.
-    #[cfg(feature = "net")]
-    pub(super) fn take_prefix(&mut self, max: usize) -> EvBuffer {
+    pub(crate) fn take_prefix(&mut self, max: usize) -> EvBuffer {
         if self.prefix.len() <= max {
             return std::mem::take(&mut self.prefix);
         }

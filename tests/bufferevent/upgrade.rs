@@ -94,8 +94,6 @@ async fn output_added_meanwhile_goes_to_the_new_stream() {
     assert_eq!(received, "to the new one");
 }
 
-// Without `net` the type of a stream is not recognised, and a prefix is read and counted like bytes of the stream.
-#[cfg(feature = "net")]
 #[tokio::test]
 async fn an_upgrade_can_be_repeated_and_an_identity_keeps_the_input() {
     let (mut far, near) = tcp_pair().await;
@@ -110,6 +108,22 @@ async fn an_upgrade_can_be_repeated_and_an_identity_keeps_the_input() {
         .unwrap();
     far.write_all(b" and more").await.unwrap();
     bev.input().readable(9).await.unwrap();
+    assert_eq!(bev.metrics().bytes_in, 15);
+}
+
+/// Of any stream, also where the crate recognises no sockets.
+#[tokio::test]
+async fn an_identity_does_not_count_the_input_again() {
+    let (near, mut far) = duplex(64);
+    let bev = BufferEvent::new(near);
+    far.write_all(b"unread").await.unwrap();
+    bev.input().readable(6).await.unwrap();
+    bev.upgrade(|plain: Prefixed<DuplexStream>| async move { Ok(plain) })
+        .await
+        .unwrap();
+    assert!(*bev.input().lock() == b"unread"[..]);
+    far.write_all(b" and more").await.unwrap();
+    bev.input().readable(15).await.unwrap();
     assert_eq!(bev.metrics().bytes_in, 15);
 }
 
