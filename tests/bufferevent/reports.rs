@@ -88,6 +88,7 @@ fn refuse_an_upload(by_drop: bool) -> (usize, String, String) {
         .enable_all()
         .build()
         .unwrap();
+    let (client_has_ended, wait_for_client) = tokio::sync::oneshot::channel();
     let (addr, serving) = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -98,10 +99,11 @@ fn refuse_an_upload(by_drop: bool) -> (usize, String, String) {
             bev.output().add(&vec![b'4'; 300_000]).unwrap();
             if by_drop {
                 drop(bev);
-                sleep(Duration::from_secs(3)).await;
             } else {
-                let _ = timeout(Duration::from_secs(3), bev.close()).await;
+                bev.close().await.unwrap();
             }
+            // Until then the delivery needs the runtime.
+            let _ = wait_for_client.await;
         });
         (addr, serving)
     });
@@ -111,12 +113,15 @@ fn refuse_an_upload(by_drop: bool) -> (usize, String, String) {
         .unwrap();
     let piece = vec![1; 16 << 10];
     let mut upload = String::from("all of it");
-    for _ in 0..64 {
+    for at in 0..64 {
         if let Err(error) = client.write_all(&piece) {
             upload = format!("{:?}", error.kind());
             break;
         }
-        thread::sleep(Duration::from_millis(2));
+        if at == 0 {
+            // The refusal has arrived, and the rest of the upload comes after it.
+            client.peek(&mut [0]).unwrap();
+        }
     }
     let _ = client.shutdown(std::net::Shutdown::Write);
     let (mut got, mut room) = (0, [0; 4096]);
@@ -128,6 +133,7 @@ fn refuse_an_upload(by_drop: bool) -> (usize, String, String) {
         }
     };
     drop(client);
+    let _ = client_has_ended.send(());
     runtime.block_on(async { serving.await.unwrap() });
     (got, end, upload)
 }

@@ -10,7 +10,10 @@ use tokio::{
     net::TcpListener,
     time::timeout,
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, EvBuffer};
+use tokio_evbuffer::{
+    BufferEvent, EolStyle, EvBuffer,
+    bufferevent::{Direction, PauseReason},
+};
 
 use crate::support::net::tcp_pair;
 
@@ -48,7 +51,9 @@ async fn abort_does_not_look_like_an_orderly_end() {
     for _ in 0..200 {
         bev.output().add(&[7; 65536]).unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    while !bev.paused(Direction::Write).contains(PauseReason::Peer) {
+        tokio::task::yield_now().await;
+    }
     bev.abort();
     let summary = bev.closed().await;
     let mut got = Vec::new();
@@ -82,7 +87,7 @@ async fn expired_linger_does_not_look_like_an_orderly_end() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn expired_linger_after_drop_does_not_look_like_an_orderly_end() {
     let (mut client, server) = tcp_pair().await;
     let bev = BufferEvent::builder()
@@ -92,7 +97,8 @@ async fn expired_linger_after_drop_does_not_look_like_an_orderly_end() {
         bev.output().add(&[7; 65536]).unwrap();
     }
     drop(bev);
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    // On a paused clock this ends when nothing else can happen before.
+    tokio::time::sleep(Duration::from_secs(100)).await;
     let mut got = Vec::new();
     let end = client.read_to_end(&mut got).await;
     assert!(
