@@ -1,6 +1,6 @@
 //! The methods that a join uses to read the state of its two connections and to change it.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::inner::BufferEvent;
 
@@ -18,6 +18,11 @@ impl BufferEvent {
     /// The reason why nothing can be added to the output.
     pub(crate) fn write_error(&self) -> io::Error {
         self.inner.write_error()
+    }
+
+    /// How long closing may make no progress.
+    pub(crate) fn linger(&self) -> Duration {
+        self.inner.control.lock().settings().limits.linger
     }
 
     /// Shows whether the bytes of the input wait for another connection.

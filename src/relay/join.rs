@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step, config::DEFAULT_LINGER};
+use super::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step};
 use crate::{
     BufferEvent, EvBuffer,
     bufferevent::Callbacks,
@@ -35,8 +35,9 @@ impl BufferEvent {
     /// [`PauseReason::Peer`](crate::bufferevent::PauseReason::Peer).
     ///
     /// Ends and errors are passed on as by [`relay`](crate::relay()): the end of one side shuts down the other, and the
-    /// opposite direction continues for as long as bytes move, or 30 s. After an error the healthy side gets everything
-    /// that was read for it, and is then aborted. In the end both connections are closed.
+    /// opposite direction continues until no byte has moved for the [linger time](crate::bufferevent::Builder::linger) of
+    /// either side, by default 30 s. After an error the healthy side gets everything that was read for it, and is then
+    /// aborted. In the end both connections are closed.
     ///
     /// # Errors
     ///
@@ -120,6 +121,7 @@ impl BufferEvent {
 
 /// Waits until the peer of `healthy` has everything that was written for it, or makes no progress for too long.
 async fn deliver(healthy: &BufferEvent) {
+    let linger = healthy.linger();
     let (mut timer, mut left, mut since) = (Timer::default(), usize::MAX, Instant::now());
     let mut flush = pin!(healthy.flush());
     poll_fn(|cx| {
@@ -128,10 +130,13 @@ async fn deliver(healthy: &BufferEvent) {
         }
         loop {
             note_progress(healthy.output().len(), &mut left, &mut since);
-            if since.elapsed() >= DEFAULT_LINGER {
+            if since.elapsed() >= linger {
                 return Poll::Ready(());
             }
-            ready!(timer.poll(cx, since + DEFAULT_LINGER));
+            let Some(end) = since.checked_add(linger) else {
+                return Poll::Pending;
+            };
+            ready!(timer.poll(cx, end));
         }
     })
     .await;
@@ -141,7 +146,7 @@ async fn deliver(healthy: &BufferEvent) {
     loop {
         let unacknowledged = healthy.unacknowledged();
         note_progress(unacknowledged, &mut left, &mut since);
-        if unacknowledged == 0 || since.elapsed() >= DEFAULT_LINGER || timer.is_unavailable() {
+        if unacknowledged == 0 || since.elapsed() >= linger || timer.is_unavailable() {
             return;
         }
         let next = Instant::now() + delay;
@@ -208,7 +213,10 @@ impl Joined {
             if self.moved != moved {
                 (self.moved, self.since) = (moved, now);
             }
-            let end = self.since + DEFAULT_LINGER;
+            let linger = self.a_to_b.from.linger().min(self.b_to_a.from.linger());
+            let Some(end) = self.since.checked_add(linger) else {
+                return Poll::Pending;
+            };
             if now >= end {
                 return Poll::Ready(RelayEnd::LingerExpired);
             }

@@ -266,6 +266,22 @@ async fn a_half_closed_join_ends_when_nothing_moves() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_join_ends_after_the_shorter_linger_of_the_two() {
+    for swapped in [false, true] {
+        let ((mut client, near), (_server, far)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let near = BufferEvent::builder()
+            .linger(Duration::from_secs(7))
+            .spawn(near);
+        let joined = join(near, BufferEvent::new(far), swapped);
+        let start = Instant::now();
+        client.shutdown().await.unwrap();
+        let summary = joined.await.unwrap().unwrap();
+        assert_eq!(summary.reason, RelayEnd::LingerExpired);
+        assert_eq!(start.elapsed().as_secs(), 7);
+    }
+}
+
 #[tokio::test]
 async fn a_dropped_join_leaves_every_byte_in_the_buffers() {
     let (mut client, near, far, mut server) = connections(4096);
