@@ -1,4 +1,4 @@
-//! What a task moves bytes to and from: a stream, or the other side of a pair. And access to it for the handles.
+//! What a task moves bytes to and from: a stream, the other side of a pair, or a connection below filters.
 
 use std::{
     any::{Any, TypeId},
@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,11 +15,10 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use super::event::Metrics;
+use super::{event::Metrics, stream_cell::AnyStream};
 use crate::{
     EvBuffer,
     segment::FilePiece,
-    sync::Lock,
     transport::{self, Finder, HangUp},
 };
 
@@ -31,6 +31,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
 pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether it wraps another connection, whose bytes are counted instead.
     const HAS_STREAM_BELOW: bool = false;
+
+    /// Whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
+    fn runs_user_code() -> bool;
+
+    /// What the handles look at in its place.
+    fn visible_stream(&self) -> Option<Arc<dyn AnyStream>> {
+        None
+    }
 
     /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.
     fn poll_read_into(
@@ -88,9 +96,13 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// The type that the user knows the stream by.
     fn stream_type(&self) -> TypeId;
 
-    fn peer_addr(&self) -> Option<SocketAddr>;
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 
-    fn local_addr(&self) -> Option<SocketAddr>;
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// The stream itself.
     fn into_any(self) -> Box<dyn Any + Send>;
@@ -153,6 +165,11 @@ fn load(piece: FilePiece) -> JoinHandle<io::Result<()>> {
 }
 
 impl<S: Transport> Endpoint for Stream<S> {
+    #[inline]
+    fn runs_user_code() -> bool {
+        !Finder::<S>::is_socket_type()
+    }
+
     #[inline]
     fn poll_read_into(
         &mut self,
@@ -225,56 +242,5 @@ impl<S: Transport> Endpoint for Stream<S> {
 
     fn into_any(self) -> Box<dyn Any + Send> {
         Box::new(self.stream)
-    }
-}
-
-/// Holds the stream: the task uses it for each operation, and the handles may use it in between.
-///
-/// The lock is held while the stream is polled, and while the closure of
-/// [`with_stream`](super::BufferEvent::with_stream) runs, but never together with another lock.
-pub(super) struct StreamCell<E>(Lock<Option<E>>);
-
-impl<E> StreamCell<E> {
-    pub(super) fn new(endpoint: E) -> Self {
-        Self(Lock::new(Some(endpoint)))
-    }
-
-    /// Calls `f` with the stream, if it is still here.
-    #[inline]
-    pub(super) fn with<R>(&self, f: impl FnOnce(&mut E) -> R) -> Option<R> {
-        self.0.lock().as_mut().map(f)
-    }
-
-    pub(super) fn take(&self) -> Option<E> {
-        self.0.lock().take()
-    }
-}
-
-/// A [`StreamCell`] of a type that is not known.
-pub(super) trait AnyStream: Any + Send + Sync {
-    fn as_any(&self) -> &dyn Any;
-
-    fn peer_addr(&self) -> Option<SocketAddr>;
-
-    fn local_addr(&self) -> Option<SocketAddr>;
-
-    fn unacknowledged(&self) -> Option<usize>;
-}
-
-impl<E: Endpoint> AnyStream for StreamCell<E> {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn peer_addr(&self) -> Option<SocketAddr> {
-        self.with(|endpoint| endpoint.peer_addr()).flatten()
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        self.with(|endpoint| endpoint.local_addr()).flatten()
-    }
-
-    fn unacknowledged(&self) -> Option<usize> {
-        self.with(|endpoint| endpoint.unacknowledged()).flatten()
     }
 }

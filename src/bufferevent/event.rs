@@ -91,13 +91,17 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    pub(super) fn push(&mut self, event: Event) {
-        for queue in [&mut self.for_next_event, &mut self.for_callback] {
-            if queue.len() == EVENTS_MAX {
-                queue.pop_front();
-            }
+    /// Adds an event for each consumer. Returns what was discarded, whose error may run user code when it is dropped.
+    #[must_use]
+    pub(super) fn push(&mut self, event: Event) -> [Option<Event>; 2] {
+        [&mut self.for_next_event, &mut self.for_callback].map(|queue| {
+            let discarded = match queue.len() {
+                EVENTS_MAX => queue.pop_front(),
+                _ => None,
+            };
             queue.push_back(event.clone());
-        }
+            discarded
+        })
     }
 
     /// Removes the oldest event that no call of `next_event` has returned.
@@ -129,7 +133,8 @@ pub enum PauseReason {
     User,
     /// The buffer has reached its high watermark, and has not fallen to the low one since.
     HighWatermark,
-    /// The stream accepts no more for now.
+    /// The stream accepts no more for now, or has not passed on what it accepted: while it is flushed or shut down, and
+    /// while a [filter](crate::BufferEvent::filter) waits for room in the connection below.
     Peer,
     /// The allowance of its [rate limit](crate::BufferEvent::set_rate_limit) is used up.
     RateLimit,
@@ -306,12 +311,14 @@ mod tests {
     #[test]
     fn each_consumer_gets_each_event_and_the_oldest_are_discarded() {
         let mut queue = EventQueue::default();
-        queue.push(Event::Connected);
+        assert_eq!(queue.push(Event::Connected), [None, None]);
         assert!(queue.is_connected_next());
-        for _ in 0..EVENTS_MAX {
-            queue.push(Event::IdleTimeout);
+        for at in 1..=EVENTS_MAX {
+            let discarded = (at == EVENTS_MAX).then_some(Event::Connected);
+            let pushed = queue.push(Event::IdleTimeout);
+            assert_eq!(pushed, [discarded.clone(), discarded]);
         }
-        queue.push(Event::Closed);
+        assert!(queue.push(Event::Closed).iter().all(Option::is_some));
         assert!(!queue.is_connected_next());
         assert_eq!(queue.len_for_callback(), EVENTS_MAX);
         let seen: Vec<_> = std::iter::from_fn(|| queue.pop_for_next_event()).collect();

@@ -15,10 +15,17 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use super::{callbacks::Callbacks, endpoint::Endpoint, event::Metrics, inner::BufferEvent};
+use super::{
+    callbacks::Callbacks,
+    endpoint::Endpoint,
+    event::Metrics,
+    inner::{BufferEvent, Inner},
+    stream_cell::AnyStream,
+};
 use crate::{EvBuffer, panic::catch_panic, shared::BufferWait, transport::poll::yield_to_driver};
 
 /// Calls of a filter in one poll that consume bytes without any output, before the task yields.
@@ -114,7 +121,8 @@ impl BufferEvent {
     /// can be filtered again.
     ///
     /// - Watermarks and backpressure pass through: while the input of the result is full, `input` is not called and
-    ///   the stream is soon not read. While the output below is full, `output` is not called.
+    ///   the stream is soon not read. While the output below is full, `output` is not called, and writing shows
+    ///   [`PauseReason::Peer`](crate::bufferevent::PauseReason::Peer).
     /// - [`flush`](Self::flush) calls `output` with [`FlushMode::Flush`] and then flushes the stream.
     ///   [`shutdown`](Self::shutdown) and [`close`](Self::close) call it with [`FlushMode::Finished`] before they end the
     ///   stream. What a filter holds back is not sent before that.
@@ -126,8 +134,8 @@ impl BufferEvent {
     /// - [`Summary`](crate::bufferevent::Summary) and [`metrics`](Self::metrics) count the bytes of the stream below.
     /// - When the result is aborted, or closed after an error, the connection below is aborted.
     ///
-    /// Do not call [`peer_addr`](Self::peer_addr), [`local_addr`](Self::local_addr) or
-    /// [`with_stream`](Self::with_stream) of the result inside of a filter: they wait until it returns.
+    /// [`peer_addr`](Self::peer_addr), [`local_addr`](Self::local_addr) and [`with_stream`](Self::with_stream) of the
+    /// result look at the stream below. A filter may call them, as all methods of both.
     ///
     /// # Panics
     ///
@@ -360,6 +368,14 @@ impl FilterEndpoint {
 impl Endpoint for FilterEndpoint {
     const HAS_STREAM_BELOW: bool = true;
 
+    fn runs_user_code() -> bool {
+        true
+    }
+
+    fn visible_stream(&self) -> Option<Arc<dyn AnyStream>> {
+        Some(Arc::new(StreamBelow(Arc::clone(&self.below.inner))))
+    }
+
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -477,15 +493,37 @@ impl Endpoint for FilterEndpoint {
         TypeId::of::<Self>()
     }
 
+    fn into_any(self) -> Box<dyn Any + Send> {
+        Box::new(self)
+    }
+}
+
+/// The stream of the connection below, as handles of the filtered one see it. It is found without a lock that is held
+/// while a filter runs.
+struct StreamBelow(Arc<Inner>);
+
+impl StreamBelow {
+    fn stream(&self) -> Option<Arc<dyn AnyStream>> {
+        self.0.control.lock().stream.clone()
+    }
+}
+
+impl AnyStream for StreamBelow {
+    fn with_cell(&self, f: &mut dyn FnMut(&dyn Any)) {
+        if let Some(stream) = self.stream() {
+            stream.with_cell(f);
+        }
+    }
+
     fn peer_addr(&self) -> Option<SocketAddr> {
-        self.below.peer_addr()
+        self.stream()?.peer_addr()
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
-        self.below.local_addr()
+        self.stream()?.local_addr()
     }
 
-    fn into_any(self) -> Box<dyn Any + Send> {
-        Box::new(self)
+    fn unacknowledged(&self) -> Option<usize> {
+        self.stream()?.unacknowledged()
     }
 }

@@ -6,11 +6,12 @@ use super::{
     builder::Builder,
     callbacks::Callbacks,
     control::CloseMode,
-    endpoint::{Stream, StreamCell, Transport},
+    endpoint::{Stream, Transport},
     event::{CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons, Side, Summary},
     inner::{BufferEvent, Calls},
     pair,
     split::{ReadHalf, WriteHalf},
+    stream_cell::StreamCell,
     wait::Waiter,
 };
 use crate::{EvBuffer, SharedEvBuffer, Watermarks, error::clone_io_error, sync::Ordering};
@@ -382,8 +383,11 @@ impl BufferEvent {
     /// Calls `f` with the stream: to ask for the protocol or the certificate of a TLS peer, or to set socket options.
     ///
     /// Returns `None` if the stream is not an `S`, if the connection is not established yet, or if it is over. The task does not
-    /// use the stream meanwhile, so `f` should be short. `f` must not call `with_stream` of the same connection: that is a
-    /// deadlock.
+    /// use the stream meanwhile, so `f` should be short, and must not wait for the connection.
+    ///
+    /// A stream is used by one at a time. `with_stream` waits until another thread has finished with it. Called from `f` or
+    /// from a function of a stream, `with_stream` returns `None` instead if such a function uses the stream, and so do
+    /// [`peer_addr`](Self::peer_addr) and [`local_addr`](Self::local_addr): to wait could be a deadlock.
     ///
     /// # Examples
     ///
@@ -408,8 +412,14 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_openssl_get_ssl")]
     pub fn with_stream<S: 'static, R>(&self, f: impl FnOnce(&S) -> R) -> Option<R> {
         let stream = self.inner.control.lock().stream.clone()?;
-        let cell: &StreamCell<Stream<S>> = stream.as_any().downcast_ref()?;
-        cell.with(|stream| f(stream.get_ref()))
+        let (mut f, mut returned) = (Some(f), None);
+        stream.with_cell(&mut |cell| {
+            let cell: Option<&StreamCell<Stream<S>>> = cell.downcast_ref();
+            if let (Some(cell), Some(f)) = (cell, f.take()) {
+                returned = cell.with_user_code(|stream| f(stream.get_ref()));
+            }
+        });
+        returned
     }
 
     /// Returns the address of the peer of a TCP connection, while it is established.

@@ -11,9 +11,10 @@ use tracing::Span;
 
 use super::{
     control::ConnectionState,
-    endpoint::{AnyStream, Endpoint},
+    endpoint::Endpoint,
     event::{Event, EventQueue, Metrics, Side, Summary},
     settings::Settings,
+    stream_cell::AnyStream,
     task_waker::TaskWaker,
     throttles::RateControl,
     waiters::Interest,
@@ -274,13 +275,6 @@ impl Control {
         let mut settings = *self.settings();
         change(&mut settings);
         self.settings = (settings != Settings::DEFAULT).then(|| Box::new(settings));
-    }
-
-    /// Queues an event. Returns the tasks to wake after the lock was released.
-    #[must_use]
-    pub(super) fn push_event(&mut self, event: Event) -> WakeList {
-        self.events.get_or_insert_default().push(event);
-        self.take_due(|interest| interest == Interest::Event)
     }
 
     /// Returns the tasks to wake after the lock was released.

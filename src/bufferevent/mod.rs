@@ -60,6 +60,7 @@ mod pair;
 mod rate;
 mod settings;
 mod split;
+mod stream_cell;
 mod task;
 mod task_waker;
 mod throttles;

@@ -3,7 +3,6 @@
 use std::{
     any::{Any, TypeId},
     io,
-    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -79,6 +78,10 @@ impl Channel {
 }
 
 impl Endpoint for PairEnd {
+    fn runs_user_code() -> bool {
+        false
+    }
+
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,14 +175,6 @@ impl Endpoint for PairEnd {
 
     fn stream_type(&self) -> TypeId {
         TypeId::of::<Self>()
-    }
-
-    fn peer_addr(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        None
     }
 
     fn into_any(self) -> Box<dyn Any + Send> {

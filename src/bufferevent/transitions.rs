@@ -47,8 +47,10 @@ impl Inner {
             // `Closed` is the last one.
             return;
         }
-        let mut wakers = control.push_event(event);
+        let discarded = control.events.get_or_insert_default().push(event);
+        let mut wakers = control.take_due(|interest| interest == Interest::Event);
         drop(control);
+        catch_panic("the drop of an event", || drop(discarded));
         wakers.wake_all();
         self.schedule(Calls::EVENT);
     }
@@ -258,7 +260,7 @@ impl Inner {
         tracing::debug!(?summary, "closed");
         control.outcome = Some(Box::new(summary));
         let events = control.events.get_or_insert_default();
-        events.push(Event::Closed);
+        let discarded = events.push(Event::Closed);
         let mut wakers = control.take_due(|_| true);
         let (stream, rate) = (control.stream.take(), control.rate.take());
         // Callbacks that will not run must not keep alive what they own.
@@ -270,6 +272,7 @@ impl Inner {
         drop(control);
         catch_panic("the drop of a callback", || drop(canceled));
         catch_panic("the drop of a stream", || drop(stream));
+        catch_panic("the drop of an event", || drop(discarded));
         drop(rate);
         wakers.wake_all();
         if has_callbacks {

@@ -11,7 +11,7 @@ mod wake_list;
 
 pub(crate) use imp::{
     MutexGuard as LockGuard,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 pub(crate) use wait_list::{Place, WaitList};
 pub(crate) use wake_list::WakeList;

@@ -70,6 +70,11 @@ mod no_sockets {
         }
 
         #[inline]
+        pub(crate) fn is_socket_type() -> bool {
+            false
+        }
+
+        #[inline]
         pub(crate) fn is_inside(&self, _: &S) -> bool {
             false
         }

@@ -69,6 +69,18 @@ impl<'h, S> Finder<'h, S> {
         by_type(stream).or_else(|| self.hook?(stream))
     }
 
+    /// Whether `S` is recognised as a socket: then all its functions are Tokio's or those of this crate.
+    #[inline]
+    pub(crate) fn is_socket_type() -> bool {
+        is_kind_of::<S, TcpStream>() || {
+            #[cfg(unix)]
+            let is_unix = is_kind_of::<S, UnixStream>();
+            #[cfg(not(unix))]
+            let is_unix = false;
+            is_unix
+        }
+    }
+
     /// Whether the socket is one inside the stream. The stream may hold bytes that the socket does not.
     #[inline]
     pub(crate) fn is_inside(&self, stream: &S) -> bool {
@@ -183,6 +195,18 @@ fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
         return Some(Socket::Unix(unix));
     }
     None
+}
+
+/// Whether `S` is a `T`, or a `Prefixed<T>`, by value or behind up to two `&mut`.
+#[inline]
+fn is_kind_of<S, T>() -> bool {
+    let own = type_of::<S>();
+    own == type_of::<T>()
+        || own == type_of::<&mut T>()
+        || own == type_of::<&mut &mut T>()
+        || own == type_of::<Prefixed<T>>()
+        || own == type_of::<&mut Prefixed<T>>()
+        || own == type_of::<&mut &mut Prefixed<T>>()
 }
 
 #[inline]

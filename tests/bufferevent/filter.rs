@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_evbuffer::{
     BufferEvent, EvBuffer, Event, Watermarks,
-    bufferevent::{CloseReason, Direction, Filter, FilterStatus, FlushMode, Side},
+    bufferevent::{CloseReason, Direction, Filter, FilterStatus, FlushMode, PauseReason, Side},
 };
 
 const NEED_MORE: io::Result<FilterStatus> = Ok(FilterStatus::NeedMore);
@@ -175,6 +175,35 @@ async fn every_split_arrives_unchanged() {
     round_trip(&data, || (xor(0x5a), xor(0x5a))).await;
     round_trip(&data, || (decode_frames, encode_frames)).await;
     round_trip(&data, || (inflate(), deflate())).await;
+}
+
+/// The output is empty, and its bytes wait in the filter.
+#[tokio::test]
+async fn a_filter_that_waits_for_room_shows_that_the_peer_pauses_it() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let inflate = |src: &mut EvBuffer, dst: &mut EvBuffer, _: Option<usize>, _: FlushMode| {
+        dst.add(&vec![7; src.len() * (1 << 20)])?;
+        src.clear()?;
+        MORE
+    };
+    let bev = BufferEvent::new(near).filter(pass, inflate);
+    bev.output().add(b"ab").unwrap();
+    let waiting = async {
+        while !(bev.output().is_empty() && bev.paused(Direction::Write).contains(PauseReason::Peer))
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), waiting).await.unwrap();
+    let reading = tokio::spawn(async move {
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        received.len()
+    });
+    bev.flush().await.unwrap();
+    assert!(bev.paused(Direction::Write).is_empty());
+    bev.close().await.unwrap();
+    assert_eq!(reading.await.unwrap(), 2 << 20);
 }
 
 #[tokio::test]

@@ -27,3 +27,4 @@ mod timeouts;
 mod upgrade;
 #[cfg(feature = "net")]
 mod usability;
+mod user_code;

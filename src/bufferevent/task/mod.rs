@@ -17,9 +17,10 @@ use tracing::Span;
 
 use super::{
     control::CloseMode,
-    endpoint::{Endpoint, StreamCell},
+    endpoint::Endpoint,
     event::{CloseReason, Direction, Event},
     inner::{Control, Inner, Upgrade},
+    stream_cell::StreamCell,
     task_waker::WakeFor,
     throttles::{RateControl, Throttles},
     timeouts::{Activity, Closing, ConnectionTimer, Due},
@@ -143,9 +144,10 @@ impl<E: Endpoint> Future for Task<E> {
 
 impl<E: Endpoint> Task<E> {
     pub(super) fn new(endpoint: E, guard: FinishOnDrop, span: Span) -> Self {
+        let visible = endpoint.visible_stream();
         let stream = Arc::new(StreamCell::new(endpoint));
         let mut control = guard.inner.control.lock();
-        control.stream = Some(Arc::clone(&stream) as _);
+        control.stream = Some(visible.unwrap_or_else(|| Arc::clone(&stream) as _));
         let account = control.account.clone();
         let plan = Plan::new(&control);
         drop(control);
@@ -201,6 +203,10 @@ impl<E: Endpoint> Task<E> {
         // Also if the task yields: a peer that sends without end must not delay the end of the output.
         let blocked = written == Moved::Waits;
         let finishing = self.finish_output(cx, blocked, work.written > 0);
+        if finishing {
+            let mut control = self.guard.inner.control.lock();
+            control.state.write.set_blocked(true);
+        }
         if !yields && read == Moved::Nothing {
             self.poll_hang_up(cx);
         }
