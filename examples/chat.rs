@@ -36,7 +36,7 @@ use tokio_evbuffer::{
 
 /// The longest line.
 const LINE_MAX: usize = 16 * 1024;
-/// How often the room looks at its memory. A dropped connection releases its memory meanwhile.
+/// How often the room checks its memory. A dropped connection releases its memory meanwhile.
 const SHED_INTERVAL: Duration = Duration::from_millis(50);
 
 #[tokio::main]

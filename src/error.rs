@@ -96,7 +96,7 @@ impl From<WaitError> for BufferError {
 
 /// The buffer was closed. [`io::ErrorKind::BrokenPipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
+#[allow(clippy::exhaustive_structs)] // The name says everything.
 pub struct Closed;
 
 impl fmt::Display for Closed {
@@ -217,7 +217,7 @@ pub(crate) fn clone_io_error(error: &Arc<io::Error>) -> io::Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LineError {
-    /// The line has more than `max` bytes, or had so many without an end. [`io::ErrorKind::InvalidData`].
+    /// The line has more than `max` bytes, or had that many without an end. [`io::ErrorKind::InvalidData`].
     TooLong {
         /// The most bytes of a line, without its terminator.
         max: usize,

@@ -156,7 +156,7 @@ async fn a_pipe_delivers_what_simplex_delivers() {
     assert!(write_and_read(writer, reader).await == tokios);
 }
 
-/// Both sides send and end; then one goes away.
+/// Both sides send and end; then one is dropped.
 async fn talk(
     mut a: impl AsyncRead + AsyncWrite + Unpin,
     mut b: impl AsyncRead + AsyncWrite + Unpin,

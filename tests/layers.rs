@@ -41,7 +41,7 @@ const ROOT_NAMES: usize = 20;
 
 const README_LINES: usize = 120;
 
-/// The layers of the drawing in `ARCHITECTURE.md`, top first. Those of its last line have no order among themselves.
+/// The layers of the drawing in `ARCHITECTURE.md`, top first. The layers of its last line have no order.
 fn layers() -> BTreeMap<String, usize> {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let drawing = page.split("```text\n").nth(1).expect("the drawing");

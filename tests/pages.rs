@@ -1,4 +1,4 @@
-//! The Markdown pages: their links lead somewhere, and the tests that they name exist.
+//! The Markdown pages: their links have a target, and the tests that they name exist.
 
 use std::{
     fs,

@@ -430,7 +430,7 @@ impl Drop for TruncateOnDrop<'_> {
 #[derive(Default)]
 struct Blocks {
     first: Option<BlockSlice>,
-    /// The others, the last one first.
+    /// The other segments, the last one first.
     more: Vec<BlockSlice>,
 }
 

@@ -380,7 +380,7 @@ impl EvBuffer {
         }
     }
 
-    /// Takes the data of the tail, of which there is some. They count in `held` as before.
+    /// Takes the data of the tail, which is not empty. It counts in `held` as before.
     ///
     /// A little data in a large block moves out of it, and the block stays the tail, where the next byte goes. So a
     /// segment of the body fills at least half of its block.

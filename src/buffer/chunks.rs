@@ -46,7 +46,7 @@ impl<'a> Chunks<'a> {
     /// The chunks from position `pos` on of a buffer of `len` bytes. Loads nothing that lies before.
     ///
     /// Walks the segments from both ends at once, so it takes as many steps as there are segments before `pos` or behind
-    /// it, whichever are fewer.
+    /// it, whichever is less.
     pub(super) fn starting_at(
         body: &'a VecDeque<Segment>,
         tail: &'a BlockSlice,

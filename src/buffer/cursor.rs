@@ -82,7 +82,7 @@ impl<'a> Cursor<'a> {
         Ok(self.chunk)
     }
 
-    /// Moves the position by `n` bytes, which are there. Loads no range of a file that it passes.
+    /// Moves the position by `n` bytes, which the buffer holds. Loads no range of a file that it passes.
     fn skip(&mut self, n: usize) {
         if n <= self.chunk.len() {
             self.chunk = &self.chunk[n..];

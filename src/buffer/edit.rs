@@ -198,7 +198,7 @@ impl EvBuffer {
         }
     }
 
-    /// Cuts the bytes from position `len` on off, of which there is at least one.
+    /// Cuts off the bytes from position `len` on. There is at least one.
     pub(super) fn cut_back(&mut self, len: usize) -> EvBuffer {
         let gone = self.len - len;
         let mut back = EvBuffer::new();

@@ -19,11 +19,11 @@ impl EvBuffer {
         self.search_eol_until(from, style, usize::MAX)
     }
 
-    /// Does the same, but looks at no chunk that begins behind position `until`.
+    /// Does the same, but searches no chunk that begins after position `until`.
     #[inline]
     fn search_eol_until(&self, from: usize, style: EolStyle, until: usize) -> Option<Eol> {
         let mut scan = Scan::new(from, style);
-        // Most lines lie in the first segment, which is looked at without an iterator over the others.
+        // Most lines lie in the first segment, which is searched without an iterator over the others.
         let first = self.first_in_memory();
         if let Some(chunk) = first.get(from..) {
             if let Some(eol) = scan.look_through(chunk) {

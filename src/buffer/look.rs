@@ -56,7 +56,7 @@ impl EvBuffer {
     /// Returns the byte at position `at`; `None` if the buffer is shorter, or the byte lies in a range of a file that
     /// cannot be loaded.
     ///
-    /// Takes a step for each segment before the position or behind it, whichever are fewer.
+    /// Takes a step for each segment before the position or behind it, whichever is less.
     #[must_use]
     #[inline]
     pub fn get(&self, at: usize) -> Option<u8> {

@@ -76,7 +76,7 @@ impl EvBuffer {
         self.take_front(n, n)
     }
 
-    /// Removes the first `n` bytes, which are there and may be removed, and returns the first `kept` of them.
+    /// Removes the first `n` bytes, which the buffer holds and may be removed, and returns the first `kept` of them.
     #[inline]
     pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         match self.body.front_mut() {
@@ -153,7 +153,7 @@ impl EvBuffer {
         Some(taken)
     }
 
-    /// Returns the first chunk, of which there is one, which is in memory; it also stays in the buffer.
+    /// Returns the first chunk, which is in memory and also stays in the buffer. The buffer is not empty.
     pub(super) fn front_bytes(&mut self) -> Bytes {
         match self.body.front() {
             Some(Segment::Foreign(first)) => first.clone(),
@@ -188,7 +188,7 @@ impl EvBuffer {
         Some(&self.first_in_memory()[..n])
     }
 
-    /// Makes the first `n` bytes contiguous and in memory, if there are so many.
+    /// Makes the first `n` bytes contiguous and in memory, if there are that many.
     #[cold]
     fn pull_up(&mut self, n: usize) -> Option<()> {
         if n > self.len() {
@@ -283,7 +283,7 @@ impl EvBuffer {
         Ok(n)
     }
 
-    /// Removes the first `n` bytes, which are there, even if the front is frozen.
+    /// Removes the first `n` bytes, which the buffer holds, even if the front is frozen.
     #[inline]
     pub(crate) fn discard(&mut self, n: usize) {
         match self.body.front_mut() {

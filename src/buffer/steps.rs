@@ -1,6 +1,6 @@
 //! Counts the steps that operations take, so that tests can show that they are linear.
 
-/// Counts `n` steps: segments that were looked at, or bytes that were copied within the crate.
+/// Counts `n` steps: segments that were visited, or bytes that were copied within the crate.
 ///
 /// Does nothing outside of this crate's own tests.
 #[inline]

@@ -303,7 +303,7 @@ impl AsyncRead for EvBuffer {
         this.check_not_frozen(End::Front)?;
         this.load_first(n)?;
         let mut chunks = this.chunks();
-        // Chunks behind are not looked at: they may have to be loaded for that.
+        // Later chunks are not checked, since that could load them from a file.
         let mut left = n;
         while left > 0 {
             let chunk = chunks.next().expect("so many bytes are in memory");

@@ -63,7 +63,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether written bytes may stay in the stream until it is flushed.
     fn needs_flush(&self) -> bool;
 
-    /// Moves on what was written, when there is no more to write and no flush is awaited.
+    /// Passes written bytes on, when there is nothing more to write and no flush is awaited.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }
@@ -150,7 +150,7 @@ impl<S: Transport> Stream<S> {
             };
             let (piece, task) = &mut **loading;
             let loaded = ready!(Pin::new(task).poll(cx));
-            // The user may have replaced the output meanwhile. Then the result of this load is of no use.
+            // User code may have replaced the output meanwhile. The result of this load is then ignored.
             let is_wanted = front.is_some_and(|front| front.is_part_of_same(piece));
             self.loading = None;
             if is_wanted {

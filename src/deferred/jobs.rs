@@ -18,7 +18,7 @@ use crate::{
 /// enough that short callbacks delay I/O by a few microseconds only.
 pub(super) const RUN_BATCH: usize = 32;
 
-/// Memory for so many jobs is kept while the queue is empty.
+/// Memory for this many jobs is kept while the queue is empty.
 const JOBS_KEPT: usize = 256;
 
 pub(super) enum Job {

@@ -273,7 +273,7 @@ pub struct QueueMetrics {
 
 /// There is no current Tokio runtime. [`io::ErrorKind::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
+#[allow(clippy::exhaustive_structs)] // The name says everything.
 pub struct NoRuntime;
 
 impl fmt::Display for NoRuntime {
@@ -292,7 +292,7 @@ impl From<NoRuntime> for io::Error {
 
 /// The runtime of the queue has shut down. [`io::ErrorKind::BrokenPipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs)] // It has nothing to say but its name.
+#[allow(clippy::exhaustive_structs)] // The name says everything.
 pub struct QueueClosed;
 
 impl fmt::Display for QueueClosed {

@@ -171,7 +171,7 @@ impl Drop for Member {
 pub(super) struct Seat {
     member: Arc<Member>,
     reads: bool,
-    /// Its place in the queue, or of its grant.
+    /// Its position in the queue, or the position that its grant had there.
     ticket: Option<u64>,
     /// What it may move before it has to ask the group again.
     credit: u64,

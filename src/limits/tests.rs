@@ -156,7 +156,7 @@ async fn random_group(seed: u64) {
                     match choice.below(8) {
                         0 => read.moved(0),
                         1 => read.moved(1 + choice.below(allowed as u64) as usize),
-                        // Dropped, or asked again, without a word about what was allowed.
+                        // The member leaves, or asks again, without reporting what it moved.
                         2 => sleep(Duration::from_millis(choice.below(2000))).await,
                         3 => read.release(),
                         _ => read.moved(allowed),

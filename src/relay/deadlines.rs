@@ -1,4 +1,4 @@
-//! The time limits of a relay: when it ends because nothing moves, and when it looks at flows that are stalled.
+//! The time limits of a relay: when it ends because nothing moves, and when it checks flows that are stalled.
 
 use std::{
     task::{Context, Poll, ready},
@@ -57,7 +57,7 @@ enum StallCheck {
     /// No flow waits for its sink.
     Off,
     At(Instant),
-    /// It was made, and nothing has moved since.
+    /// Nothing has moved since the relay was created.
     Made,
 }
 

@@ -85,9 +85,9 @@ pub(crate) enum SinkEnd {
 /// What to read next, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// At most so many bytes into the chain.
+    /// At most this many bytes into the chain.
     Chain(usize),
-    /// Into the pipe, until it holds so many bytes.
+    /// Into the pipe, until it holds this many bytes.
     Pipe(usize),
 }
 
@@ -225,7 +225,7 @@ impl Direction {
     pub(crate) fn spliced(&mut self, limit: usize, n: usize) {
         self.count_read(n);
         if self.held() < limit {
-            // One that the limit cut short tells nothing about the flow.
+            // A read that the limit made short says nothing about the flow.
             self.mode.spliced(n);
         }
     }

@@ -131,7 +131,7 @@ pub(super) struct Failure {
     error: io::Error,
 }
 
-/// The time between two looks at the send queue of a socket that is about to be closed: from the first to the second of
+/// The time between two checks of the send queue of a socket that is about to be closed: from the first to the second of
 /// these. No event tells that the queue is empty.
 const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(50));
@@ -300,7 +300,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         true
     }
 
-    /// Stops reading once so many bytes were read. Returns whether a direction has more to do now.
+    /// Stops reading once this many bytes were read. Returns whether a direction has more to do now.
     fn apply_max_bytes(&mut self) -> bool {
         let max = self.settings.max_bytes;
         if max == u64::MAX || self.ending.is_some() || self.failure.is_some() {
@@ -595,7 +595,7 @@ fn end_side<S: RelayStream>(
         return unacknowledged as u64;
     }
     if let (true, Some(cx)) = (to.is_open(), cx) {
-        // The relay ends by a policy. One attempt: it has no more time.
+        // The relay ends by a time limit, so there is one attempt and no wait.
         let _ = Pin::new(&mut side.stream).poll_shutdown(cx);
     }
     0

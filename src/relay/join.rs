@@ -19,7 +19,7 @@ use crate::{
     transport::poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
 };
 
-/// The time between two looks at the send queue of a socket that is about to be reset: from the first to the second.
+/// The time between two checks of the send queue of a socket that is about to be reset: from the first to the second.
 const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -191,7 +191,7 @@ impl Joined {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<RelayEnd, Failed>> {
-        // Both are polled in any case, so that each of them wakes the task.
+        // Polls both even if the first is ready, so that both store the waker.
         let a_to_b = self.a_to_b.poll(cx);
         let b_to_a = self.b_to_a.poll(cx);
         match (a_to_b, b_to_a) {

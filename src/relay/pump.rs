@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Reads of at most so many bytes go through the stack: what the sink takes at once needs no segment.
+/// Reads of at most this many bytes go through the stack: what the sink takes at once needs no segment.
 const STACK_READ_MAX: usize = 8 << 10;
 
 /// Larger reads are limited to what the sink takes. The question costs two system calls, as much as moving 10 KiB.
@@ -198,7 +198,7 @@ where
         })
     }
 
-    /// Whether a read of so many bytes may bypass the chain. It is a read from the stream itself.
+    /// Whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
     #[inline]
     fn fits_the_stack(&self, offered: usize) -> bool {
         let Endpoint { stream, finder } = &self.from;

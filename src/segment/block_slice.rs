@@ -435,7 +435,7 @@ impl BlockSlice {
         assert!(self.init <= self.cap, "rule 3: {self:?}");
     }
 
-    /// Releases the block, of which there is one. Only for the drop of this slice.
+    /// Releases the block of a slice that has one. Only for the drop of this slice.
     #[inline(never)]
     fn release(&mut self) {
         let len = match self.counter() {

@@ -337,7 +337,7 @@ impl FileRange {
         self.first = Arc::new(Piece { len, bytes });
     }
 
-    /// Keeps the first `len` bytes, of which there is at least one.
+    /// Keeps the first `len` bytes, at least one.
     pub(crate) fn truncate(&mut self, len: usize) {
         assert!(0 < len && len <= self.len());
         self.end = self.start + len as u64;

@@ -24,7 +24,7 @@ impl BlockSlice {
         let max = max.min(self.spare());
         let known = self.spare_known().min(max);
         let mut buf = ReadBuf::uninit(self.spare_uninit(max));
-        // SAFETY: so many bytes of the spare are initialised.
+        // SAFETY: this many bytes of the spare are initialised.
         unsafe { buf.assume_init(known) };
         let room = buf.filled().as_ptr();
         ready!(src.poll_read(cx, &mut buf))?;
@@ -38,7 +38,7 @@ impl BlockSlice {
     #[cfg(feature = "net")]
     pub(crate) fn recv(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {
         let received = socket.recv(self.spare_uninit(max))?;
-        // SAFETY: the kernel has filled so many bytes of the spare.
+        // SAFETY: the kernel has filled this many bytes of the spare.
         unsafe { self.assume_written(received) };
         Ok(received)
     }

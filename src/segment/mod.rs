@@ -124,7 +124,7 @@ impl Segment {
         }
     }
 
-    /// Keeps the first `len` bytes, of which there is at least one.
+    /// Keeps the first `len` bytes, at least one.
     pub(crate) fn truncate(&mut self, len: usize) {
         match self {
             Self::Block(block) => block.truncate(len),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{DeferredQueue, sync::WakeList};
 
-/// Removes its callback when it is dropped. Returned by [`SharedEvBuffer::on_change`] and its relatives.
+/// Removes its callback when it is dropped. Returned by [`SharedEvBuffer::on_change`] and similar methods.
 ///
 /// Once it is dropped, the thread that dropped it does not start another run of the callback. A run that another thread
 /// has started, or is about to start, is not waited for: use [`cancel`](Self::cancel) for that. The handle may be dropped

@@ -265,6 +265,6 @@ impl Callbacks {
     }
 }
 
-/// One call that changes a buffer makes at most so many calls of inline callbacks beyond one for each; the rest is handed
+/// One call that changes a buffer makes at most this many calls of inline callbacks beyond one for each; the rest is handed
 /// on. Far more than ordinary changes need, few enough that no call is kept for long by the changes of other threads.
 const DELIVERY_CALLS: usize = 128;

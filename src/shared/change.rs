@@ -1,6 +1,6 @@
 //! The position of a subscriber: bytes ever added and removed. Each change is the difference of two positions.
 
-/// What happened to a buffer between two looks at it: `before + added - removed == after`.
+/// The bytes added and removed between two points in time: `before + added - removed == after`.
 ///
 /// Changes that were made in between are summed up; bytes that were added and removed again count in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

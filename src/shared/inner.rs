@@ -111,7 +111,7 @@ pub(super) struct OwnerFlags {
     pub(super) closed: bool,
 }
 
-/// The subscribers of a buffer, and what else few buffers need.
+/// The subscribers of a buffer, and other state that only few buffers need.
 #[derive(Default)]
 pub(super) struct Observers {
     pub(super) tracker: WatermarkTracker,

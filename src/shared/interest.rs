@@ -11,7 +11,7 @@ pub(super) enum Interest {
     Change,
     /// A condition on the contents, checked after each change. It wants the buffer to be filled.
     Condition,
-    /// At least so many bytes.
+    /// At least this many bytes.
     Len(usize),
     /// So many bytes to take from the front.
     TakeLen(usize),
@@ -19,7 +19,7 @@ pub(super) enum Interest {
     Take,
     /// Something to read that no other reader has borrowed.
     Read,
-    /// Room for a writer: below the high watermark for a byte, below the hard cap for so many.
+    /// Room for a writer: below the high watermark for a byte, below the hard cap for this many bytes.
     Write(usize),
     /// All bytes up to the mark have left.
     Drained(Mark),

@@ -347,7 +347,7 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_remove_buffer")]
     pub fn move_up_to_high(&self, dst: &SharedEvBuffer) -> Result<usize, BufferError> {
         let moved = edit_both(self, dst, |from, to| match (to.refusal(), to.room()) {
-            // Refused as `move_to` would be.
+            // The same errors as `move_to`.
             (None, 0) => Ok(0),
             (refusal, room) => {
                 let n = if refusal.is_some() { usize::MAX } else { room };

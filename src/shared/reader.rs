@@ -179,7 +179,7 @@ impl BufferGuard<'_> {
     fn borrow_numbered(&mut self) -> Result<(Bytes, u32, ConsumeToken), BufferError> {
         let front = self.borrow_front()?;
         let observers = self.state_mut().observers_mut();
-        // Zero is no borrow. The number of a borrow is used again after four billion others.
+        // Zero means no borrow. Numbers are reused after four billion borrows.
         observers.borrows = observers.borrows.checked_add(1).unwrap_or(1);
         observers.borrow_id = observers.borrows;
         let borrow_id = observers.borrow_id;
@@ -282,7 +282,7 @@ impl Drop for Reader {
             }
         }
         if self.closes {
-            // The bytes that are left have no reader.
+            // No reader is left for the remaining bytes.
             self.buffer().close();
             self.buffer().discard_all();
         }

@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// Returns why the buffer will not hold `n` bytes, of which there are fewer now; `None` if it may.
+    /// Returns why the buffer will not hold `n` bytes, which it does not hold now; `None` if it still may.
     pub(super) fn why_never(&self, n: usize) -> Option<WaitError> {
         if let Some(limit) = self.buffer.max_len().filter(|&limit| n > limit) {
             return Some(WaitError::NeverFits { limit });
@@ -370,7 +370,7 @@ impl State {
         (self.buffer.max_len() == Some(0)).then_some(BufferError::Full { max_len: 0 })
     }
 
-    /// Moves the wakers of all tasks that may have to look again into `wakers`.
+    /// Moves the wakers of all tasks that may have to check again into `wakers`.
     #[inline]
     pub(super) fn wake_due(&mut self, changed: bool, wakers: &mut WakeList) {
         let len = self.buffer.len();
@@ -380,7 +380,7 @@ impl State {
         if !observers.waiters.has_waiting() {
             return;
         }
-        // Mostly that is all.
+        // In most changes nothing is left to do.
         let is_reached = |interest: Interest| interest.is_reached(len);
         observers.waiters.take_due(is_reached, wakers);
         if observers.waiters.has_waiting() {
@@ -440,7 +440,7 @@ impl Observers {
         for (interest, woken) in self.waiters.iter() {
             let range = match woken {
                 false => interest.quiet_range(),
-                // A writer has its turn before others, which therefore have to look. Readers always look.
+                // A writer's turn may have ended, so the other writers check again. Readers always do.
                 true if interest.adds() => 0..0,
                 true => continue,
             };

@@ -103,7 +103,7 @@ impl WatermarkTracker {
         self.crossings
     }
 
-    /// Updates the level after a change of the length. Returns whether the quiet range may be another.
+    /// Updates the level after a change of the length. Returns whether the quiet range may have changed.
     #[inline]
     pub(super) fn update(&mut self, len: usize) -> bool {
         let crosses = !self.quiet.contains(&len);
@@ -160,7 +160,7 @@ impl WatermarkTracker {
         };
         match next {
             Level::Low => note(LOW),
-            // As good as reported, if nothing else is pending.
+            // Counts as reported, unless another crossing is pending.
             Level::AboveLow => self.reported = self.reported.max(Level::AboveLow),
             Level::High => note(HIGH),
             Level::Overflow => {

@@ -32,7 +32,7 @@ struct Entry<I> {
 #[derive(Debug)]
 pub(crate) struct Place(u64);
 
-/// Memory for so many entries is kept while the list is empty, so that one task that waits repeatedly does not
+/// Memory for this many entries is kept while the list is empty, so that one task that waits repeatedly does not
 /// allocate each time.
 const ENTRIES_KEPT: usize = 8;
 

@@ -157,7 +157,7 @@ mod tests {
         );
     }
 
-    /// With `wake_by_ref` this does not end: a busy task is always ready before the runtime looks at its sockets.
+    /// With `wake_by_ref` this does not end: a busy task is always ready before the runtime polls its I/O driver.
     #[cfg(feature = "net")]
     #[tokio::test]
     async fn a_task_that_yields_lets_the_driver_report_a_socket() {

@@ -166,7 +166,7 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what was read is in the prefix, and the next call looks at it again.
+    /// Cancel safe: what was read is in the prefix, and the next call searches it again.
     ///
     /// # Examples
     ///

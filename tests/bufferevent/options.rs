@@ -267,6 +267,6 @@ async fn a_busy_connection_lets_the_driver_report_sockets() {
     }
     let each = (busy.metrics().bytes_in - before) / PINGS;
     assert!(each > 0, "the connection is busy");
-    // Its own bound is 1 MiB in a turn; a ping needs a few looks at the driver.
+    // Its own bound is 1 MiB in a turn; a ping needs a few polls of the driver.
     assert!(each <= 16 << 20, "{each} bytes between two pings");
 }

@@ -215,7 +215,7 @@ async fn a_detached_connection_that_was_reset_is_dropped() {
     assert!(!left.contains(&"reset"), "still held 1 s after: {left:?}");
 }
 
-/// haproxy/haproxy#1863: the peer accepts, says something and hangs up at once, so that the first look at the connection already
+/// haproxy/haproxy#1863: the peer accepts, says something and hangs up at once, so that the first check of the connection already
 /// shows its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_writes_and_closes_at_once_is_connected_read_and_ended() {

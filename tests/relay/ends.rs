@@ -248,7 +248,7 @@ async fn an_early_response_reaches_a_client_that_still_sends() {
     }
 }
 
-/// The first end ends the relay, while the other side still sends: what was written to that arrives all the same.
+/// The first end ends the relay, while the other side still sends: what was written to that side still arrives.
 #[tokio::test]
 async fn closing_at_the_first_end_discards_nothing_that_was_written() {
     const LEN: usize = 200_000;

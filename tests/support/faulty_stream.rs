@@ -29,7 +29,7 @@ pub struct Faults {
     pub interrupted: usize,
     /// What a read returns after the last byte.
     pub ending: Ending,
-    /// Writes fail with this error after so many bytes; `Ok` makes them return zero.
+    /// Writes fail with this error after this many bytes; `Ok` makes them return zero.
     pub write_fails: Option<(usize, Result<(), io::ErrorKind>)>,
     /// Flush fails with this error.
     pub flush_fails: Option<io::ErrorKind>,
@@ -37,7 +37,7 @@ pub struct Faults {
     pub shutdown_fails: Option<io::ErrorKind>,
     /// Whether writes are vectored.
     pub vectored: bool,
-    /// Reads wait until so many bytes were written.
+    /// Reads wait until this many bytes were written.
     pub answers_after: usize,
 }
 

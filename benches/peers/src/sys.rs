@@ -121,7 +121,7 @@ pub fn pipe_bytes(pid: u32) -> Result<u64> {
 /// Returns the bytes of glibc's heap in use by this process. Bytes in thread caches count as used.
 #[allow(unsafe_code)]
 pub fn heap_bytes() -> u64 {
-    // SAFETY: takes no arguments, and locks each arena while it looks at it.
+    // SAFETY: takes no arguments, and locks each arena while it reads it.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as u64
 }

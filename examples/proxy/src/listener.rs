@@ -21,7 +21,7 @@ use crate::output::Repeated;
 /// continue meanwhile, and their ends are what helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts clients, at most so many at the same time; the others wait in the kernel's queue.
+/// Accepts clients, at most this many at the same time; the others wait in the kernel's queue.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
@@ -120,7 +120,7 @@ impl Listener {
     }
 }
 
-/// Permission for so many connections to run at the same time.
+/// Permission for this many connections to run at the same time.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Arc<Semaphore>);
 

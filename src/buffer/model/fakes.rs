@@ -75,7 +75,7 @@ pub fn file_range(data: Data) -> (FileSegment, Vec<u8>) {
     (range, bytes[start..end].to_vec())
 }
 
-/// A stream that accepts at most so many bytes per call; with zero it is not ready.
+/// A stream that accepts at most this many bytes per call; with zero it is not ready.
 #[derive(Debug)]
 pub struct Sink {
     pub taken: Vec<u8>,

@@ -45,7 +45,7 @@ fn after(steps: &[Step]) -> ConnectionState {
 
 #[test]
 fn what_may_move_follows_from_phase_switch_and_close_mode() {
-    // Steps; may read, discards, may write.
+    // The steps to take; then: may read, discards, may write.
     let table: &[(&[Step], bool, bool, bool)] = &[
         (&[], true, false, true),
         (&[Enable(Read, false)], false, false, true),
@@ -88,7 +88,7 @@ fn what_may_move_follows_from_phase_switch_and_close_mode() {
 
 #[test]
 fn a_connection_is_finished_when_both_directions_are() {
-    // Steps; the reason, by its name.
+    // The steps to take; then the expected reason.
     let table: &[(&[Step], Option<&str>)] = &[
         (&[], None),
         (&[ReadEnd], None),

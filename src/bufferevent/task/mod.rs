@@ -93,7 +93,7 @@ impl Drop for FinishOnDrop {
 enum End {
     /// The connection is over.
     Over(CloseReason),
-    /// The stream is wanted, by `into_inner` or by `upgrade`.
+    /// `into_inner` or `upgrade` waits for the stream.
     Detach,
     Upgrade,
 }
@@ -303,7 +303,7 @@ impl<E: Endpoint> Task<E> {
             let timer = self.timer.get_or_insert_default();
             let due = timer.poll(cx, &limits, at);
             if timer.is_unavailable() && at.closing == Some(Closing::Unacknowledged) {
-                // Without timers the kernel cannot be asked again. It delivers the rest without the task.
+                // Without timers the task cannot ask the kernel again later. The kernel delivers the rest by itself.
                 inner.control.lock().state.write.acknowledge();
                 let finished = inner.control.lock().state.finished();
                 return finished.map_or(Poll::Pending, Poll::Ready);

@@ -31,7 +31,7 @@ pub enum Program {
     Proxy(Proxy, Flavour),
     /// A line server of this program.
     Server(Server, Flavour),
-    /// A server of this program that sends so many bytes, from the upstream or from a file of `x`.
+    /// A server of this program that sends this many bytes, from the upstream or from a file of `x`.
     Transfer(Source, u64),
     Nginx,
     Haproxy {

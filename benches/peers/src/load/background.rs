@@ -55,7 +55,7 @@ impl Background {
         self.upstream
     }
 
-    /// Starts to send bulk over so many connections.
+    /// Starts to send bulk over this many connections.
     pub fn send(&mut self, proxy: SocketAddr, connections: usize) -> Result<()> {
         let start = self.start.take().ok_or_else(|| anyhow!("sends already"))?;
         start

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{connect, upstream::read};
 
-/// Reads to the end, and fails if that were not so many bytes, each an `x`.
+/// Reads to the end, and fails if that were not this many bytes, each an `x`.
 pub async fn run(server: SocketAddr, bytes: u64) -> Result<()> {
     let socket = connect(server).await?;
     let (mut received, mut wrong) = (0, false);
