@@ -380,7 +380,7 @@ impl State {
         if !observers.waiters.has_waiting() {
             return;
         }
-        // In most changes nothing is left to do.
+        // Usually no other waiters remain.
         let is_reached = |interest: Interest| interest.is_reached(len);
         observers.waiters.take_due(is_reached, wakers);
         if observers.waiters.has_waiting() {

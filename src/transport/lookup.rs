@@ -2,9 +2,9 @@
 
 use std::{any::TypeId, fmt, mem, net::SocketAddr, time::Duration};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, tcp};
 #[cfg(unix)]
-use tokio::net::UnixStream;
+use tokio::net::{UnixStream, unix};
 
 use super::Prefixed;
 use crate::buffer::chain::EvBuffer;
@@ -46,8 +46,8 @@ pub(crate) type Hook<S> = dyn Fn(&S) -> Option<Socket<'_>> + Send;
 
 /// Finds the socket of a stream of type `S`.
 ///
-/// A `TcpStream` or `UnixStream`, by value or behind up to two `&mut`, is recognised by its type. For an enum or a
-/// wrapper a hook of the user finds it.
+/// A `TcpStream` or `UnixStream`, or an owned half of one, is recognised by its type, by value or behind up to two
+/// `&mut`. For an enum or a wrapper a hook of the user finds it.
 pub(crate) struct Finder<'h, S> {
     hook: Option<&'h Hook<S>>,
 }
@@ -87,10 +87,11 @@ impl<'h, S> Finder<'h, S> {
         by_type(stream).is_none() && self.socket(stream).is_some()
     }
 
-    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to its owner.
+    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to its owner, and half of a socket
+    /// leaves it open for the other half.
     #[inline]
     pub(crate) fn owns(&self, _: &S) -> bool {
-        mem::needs_drop::<S>()
+        mem::needs_drop::<S>() && !is_half::<S>()
     }
 
     /// The address of the peer of a TCP socket.
@@ -163,9 +164,12 @@ pub(crate) fn take_prefix<S>(stream: &mut S, max: usize) -> EvBuffer {
         }
         cast_mut::<S, &mut &mut Prefixed<T>>(stream).map(|prefixed| prefixed.take_prefix(max))
     }
-    let prefix = taken::<S, TcpStream>(stream, max);
+    let prefix =
+        taken::<S, TcpStream>(stream, max).or_else(|| taken::<S, tcp::OwnedReadHalf>(stream, max));
     #[cfg(unix)]
-    let prefix = prefix.or_else(|| taken::<S, UnixStream>(stream, max));
+    let prefix = prefix
+        .or_else(|| taken::<S, UnixStream>(stream, max))
+        .or_else(|| taken::<S, unix::OwnedReadHalf>(stream, max));
     prefix.unwrap_or_default()
 }
 
@@ -174,26 +178,20 @@ pub(crate) fn take_prefix<S>(stream: &mut S, max: usize) -> EvBuffer {
 /// The comparisons are constants for each `S`, so at most one branch remains.
 #[inline]
 fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
-    if let Some(tcp) = prefixed::<S, TcpStream>(stream) {
+    let tcp = find::<S, TcpStream>(stream)
+        .or_else(|| find::<S, tcp::OwnedReadHalf>(stream).map(AsRef::as_ref))
+        .or_else(|| find::<S, tcp::OwnedWriteHalf>(stream).map(AsRef::as_ref));
+    if let Some(tcp) = tcp {
         return Some(Socket::Tcp(tcp));
     }
     #[cfg(unix)]
-    if let Some(unix) = prefixed::<S, UnixStream>(stream) {
-        return Some(Socket::Unix(unix));
-    }
-    if let Some(tcp) = cast::<S, TcpStream>(stream)
-        .or_else(|| cast::<S, &mut TcpStream>(stream).map(|tcp| &**tcp))
-        .or_else(|| cast::<S, &mut &mut TcpStream>(stream).map(|tcp| &***tcp))
     {
-        return Some(Socket::Tcp(tcp));
+        let unix = find::<S, UnixStream>(stream)
+            .or_else(|| find::<S, unix::OwnedReadHalf>(stream).map(AsRef::as_ref))
+            .or_else(|| find::<S, unix::OwnedWriteHalf>(stream).map(AsRef::as_ref));
+        unix.map(Socket::Unix)
     }
-    #[cfg(unix)]
-    if let Some(unix) = cast::<S, UnixStream>(stream)
-        .or_else(|| cast::<S, &mut UnixStream>(stream).map(|unix| &**unix))
-        .or_else(|| cast::<S, &mut &mut UnixStream>(stream).map(|unix| &***unix))
-    {
-        return Some(Socket::Unix(unix));
-    }
+    #[cfg(not(unix))]
     None
 }
 
@@ -209,12 +207,31 @@ fn is_kind_of<S, T>() -> bool {
         || own == type_of::<&mut &mut Prefixed<T>>()
 }
 
-#[inline]
-fn prefixed<S, T>(stream: &S) -> Option<&T> {
+/// Finds a `T`, or the one in a `Prefixed<T>` whose prefix is empty; by value or behind up to two `&mut`.
+#[inline(always)]
+fn find<S, T>(stream: &S) -> Option<&T> {
+    let plain = cast::<S, T>(stream)
+        .or_else(|| cast::<S, &mut T>(stream).map(|stream| &**stream))
+        .or_else(|| cast::<S, &mut &mut T>(stream).map(|stream| &***stream));
+    if plain.is_some() {
+        return plain;
+    }
     let prefixed = cast::<S, Prefixed<T>>(stream)
         .or_else(|| cast::<S, &mut Prefixed<T>>(stream).map(|stream| &**stream))
         .or_else(|| cast::<S, &mut &mut Prefixed<T>>(stream).map(|stream| &***stream))?;
     prefixed.prefix().is_empty().then(|| prefixed.get_ref())
+}
+
+/// Whether `S` is an owned half of a socket, also in a `Prefixed`.
+#[inline(always)]
+fn is_half<S>() -> bool {
+    fn is<S, T>() -> bool {
+        type_of::<S>() == type_of::<T>() || type_of::<S>() == type_of::<Prefixed<T>>()
+    }
+    let is_half = is::<S, tcp::OwnedReadHalf>() || is::<S, tcp::OwnedWriteHalf>();
+    #[cfg(unix)]
+    let is_half = is_half || is::<S, unix::OwnedReadHalf>() || is::<S, unix::OwnedWriteHalf>();
+    is_half
 }
 
 /// Returns `from` as a `U` if that is its type up to lifetimes.
@@ -226,7 +243,7 @@ fn cast<T, U>(from: &T) -> Option<&U> {
     if type_of::<T>() != type_of::<U>() {
         return None;
     }
-    // SAFETY: `T` and `U` are the same type up to lifetimes. The sockets have no lifetime parameter, so
+    // SAFETY: `T` and `U` are the same type up to lifetimes. Sockets and their halves have no lifetime parameter, so
     // only those of the references around them can differ. They outlive the borrow `'_` of `from`, to
     // which every caller ties the ones in `U`, and behind a shared reference nothing can be written
     // through them that would not live as long as they did.
@@ -312,6 +329,23 @@ mod tests {
         let mut stream = tcp().await;
         assert!(Finder::by_type().owns(&stream));
         assert!(!Finder::by_type().owns(&&mut stream));
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_owned_halves_is_found_and_not_owned() {
+        let stream = tcp().await;
+        let expected = Some(stream.local_addr().unwrap().port());
+        let (reading, mut writing) = stream.into_split();
+        assert_eq!(port(Finder::by_type().socket(&writing)), expected);
+        assert!(!Finder::by_type().owns(&writing));
+        let once = &mut writing;
+        assert_eq!(port(Finder::by_type().socket(&once)), expected);
+
+        let mut reading = Prefixed::new(reading, EvBuffer::from("first"));
+        assert_eq!(port(Finder::by_type().socket(&reading)), None);
+        assert_eq!(take_prefix(&mut reading, usize::MAX), "first");
+        assert_eq!(port(Finder::by_type().socket(&reading)), expected);
+        assert!(!Finder::by_type().owns(&reading));
     }
 
     #[tokio::test]
