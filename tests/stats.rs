@@ -181,3 +181,50 @@ fn each_byte_counts_as_spliced_copied_or_sent_from_a_file() {
         set_max_pipes(usual);
     });
 }
+
+/// Two transfers between the same sockets, one in each direction.
+#[cfg(all(target_os = "linux", feature = "net"))]
+#[test]
+fn bulk_between_halves_of_sockets_is_spliced() {
+    use crate::support::net::tcp_pair;
+    use tokio_evbuffer::{Prefixed, relay::copy_exact};
+
+    const BULK: usize = 40 << 20;
+
+    alone_async(async {
+        let before = stats();
+        let ((left, a), (b, right)) = (tcp_pair().await, tcp_pair().await);
+        let (a_reading, mut a_writing) = a.into_split();
+        let (b_reading, mut b_writing) = b.into_split();
+        let mut a_reading = Prefixed::new(a_reading, EvBuffer::from("head"));
+        let mut b_reading = Prefixed::new(b_reading, EvBuffer::new());
+        let moving = async {
+            tokio::try_join!(
+                copy_exact(&mut a_reading, &mut b_writing, (4 + BULK) as u64),
+                copy_exact(&mut b_reading, &mut a_writing, BULK as u64),
+            )
+            .unwrap();
+        };
+        let data = vec![5; BULK];
+        let exchange = |stream: tokio::net::TcpStream, expected| {
+            let (mut reading, mut writing) = stream.into_split();
+            let data = &data;
+            async move {
+                let mut received = vec![0; expected];
+                let receive = reading.read_exact(&mut received);
+                tokio::try_join!(writing.write_all(data), receive).unwrap();
+                received
+            }
+        };
+        let ((), to_left, to_right) =
+            tokio::join!(moving, exchange(left, BULK), exchange(right, 4 + BULK));
+        assert!(to_left == data && to_right == [b"head", &data[..]].concat());
+
+        let now = stats();
+        let [spliced, copied, _] = moved(before, now);
+        assert_eq!(spliced + copied, (4 + 2 * BULK) as u64);
+        if now.pipes_refused == before.pipes_refused {
+            assert!(spliced > BULK as u64, "{spliced} spliced");
+        }
+    });
+}

@@ -14,10 +14,8 @@
 #[path = "../../../support/mod.rs"]
 mod support;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
-
 use anyhow::{Context, Result, ensure};
-use evbuffer_protocols::certificate;
+use evbuffer_protocols::{Routes, STEP_MAX, certificate, log};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -29,45 +27,28 @@ use tokio_rustls::{TlsAcceptor, rustls::pki_types::ServerName, server::TlsStream
 /// The longest head of a request.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// Time for a client to send the head of its request, and for a server to accept the connection.
-const STEP_MAX: Duration = Duration::from_secs(10);
-
-type Routes = Arc<HashMap<String, SocketAddr>>;
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut routes = HashMap::new();
+    let mut routes = Routes::default();
     let listen = support::arguments(|name, value| {
-        if name != "route" {
-            return Ok(false);
+        let is_route = name == "route";
+        if is_route {
+            routes.add(&value)?;
         }
-        let (host, addr) = value.split_once('=').context("--route takes HOST=ADDR")?;
-        routes.insert(
-            host.to_owned(),
-            addr.parse().context("--route takes HOST=ADDR")?,
-        );
-        Ok(true)
+        Ok(is_route)
     })?;
     let Some(addr) = listen else {
         return demonstrate().await;
     };
     ensure!(!routes.is_empty(), "--listen needs a --route");
     let (acceptor, _) = certificate()?;
-    support::listen(addr, |listener| {
-        accept(listener, acceptor, Arc::new(routes))
-    })
-    .await
+    support::listen(addr, |listener| accept(listener, acceptor, routes)).await
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, routes: Routes) {
     let serve = |stream, peer| {
-        let (acceptor, routes) = (acceptor.clone(), routes.clone());
-        tokio::spawn(async move {
-            match serve(stream, acceptor, routes).await {
-                Ok(done) => println!("{peer}: {} bytes in, {} out", done.a_to_b, done.b_to_a),
-                Err(error) => eprintln!("{peer}: {error:#}"),
-            }
-        });
+        let serving = serve(stream, acceptor.clone(), routes.clone());
+        tokio::spawn(log(peer, serving));
     };
     support::accept_all(listener, serve).await
 }
@@ -77,13 +58,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, routes: Routes) -> Resu
     let (client, host) = timeout(STEP_MAX, receive_head(stream, acceptor))
         .await
         .context("no request in time")??;
-    let addr = routes
-        .get(&host)
-        .with_context(|| format!("no route to {host}"))?;
-    let upstream = timeout(STEP_MAX, TcpStream::connect(addr))
-        .await
-        .with_context(|| format!("no answer from {addr}"))?
-        .with_context(|| format!("cannot connect to {addr}"))?;
+    let upstream = routes.connect(&host).await?;
     Ok(Relay::new(client, upstream).run().await?)
 }
 
@@ -125,16 +100,16 @@ fn without_port(host: &str) -> &str {
 async fn demonstrate() -> Result<()> {
     const HOSTS: [&str; 2] = ["one.example", "two.example"];
 
-    let mut routes = HashMap::new();
+    let mut routes = Routes::default();
     for host in HOSTS {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        routes.insert(host.to_owned(), listener.local_addr()?);
+        routes.add(&format!("{host}={}", listener.local_addr()?))?;
         tokio::spawn(respond(listener, host));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     let (acceptor, connector) = certificate()?;
-    tokio::spawn(accept(listener, acceptor, Arc::new(routes)));
+    tokio::spawn(accept(listener, acceptor, routes));
 
     for host in HOSTS {
         let stream = TcpStream::connect(addr).await?;

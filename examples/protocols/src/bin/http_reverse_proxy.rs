@@ -1,7 +1,8 @@
 //! An HTTP/1.1 reverse proxy with keep-alive. It parses heads and lets the kernel move the bodies.
 //!
-//! [`Prefixed::peek_until`] waits for a head, `httparse` parses it, and [`copy_exact`] moves exactly `Content-Length`
-//! bytes from socket to socket. Not a byte more leaves the reader, so the next head can be parsed after it.
+//! [`Prefixed::peek_until`] waits for a head, `httparse` parses it, and a [`Transfer`] moves exactly `Content-Length`
+//! bytes from socket to socket. Not a byte more leaves the reader, so the next head can be parsed after it. A request and
+//! its answer are moved at the same time, so an upstream can refuse a body before it has arrived.
 //!
 //! ```sh
 //! cargo run --release -p evbuffer-protocols --bin http_reverse_proxy     # a demonstration that ends by itself
@@ -12,15 +13,22 @@
 #[path = "../../../support/mod.rs"]
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    time::timeout,
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    time::{sleep, timeout},
 };
-use tokio_evbuffer::{EvBuffer, Prefixed, Relay, copy, relay::copy_exact};
+use tokio_evbuffer::{
+    EvBuffer, Prefixed, Relay, Transfer, copy,
+    relay::{Step, TransferError},
+};
 
 /// The longest head of a request or a response.
 const HEAD_MAX: usize = 64 * 1024;
@@ -28,8 +36,10 @@ const HEAD_MAX: usize = 64 * 1024;
 const FIELDS_MAX: usize = 100;
 /// The longest line in front of a chunk: its length, and extensions.
 const CHUNK_LINE_MAX: usize = 4096;
-/// Time for the next request, and for the upstream to accept a connection and to answer.
+/// Time for the next request, for the upstream to accept a connection and to answer, and for a body that does not move.
 const STEP_MAX: Duration = Duration::from_secs(60);
+/// Time in which the last answer reaches a client that is still sending.
+const LINGER: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -58,57 +68,191 @@ async fn accept(listener: TcpListener, upstream: SocketAddr) {
     support::accept_all(listener, serve).await
 }
 
-type Stream = Prefixed<TcpStream>;
+/// A connection whose directions are used at the same time: a request may still arrive while its answer is sent.
+struct Connection {
+    reading: Prefixed<OwnedReadHalf>,
+    writing: OwnedWriteHalf,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        let (reading, writing) = stream.into_split();
+        let reading = Prefixed::new(reading, EvBuffer::new());
+        Ok(Self { reading, writing })
+    }
+
+    fn into_stream(self) -> Result<Prefixed<TcpStream>> {
+        let (reading, prefix) = self.reading.into_parts();
+        Ok(Prefixed::new(reading.reunite(self.writing)?, prefix))
+    }
+
+    /// Ends the connection after everything that was sent. To close it while the client sends would reset it, and the
+    /// client could lose the answer, so this reads and discards for a while.
+    async fn close(mut self) -> Result<()> {
+        self.writing.shutdown().await?;
+        let _ = timeout(LINGER, copy(&mut self.reading, &mut tokio::io::sink())).await;
+        Ok(())
+    }
+
+    /// Answers without asking the upstream, and ends the connection.
+    async fn refuse(mut self, status: &str) -> Result<()> {
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        self.writing.write_all(head.as_bytes()).await?;
+        self.close().await
+    }
+
+    /// Resets the connection, so that the client does not take a part of an answer for all of it.
+    fn reset(self) {
+        let _ = self.writing.as_ref().set_zero_linger();
+        // Dropped, the half would send an orderly end first.
+        self.writing.forget();
+    }
+}
+
+/// How the connection of a client continues after an answer.
+enum Next {
+    Request,
+    Close,
+    /// A WebSocket, for example: from here on it is not HTTP.
+    OtherProtocol,
+}
 
 /// Serves the requests of one client, each over the same connection to the upstream.
 async fn serve(client: TcpStream, peer: SocketAddr, upstream: SocketAddr) -> Result<()> {
-    client.set_nodelay(true)?;
-    let mut client = Prefixed::new(client, EvBuffer::new());
-    let upstream = match timeout(STEP_MAX, TcpStream::connect(upstream)).await {
-        Ok(Ok(upstream)) => upstream,
-        _ => return refuse(&mut client, "502 Bad Gateway").await,
+    let mut client = Connection::new(client)?;
+    let mut upstream = match timeout(STEP_MAX, TcpStream::connect(upstream)).await {
+        Ok(Ok(upstream)) => Connection::new(upstream)?,
+        _ => return client.refuse("502 Bad Gateway").await,
     };
-    upstream.set_nodelay(true)?;
-    let mut upstream = Prefixed::new(upstream, EvBuffer::new());
     loop {
-        let request = match next_head(&mut client, Head::of_request).await {
+        let next_request = next_head(&mut client.reading, Head::of_request, sleep(STEP_MAX));
+        let request = tokio::select! {
+            request = next_request => request,
+            // The upstream has closed the idle connection, so the client needs another one, too.
+            _ = upstream.reading.peek(1) => return client.close().await,
+        };
+        let request = match request {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(error) => {
-                refuse(&mut client, "400 Bad Request").await?;
+                client.refuse("400 Bad Request").await?;
                 return Err(error.context("request"));
             }
         };
         let forwarded = format!("X-Forwarded-For: {}\r\n", peer.ip());
-        request.send(&mut upstream, &forwarded).await?;
-        request.body.copy(&mut client, &mut upstream).await?;
-        let response = loop {
-            let head = next_head(&mut upstream, |bytes| Head::of_response(bytes, &request))
-                .await
-                .context("response")?
-                .context("the upstream left without an answer")?;
-            head.send(&mut client, "").await?;
-            if !head.is_interim {
-                break head;
+        match exchange(&request, &forwarded, &mut client, &mut upstream).await {
+            Ok(Next::Request) => {}
+            Ok(Next::Close) => return client.close().await,
+            Ok(Next::OtherProtocol) => {
+                let relay = Relay::new(client.into_stream()?, upstream.into_stream()?);
+                relay.run().await?;
+                return Ok(());
             }
-        };
-        if response.switches_protocols {
-            // A WebSocket, for example: from here on it is not HTTP.
-            Relay::new(client, upstream).run().await?;
-            return Ok(());
-        }
-        response.body.copy(&mut upstream, &mut client).await?;
-        if !(request.keep_alive && response.keep_alive) {
-            return Ok(client.shutdown().await?);
+            Err(error) => {
+                match error.is::<NoAnswer>() {
+                    true => client.refuse("502 Bad Gateway").await?,
+                    false => client.reset(),
+                }
+                return Err(error);
+            }
         }
     }
 }
 
-/// Answers without asking the upstream, and ends the connection.
-async fn refuse(client: &mut Stream, status: &str) -> Result<()> {
-    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    client.write_all(head.as_bytes()).await?;
-    Ok(client.shutdown().await?)
+/// The upstream has failed before the head of its answer.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl std::fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no answer from the upstream")
+    }
+}
+
+/// Sends a request to the upstream and its answer to the client, at the same time: an upstream may answer before it has
+/// the whole body, to refuse it (413) or to ask for it (100).
+async fn exchange(
+    request: &Head,
+    forwarded: &str,
+    client: &mut Connection,
+    upstream: &mut Connection,
+) -> Result<Next> {
+    let (sent, is_sent) = watch::channel(false);
+    let sending = async {
+        request.send(&mut upstream.writing, forwarded).await?;
+        request
+            .body
+            .copy(&mut client.reading, &mut upstream.writing)
+            .await?;
+        sent.send_replace(true);
+        anyhow::Ok(())
+    };
+    let answering = answer(request, &mut upstream.reading, &mut client.writing, is_sent);
+    tokio::pin!(sending, answering);
+    let (sent, response) = tokio::select! {
+        sent = &mut sending => {
+            // An upstream that refuses the rest may have answered.
+            if let Err(error) = &sent {
+                ensure!(is_of_upstream(error), "request: {error:#}");
+            }
+            let answered = match sent {
+                Ok(()) => answering.await,
+                Err(_) => timeout(STEP_MAX, answering).await.context(NoAnswer)?,
+            };
+            (sent, answered?)
+        }
+        response = &mut answering => {
+            let response = response?;
+            // If the connections are to be used again, the upstream reads the rest.
+            match response.keep_alive {
+                true => (sending.await, response),
+                false => (Err(anyhow::anyhow!("not needed")), response),
+            }
+        }
+    };
+    Ok(match () {
+        () if response.switches_protocols => {
+            sent?;
+            Next::OtherProtocol
+        }
+        () if sent.is_ok() && request.keep_alive && response.keep_alive => Next::Request,
+        () => Next::Close,
+    })
+}
+
+/// Whether sending a request has failed at the upstream, and not at the client.
+fn is_of_upstream(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<TransferError>() {
+        Some(failed) => failed.step != Step::Read,
+        None => error.is::<std::io::Error>(),
+    }
+}
+
+/// Sends the answer to the client, and returns the head of the final one.
+async fn answer(
+    request: &Head,
+    upstream: &mut Prefixed<OwnedReadHalf>,
+    client: &mut OwnedWriteHalf,
+    mut is_sent: watch::Receiver<bool>,
+) -> Result<Head> {
+    loop {
+        let parse = |bytes| Head::of_response(bytes, request);
+        // The time of the upstream begins when it has the whole request.
+        let too_late = async {
+            let _ = is_sent.wait_for(|is_sent| *is_sent).await;
+            sleep(STEP_MAX).await;
+        };
+        let head = next_head(upstream, parse, too_late)
+            .await
+            .and_then(|head| head.context("the upstream has closed the connection"))
+            .context(NoAnswer)?;
+        head.send(client, "").await?;
+        if !head.is_interim {
+            head.body.copy(upstream, client).await?;
+            return Ok(head);
+        }
+    }
 }
 
 /// What the proxy needs to know about a message.
@@ -133,11 +277,15 @@ enum Body {
 
 /// Takes the next head off the stream; `None` at the end of the stream.
 async fn next_head(
-    stream: &mut Stream,
+    stream: &mut Prefixed<OwnedReadHalf>,
     parse: impl FnOnce(Vec<u8>) -> Result<Head>,
+    too_late: impl Future<Output = ()>,
 ) -> Result<Option<Head>> {
-    let found = timeout(STEP_MAX, stream.peek_until(b"\r\n\r\n", HEAD_MAX));
-    let Some(len) = found.await.context("no head in time")?? else {
+    let found = tokio::select! {
+        found = stream.peek_until(b"\r\n\r\n", HEAD_MAX) => found?,
+        () = too_late => bail!("no head in time"),
+    };
+    let Some(len) = found else {
         ensure!(stream.prefix().is_empty(), "the stream ended within a head");
         return Ok(None);
     };
@@ -187,7 +335,7 @@ impl Head {
     }
 
     /// Sends the head, with more fields at its end.
-    async fn send(&self, to: &mut Stream, more: &str) -> Result<()> {
+    async fn send(&self, to: &mut OwnedWriteHalf, more: &str) -> Result<()> {
         let (head, empty_line) = self.bytes.split_at(self.bytes.len() - 2);
         let bytes = [head, more.as_bytes(), empty_line].concat();
         Ok(to.write_all(&bytes).await?)
@@ -223,40 +371,59 @@ fn framing(version: Option<u8>, fields: &[httparse::Header<'_>]) -> Result<(Opti
 }
 
 impl Body {
-    async fn copy(&self, from: &mut Stream, to: &mut Stream) -> Result<()> {
+    async fn copy(
+        &self,
+        from: &mut Prefixed<OwnedReadHalf>,
+        to: &mut OwnedWriteHalf,
+    ) -> Result<()> {
         match self {
-            Self::Length(len) => copy_exact(from, to, *len).await?,
-            Self::UntilEnd => _ = copy(from, to).await?,
+            Self::Length(len) => transfer(from, to, *len).await?,
+            Self::UntilEnd => transfer(from, to, u64::MAX).await?,
             Self::Chunked => loop {
-                let line = from.peek_until(b"\r\n", CHUNK_LINE_MAX).await?;
-                let line_len = line.context("the stream ended within a chunked body")?;
+                let line_len = peek_line(from).await?;
                 let line = from.peek(line_len).await?;
                 let Ok(httparse::Status::Complete((_, len))) = httparse::parse_chunk_size(line)
                 else {
                     bail!("a chunk without a length");
                 };
                 if len == 0 {
-                    copy_exact(from, to, line_len as u64).await?;
+                    transfer(from, to, line_len as u64).await?;
                     break copy_trailers(from, to).await?;
                 }
                 let line_and_end = line_len as u64 + 2;
                 let chunk_len = len
                     .checked_add(line_and_end)
                     .context("a chunk is too long")?;
-                copy_exact(from, to, chunk_len).await?;
+                transfer(from, to, chunk_len).await?;
             },
         }
         Ok(())
     }
 }
 
+/// Moves exactly `len` bytes, or all up to the end with [`u64::MAX`]. The kernel moves bulk from socket to socket.
+async fn transfer(
+    from: &mut Prefixed<OwnedReadHalf>,
+    to: &mut OwnedWriteHalf,
+    len: u64,
+) -> Result<(), TransferError> {
+    let transfer = Transfer::new(from, to).limit(len).idle_timeout(STEP_MAX);
+    transfer.run().await.map(drop)
+}
+
+/// Waits for a line of a chunked body, and returns its length.
+async fn peek_line(from: &mut Prefixed<OwnedReadHalf>) -> Result<usize> {
+    let line = timeout(STEP_MAX, from.peek_until(b"\r\n", CHUNK_LINE_MAX));
+    let line_len = line.await.context("no chunk in time")??;
+    line_len.context("the stream ended within a chunked body")
+}
+
 /// Copies the fields after the last chunk, up to an empty line.
-async fn copy_trailers(from: &mut Stream, to: &mut Stream) -> Result<()> {
+async fn copy_trailers(from: &mut Prefixed<OwnedReadHalf>, to: &mut OwnedWriteHalf) -> Result<()> {
     let mut copied = 0;
     loop {
-        let line = from.peek_until(b"\r\n", CHUNK_LINE_MAX).await?;
-        let len = line.context("the stream ended within its trailers")?;
-        copy_exact(from, to, len as u64).await?;
+        let len = peek_line(from).await?;
+        transfer(from, to, len as u64).await?;
         copied += len;
         if len == 2 {
             return Ok(());

@@ -12,10 +12,8 @@
 #[path = "../../../support/mod.rs"]
 mod support;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
-
 use anyhow::{Context, Result, ensure};
-use evbuffer_protocols::certificate_for;
+use evbuffer_protocols::{Routes, STEP_MAX, certificate_for, log};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -30,57 +28,37 @@ use tokio_rustls::{
 /// The longest ClientHello, in all its records together. One with a post-quantum key share has about 2 KiB.
 const HELLO_MAX: usize = 64 * 1024;
 
-/// Time for a client to send its ClientHello, and for a server to accept the connection.
-const STEP_MAX: Duration = Duration::from_secs(10);
-
-type Routes = Arc<HashMap<String, SocketAddr>>;
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut routes = HashMap::new();
+    let mut routes = Routes::default();
     let listen = support::arguments(|name, value| {
-        if name != "route" {
-            return Ok(false);
+        let is_route = name == "route";
+        if is_route {
+            routes.add(&value)?;
         }
-        let (host, addr) = value.split_once('=').context("--route takes HOST=ADDR")?;
-        let addr = addr.parse().context("--route takes HOST=ADDR")?;
-        routes.insert(host.to_owned(), addr);
-        Ok(true)
+        Ok(is_route)
     })?;
     let Some(addr) = listen else {
         return demonstrate().await;
     };
     ensure!(!routes.is_empty(), "--listen needs a --route");
-    support::listen(addr, |listener| accept(listener, Arc::new(routes))).await
+    support::listen(addr, |listener| accept(listener, routes)).await
 }
 
 async fn accept(listener: TcpListener, routes: Routes) {
     let serve = |stream, peer| {
-        let routes = Arc::clone(&routes);
-        tokio::spawn(async move {
-            match serve(stream, &routes).await {
-                Ok(done) => println!("{peer}: {} bytes in, {} out", done.a_to_b, done.b_to_a),
-                Err(error) => eprintln!("{peer}: {error:#}"),
-            }
-        });
+        tokio::spawn(log(peer, serve(stream, routes.clone())));
     };
     support::accept_all(listener, serve).await
 }
 
-async fn serve(stream: TcpStream, routes: &HashMap<String, SocketAddr>) -> Result<RelaySummary> {
+async fn serve(stream: TcpStream, routes: Routes) -> Result<RelaySummary> {
+    stream.set_nodelay(true)?;
     let mut client = Prefixed::new(stream, EvBuffer::new());
     let name = timeout(STEP_MAX, peek_server_name(&mut client))
         .await
         .context("no ClientHello in time")??;
-    let addr = routes
-        .get(&name)
-        .with_context(|| format!("no route to {name}"))?;
-    let upstream = timeout(STEP_MAX, TcpStream::connect(addr))
-        .await
-        .with_context(|| format!("no answer from {addr}"))?
-        .with_context(|| format!("cannot connect to {addr}"))?;
-    client.get_ref().set_nodelay(true)?;
-    upstream.set_nodelay(true)?;
+    let upstream = routes.connect(&name).await?;
     Ok(Relay::new(client, upstream).run().await?)
 }
 
@@ -127,17 +105,17 @@ async fn peek_server_name(client: &mut Prefixed<TcpStream>) -> Result<String> {
 async fn demonstrate() -> Result<()> {
     const HOSTS: [&str; 2] = ["one.example", "two.example"];
 
-    let (mut routes, mut clients) = (HashMap::new(), Vec::new());
+    let (mut routes, mut clients) = (Routes::default(), Vec::new());
     for host in HOSTS {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (acceptor, connector) = certificate_for(host)?;
-        routes.insert(host.to_owned(), listener.local_addr()?);
+        routes.add(&format!("{host}={}", listener.local_addr()?))?;
         tokio::spawn(respond(listener, acceptor, host));
         clients.push((host, connector));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
-    tokio::spawn(accept(listener, Arc::new(routes)));
+    tokio::spawn(accept(listener, routes));
 
     for (host, connector) in clients {
         let stream = TcpStream::connect(addr).await?;

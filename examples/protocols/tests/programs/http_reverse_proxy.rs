@@ -159,6 +159,148 @@ fn a_connection_that_switches_protocols_is_relayed() {
     );
 }
 
+/// Starts an upstream that handles one connection with `serve`.
+fn upstream(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || serve(listener.accept().unwrap().0));
+    address
+}
+
+/// Reads a head, and not a byte more.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+const POST_64_MIB: &[u8] = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 67108864\r\n\r\n";
+const TOO_LARGE: &str =
+    "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large";
+
+/// The client sends until it sees the end. The upstream closes in order, or in a way that resets its connection.
+#[test]
+fn an_answer_arrives_while_the_client_still_sends() {
+    for resets in [false, true] {
+        let proxy = start(upstream(move |mut stream| {
+            read_head(&mut stream);
+            stream.write_all(TOO_LARGE.as_bytes()).unwrap();
+            if !resets {
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            }
+        }));
+        let mut client = connect(&proxy);
+        client.write_all(POST_64_MIB).unwrap();
+        let mut sending = client.try_clone().unwrap();
+        let sender = thread::spawn(move || {
+            let body = vec![7; 1 << 20];
+            (0..64).all(|_| sending.write_all(&body).is_ok())
+        });
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, TOO_LARGE, "resets: {resets}");
+        drop(client);
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn connections_are_used_again_after_an_early_answer_if_the_body_is_read() {
+    let proxy = start(upstream(|mut stream| {
+        for _ in 0..2 {
+            read_head(&mut stream);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+                .unwrap();
+            let mut body = Vec::new();
+            (&mut stream).take(64 << 20).read_to_end(&mut body).unwrap();
+            assert!(body.len() == 64 << 20 && body.iter().all(|&byte| byte == 7));
+        }
+    }));
+    let mut client = connect(&proxy);
+    for _ in 0..2 {
+        let answer = exchange(&mut client, POST_64_MIB, 43);
+        assert!(answer.ends_with("early"), "{answer}");
+        client.write_all(&vec![7; 64 << 20]).unwrap();
+    }
+}
+
+/// The client sends its body only after 100.
+#[test]
+fn a_client_is_told_to_continue() {
+    let proxy = start(upstream(|mut stream| {
+        let head = read_head(&mut stream);
+        assert!(head.contains("Expect: 100-continue"), "{head}");
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+            .unwrap();
+        stream.write_all(&body).unwrap();
+    }));
+    let mut client = connect(&proxy);
+    let request =
+        b"POST / HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let interim = exchange(&mut client, request, 25);
+    assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
+    let answer = exchange(&mut client, b"hello", 43);
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[test]
+fn an_upstream_that_leaves_without_an_answer_is_a_bad_gateway() {
+    let proxy = start(upstream(|mut stream| {
+        read_head(&mut stream);
+    }));
+    let mut client = connect(&proxy);
+    client.write_all(GET).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"),
+        "{answer}"
+    );
+}
+
+/// A client knows such a body to be complete by an orderly end, so a part of it must not end in order.
+#[test]
+fn a_body_without_a_length_that_is_cut_is_an_error_for_the_client() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\n\r\na part";
+    let (received, is_received) = std::sync::mpsc::channel();
+    let proxy = start(upstream(move |mut stream| {
+        // To close a connection whose request was not read resets it.
+        stream.peek(&mut [0]).unwrap();
+        stream.write_all(ANSWER.as_bytes()).unwrap();
+        is_received.recv().unwrap();
+    }));
+    let mut client = connect(&proxy);
+    assert_eq!(exchange(&mut client, GET, ANSWER.len()), ANSWER);
+    received.send(()).unwrap();
+    let end = client.read(&mut [0]);
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn an_idle_upstream_that_closes_ends_the_connection_in_order() {
+    let proxy = start(upstream(|mut stream| {
+        read_head(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+    }));
+    let mut client = connect(&proxy);
+    client.write_all(GET).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
 /// nginx, with a file of 5 MB. Killed when it is dropped.
 struct Nginx {
     address: SocketAddr,
@@ -244,6 +386,23 @@ fn curl_gets_files_of_nginx_over_one_connection() {
     let got = output(&curl, &["-sSI", "--max-time", "20", &large]);
     let got = String::from_utf8(got).unwrap();
     assert!(got.contains("Content-Length: 5000000"), "{got}");
+
+    // nginx refuses more than 1 MB when it has read the head.
+    let body = format!("@{}", nginx.folder.path().join("large").display());
+    let status = [
+        "-sS",
+        "--max-time",
+        "20",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+    ];
+    for expect in ["Expect:", "Expect: 100-continue"] {
+        let request = ["-H", expect, "--data-binary", &body, &small];
+        let got = output(&curl, &[&status[..], &request].concat());
+        assert_eq!(got, b"413", "{expect}");
+    }
 }
 
 #[test]
