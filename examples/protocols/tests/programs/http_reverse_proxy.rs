@@ -232,7 +232,7 @@ fn connections_are_used_again_after_an_early_answer_if_the_body_is_read() {
 
 /// The client sends its body only after 100.
 #[test]
-fn a_client_is_told_to_continue() {
+fn a_client_receives_100_and_then_sends_its_body() {
     let proxy = start(upstream(|mut stream| {
         let head = read_head(&mut stream);
         assert!(head.contains("Expect: 100-continue"), "{head}");
