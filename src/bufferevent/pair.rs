@@ -120,7 +120,13 @@ impl Endpoint for PairEnd {
         let waker = cx.waker().clone();
         let mut state = self.outgoing.0.lock();
         if state.canceled {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            drop(state);
+            // As on a socket, a write returns the reset, too.
+            let is_reset = matches!(self.incoming.0.lock().end, Some(WriterEnd::Reset));
+            return Poll::Ready(Err(match is_reset {
+                true => io::ErrorKind::ConnectionReset.into(),
+                false => io::ErrorKind::BrokenPipe.into(),
+            }));
         }
         let room = IN_TRANSIT_MAX.saturating_sub(state.chain.len());
         if room == 0 {

@@ -380,6 +380,14 @@ impl Direction {
         self.source_ended
     }
 
+    /// Looks at the source again before the direction ends: while the sink has no room, or a limit applies, bytes arrive
+    /// that no read was tried for. `unread` is what the socket of the source has received, if that is known.
+    pub(crate) fn recheck_source(&mut self, unread: Option<u64>) {
+        if unread.map_or(self.sink_is_full, |unread| unread > 0) {
+            self.source_empty = false;
+        }
+    }
+
     /// Whether every byte that the source has sent so far was read.
     pub(crate) fn source_is_empty(&self) -> bool {
         self.source_empty
@@ -572,6 +580,21 @@ mod tests {
         assert!(direction.is_cut_short());
         direction.abandon();
         assert!(!direction.is_cut_short());
+    }
+
+    #[test]
+    fn bytes_that_came_while_nothing_was_read_cut_a_direction_short() {
+        for (sink_is_full, unread, is_cut_short) in [
+            (false, None, false),
+            (true, None, true),
+            (true, Some(0), false),
+            (false, Some(1), true),
+        ] {
+            let mut direction = holding(0);
+            direction.sink_is_full = sink_is_full;
+            direction.recheck_source(unread);
+            assert_eq!(direction.is_cut_short(), is_cut_short);
+        }
     }
 
     #[test]

@@ -318,6 +318,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     /// no more than that.
     fn stop_reading(&mut self, reason: RelayEnd) {
         self.ending = Some(reason);
+        self.recheck_sources();
         for direction in [&mut self.a_to_b, &mut self.b_to_a] {
             direction.end(match direction.source_is_empty() {
                 true => SinkEnd::Fin,
@@ -465,6 +466,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         let mut summary = RelaySummary::new(self.progress(), end);
         summary.held_a = self.a_to_b.held() as u64;
         summary.held_b = self.b_to_a.held() as u64;
+        self.recheck_sources();
         if let Some((mut a, mut b)) = self.sides.take() {
             let lost = end_side(&mut a, &self.b_to_a, cx.as_deref_mut()).min(summary.b_to_a);
             summary.b_to_a -= lost;
@@ -535,13 +537,27 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     }
 }
 
+impl<A, B> Running<A, B> {
+    /// Finds out whether an open direction that ends now gets less than its source has sent.
+    fn recheck_sources(&mut self) {
+        let Some((a, b)) = &self.sides else { return };
+        if self.a_to_b.is_open() {
+            self.a_to_b.recheck_source(a.finder().unread(&a.stream));
+        }
+        if self.b_to_a.is_open() {
+            self.b_to_a.recheck_source(b.finder().unread(&b.stream));
+        }
+    }
+}
+
 impl<A, B> Drop for Running<A, B> {
     /// A relay that is dropped while it runs ends as any other: a sink that gets less than its source has sent is reset.
     fn drop(&mut self) {
-        let Some((a, b)) = &self.sides else { return };
         if self.settings.after_error == AfterError::Stop {
             return;
         }
+        self.recheck_sources();
+        let Some((a, b)) = &self.sides else { return };
         if self.b_to_a.is_cut_short() && a.closes_tcp() {
             a.finder().reset_on_close(&a.stream);
         }

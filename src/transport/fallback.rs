@@ -97,6 +97,10 @@ mod no_sockets {
             None
         }
 
+        pub(crate) fn unread(&self, _: &S) -> Option<u64> {
+            None
+        }
+
         pub(crate) fn reset_on_close(&self, _: &S) {}
     }
 
@@ -182,6 +186,10 @@ mod no_pipes {
         }
 
         pub(crate) fn unacknowledged(self) -> Option<usize> {
+            None
+        }
+
+        pub(crate) fn unread(self) -> Option<u64> {
             None
         }
     }

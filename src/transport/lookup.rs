@@ -125,6 +125,11 @@ impl<'h, S> Finder<'h, S> {
         self.socket(stream)?.unacknowledged()
     }
 
+    /// The bytes that a socket has received and that were not read; `None` where that is unknown.
+    pub(crate) fn unread(&self, stream: &S) -> Option<u64> {
+        self.socket(stream)?.unread()
+    }
+
     /// Makes a TCP socket send a reset when it is closed. Does nothing for any other stream.
     ///
     /// The reset discards what the peer has not acknowledged.

@@ -5,8 +5,11 @@ mod support;
 
 mod callbacks;
 mod connect;
+#[cfg(all(feature = "net", target_os = "linux"))]
+#[path = "../support/ends/mod.rs"]
+mod end_cells;
 mod ends;
-#[cfg(all(unix, feature = "net"))]
+#[cfg(all(feature = "net", target_os = "linux"))]
 mod ends_table;
 mod filter;
 mod flow;

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
     time::{sleep, timeout},
 };
 use tokio_evbuffer::{
@@ -14,23 +14,10 @@ use tokio_evbuffer::{
     relay::{HalfClose, OnError, RelayCounters, RelayEnd, Splice},
 };
 
-use crate::support::net::tcp_pair;
-
-/// A client with a small receive buffer: what is sent to it waits in the kernel of the sender.
-pub(crate) async fn slow_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let connect = socket.connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (connected.unwrap(), accepted.unwrap().0)
-}
-
-pub(crate) fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-}
+use crate::{
+    end_cells::streams::{reset, slow_pair},
+    support::net::tcp_pair,
+};
 
 /// Reads until the end or an error: returns the number of bytes, and how it ended.
 pub(crate) async fn read_to_the_end(client: &mut TcpStream) -> (usize, io::Result<()>) {

@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(all(feature = "net", target_os = "linux"))]
+#[path = "../support/ends/mod.rs"]
+mod end_cells;
 mod ends;
 mod ends_table;
 mod files;

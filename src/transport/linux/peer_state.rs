@@ -155,6 +155,15 @@ impl Socket<'_> {
         let is_over = tcp.peer_addr().is_err();
         Some(if is_over { 0 } else { queued })
     }
+
+    /// The number of bytes that the socket has received and that were not read.
+    pub(crate) fn unread(self) -> Option<u64> {
+        match self {
+            Self::Tcp(tcp) => rustix::io::ioctl_fionread(tcp),
+            Self::Unix(unix) => rustix::io::ioctl_fionread(unix),
+        }
+        .ok()
+    }
 }
 
 #[cfg(test)]
