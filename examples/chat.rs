@@ -38,6 +38,8 @@ use tokio_evbuffer::{
 const LINE_MAX: usize = 16 * 1024;
 /// How often the room checks its memory. A dropped connection releases its memory meanwhile.
 const SHED_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the room prints how much memory it holds, if that has changed.
+const PRINT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -59,7 +61,11 @@ async fn accept(listener: TcpListener, room: Arc<Room>) {
             }
         });
     };
-    tokio::join!(support::accept_all(listener, serve), room.shed());
+    tokio::join!(
+        support::accept_all(listener, serve),
+        room.shed(),
+        room.print()
+    );
 }
 
 /// The members, and what they hold together.
@@ -134,6 +140,23 @@ impl Room {
         Ok(())
     }
 
+    /// Prints how much memory was held, beside what copies would have held; never returns.
+    async fn print(&self) {
+        let mut printed = 0;
+        loop {
+            sleep(PRINT_INTERVAL).await;
+            let (held, copies) = self.memory();
+            if copies > printed {
+                printed = copies;
+                println!("at most {held} bytes were held; copies would have held {copies}");
+            }
+        }
+    }
+
+    fn memory(&self) -> (usize, usize) {
+        (self.held_max.load(Relaxed), self.copies_max.load(Relaxed))
+    }
+
     /// Drops slow members while the budget is used up; never returns.
     async fn shed(&self) {
         loop {
@@ -195,7 +218,7 @@ async fn demonstrate() -> Result<()> {
     while let Some(reader) = readers.join_next().await {
         reader??;
     }
-    let (held, copies) = (room.held_max.load(Relaxed), room.copies_max.load(Relaxed));
+    let (held, copies) = room.memory();
     let dropped = room.dropped.load(Relaxed);
     println!("{READERS} readers received {POSTS} posts each; {dropped} sleepers were dropped");
     println!("at most {held} bytes were held; copies for each member would have held {copies}");

@@ -1,7 +1,7 @@
 //! Downloads that share one rate fairly.
 //!
 //! All connections are members of one [`RateLimitGroup`]. However many there are and however fast they read, together
-//! they get the rate of the group, and each of them about the same share.
+//! they get the rate of the group, and each of them about the same share. A table shows the rates.
 //!
 //! ```sh
 //! cargo run --release --example throttle                                            # ends by itself
@@ -12,9 +12,10 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -33,6 +34,8 @@ use tokio_evbuffer::{
 
 /// Clients of the demonstration.
 const CLIENTS: usize = 8;
+/// The time of one row of the table.
+const ROW: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -51,23 +54,61 @@ async fn main() -> Result<()> {
 }
 
 async fn accept(listener: TcpListener, group: RateLimitGroup) {
+    let downloads = Arc::new(Downloads::default());
     let serve = |stream, peer: SocketAddr| {
-        let group = group.clone();
+        let (group, downloads) = (group.clone(), Arc::clone(&downloads));
         tokio::spawn(async move {
-            if let Err(error) = send(stream, &group).await {
+            let connection = BufferEvent::builder().rate_group(&group).spawn(stream);
+            downloads.add(peer, &connection);
+            if let Err(error) = send(connection).await {
                 println!("{peer}: {error}");
             }
+            downloads.remove(peer);
         });
     };
-    support::accept_all(listener, serve).await
+    tokio::join!(support::accept_all(listener, serve), downloads.print());
 }
 
 /// Sends bytes until the client leaves. The code that produces them does not know about the limit.
-async fn send(stream: TcpStream, group: &RateLimitGroup) -> Result<()> {
-    let mut connection = BufferEvent::builder().rate_group(group).spawn(stream);
+async fn send(mut connection: BufferEvent) -> Result<()> {
     let block = vec![b'.'; 16 * 1024];
     loop {
         connection.write_all(&block).await?;
+    }
+}
+
+/// The running downloads, each with the bytes that it had sent at the last row.
+#[derive(Default)]
+struct Downloads(Mutex<BTreeMap<SocketAddr, (BufferEvent, u64)>>);
+
+impl Downloads {
+    fn add(&self, peer: SocketAddr, connection: &BufferEvent) {
+        let mut downloads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        downloads.insert(peer, (connection.clone(), 0));
+    }
+
+    fn remove(&self, peer: SocketAddr) {
+        let mut downloads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        downloads.remove(&peer);
+    }
+
+    /// Prints the rate of each download, while there are some; never returns.
+    async fn print(&self) {
+        loop {
+            sleep(ROW).await;
+            let mut downloads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if downloads.is_empty() {
+                continue;
+            }
+            let (mut row, mut sum) = (String::new(), 0.0);
+            for (connection, before) in downloads.values_mut() {
+                let now = connection.metrics().bytes_out;
+                let rate = (now - *before) as f64 / ROW.as_secs_f64() / 1000.0;
+                row += &format!("{rate:7.0}");
+                (*before, sum) = (now, sum + rate);
+            }
+            println!("KB/s: {sum:7.0} ={row}");
+        }
     }
 }
 
@@ -75,7 +116,6 @@ async fn send(stream: TcpStream, group: &RateLimitGroup) -> Result<()> {
 async fn demonstrate() -> Result<()> {
     const RATE: u64 = 4_000_000;
     const LENGTH: Duration = Duration::from_secs(4);
-    const ROW: Duration = Duration::from_millis(500);
 
     let group = RateLimitGroup::new(RateLimit::write(RATE)?.and_burst(RATE / 10)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -86,26 +126,20 @@ async fn demonstrate() -> Result<()> {
     for client in 0..CLIENTS {
         tokio::spawn(download(addr, client, Arc::clone(&received)));
     }
-    println!("KB/s of {CLIENTS} clients that share {} KB/s:", RATE / 1000);
-    let (start, mut before) = (Instant::now(), [0; CLIENTS]);
-    while start.elapsed() < LENGTH {
-        sleep(ROW).await;
-        let mut row = String::new();
-        for (client, before) in received.iter().zip(&mut before) {
-            let now = client.load(Relaxed);
-            let rate = (now - *before) as f64 / ROW.as_secs_f64() / 1000.0;
-            row += &format!("{rate:8.0}");
-            *before = now;
-        }
-        println!("{row}   {} members", group.members());
-    }
-    let total: u64 = before.iter().sum();
+    println!("{CLIENTS} clients share {} KB/s:", RATE / 1000);
+    let start = Instant::now();
+    sleep(LENGTH).await;
+    let received = received.each_ref().map(|client| client.load(Relaxed));
+    let total: u64 = received.iter().sum();
     let rate = total as f64 / start.elapsed().as_secs_f64() / RATE as f64;
     let of_mean = |share: Option<&u64>| {
         let share = share.context("there are no clients")?;
         anyhow::Ok(*share as f64 / (total as f64 / CLIENTS as f64))
     };
-    let (least, most) = (of_mean(before.iter().min())?, of_mean(before.iter().max())?);
+    let (least, most) = (
+        of_mean(received.iter().min())?,
+        of_mean(received.iter().max())?,
+    );
     println!(
         "{:.0} % of the rate in all; the smallest share is {least:.2} of the mean, the largest {most:.2}",
         rate * 100.0

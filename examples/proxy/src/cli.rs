@@ -88,8 +88,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", requires = "listen", default_value = "1m", value_parser = limit)]
     keepalive: Limit,
 
-    /// End a connection if sent bytes are not acknowledged for this long (TCP_USER_TIMEOUT, on Linux); `never` leaves
-    /// it to the system, which takes about 15 minutes
+    /// End a connection if sent bytes are not acknowledged for this long (TCP_USER_TIMEOUT, on Linux), or if the peer
+    /// is there but accepts none; `never` leaves a peer that is gone to the system, which takes about 15 minutes
     #[arg(long, value_name = "TIME", requires = "listen", default_value = "never", value_parser = limit)]
     user_timeout: Limit,
 

@@ -90,8 +90,52 @@ pub(crate) fn configure(stream: &TcpStream, config: &ProxyConfig) {
             .with_retries(KEEPALIVE_PROBES);
         let _ = socket.set_tcp_keepalive(&keepalive);
     }
+    // Off by default: the kernel also applies it to a peer that only reads slowly, and instead of the number of
+    // keepalive probes.
     #[cfg(target_os = "linux")]
     if config.user_timeout.is_some() {
         let _ = socket.set_tcp_user_timeout(config.user_timeout);
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Args, Mode};
+
+    fn config(options: &[&str]) -> ProxyConfig {
+        let required = [
+            "proxy",
+            "--listen",
+            "localhost:0",
+            "--connect",
+            "localhost:1",
+        ];
+        let arguments = Args::try_parse_from(required.iter().chain(options)).unwrap();
+        match arguments.mode() {
+            Mode::Proxy(config) => *config,
+            Mode::Demo(_) => unreachable!("there is an address to listen on"),
+        }
+    }
+
+    #[tokio::test]
+    async fn keepalive_is_on_by_default_and_the_user_timeout_on_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap());
+        let stream = stream.await.unwrap();
+        let socket = SockRef::from(&stream);
+        configure(&stream, &config(&["--keepalive", "never"]));
+        assert!(!socket.keepalive().unwrap());
+
+        configure(&stream, &config(&[]));
+        assert!(socket.keepalive().unwrap());
+        let minute = Duration::from_secs(60);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), minute);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+
+        configure(&stream, &config(&["--user-timeout", "2m"]));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(2 * minute));
     }
 }
