@@ -81,14 +81,22 @@ async fn idle(connection: &BufferEvent) {
     std::future::pending().await
 }
 
-/// Answers requests until the client ends its side.
+/// Answers requests until the client ends its side, or sends one that the server does not know.
 async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
     while let Some(request) = next_line(connection).await? {
         while next_line(connection)
             .await?
             .is_some_and(|header| !header.is_empty())
         {}
-        answer(connection, root, &request)?;
+        let Some((method @ ("GET" | "HEAD"), rest)) = request.split_once(' ') else {
+            // It may have a body, which must not be taken for the next request.
+            return refuse(
+                connection,
+                "405 Method Not Allowed\r\nAllow: GET, HEAD\r\nConnection: close",
+            );
+        };
+        let target = rest.split(' ').next().unwrap_or_default();
+        answer(connection, root, target, method == "GET")?;
         // A client that does not read this answer does not get another one.
         connection.flush().await?;
     }
@@ -105,27 +113,26 @@ async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
     text.context("the request is not text")
 }
 
-fn answer(connection: &BufferEvent, root: &Path, request: &str) -> Result<()> {
-    let target = request
-        .strip_prefix("GET ")
-        .and_then(|rest| rest.split(' ').next());
-    let Some(target) = target else {
-        return refuse(connection, "405 Method Not Allowed");
-    };
+fn answer(connection: &BufferEvent, root: &Path, target: &str, with_body: bool) -> Result<()> {
     match find(root, target) {
         Ok(file) => {
             // Added under one guard, so that the head and the file leave together.
             let mut output = connection.output().lock();
-            output.add(
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).as_bytes(),
-            )?;
-            Ok(output.add_file(file)?)
+            output.add(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                file.len()
+            ))?;
+            if with_body {
+                output.add_file(file)?;
+            }
+            Ok(())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => refuse(connection, "404 Not Found"),
         Err(_) => refuse(connection, "403 Forbidden"),
     }
 }
 
+/// Answers without a file. `status` may be followed by more header fields.
 fn refuse(connection: &BufferEvent, status: &str) -> Result<()> {
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
     Ok(connection.output().add(head.as_bytes())?)

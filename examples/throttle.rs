@@ -61,7 +61,7 @@ async fn accept(listener: TcpListener, group: RateLimitGroup) {
             let connection = BufferEvent::builder().rate_group(&group).spawn(stream);
             downloads.add(peer, &connection);
             if let Err(error) = send(connection).await {
-                println!("{peer}: {error}");
+                println!("{peer} has left: {error}");
             }
             downloads.remove(peer);
         });
