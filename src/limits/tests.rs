@@ -36,15 +36,15 @@ fn limit(rate: u64) -> RateLimit {
 }
 
 /// Moves `n` bytes at most, when it may; returns how many.
-async fn step(throttle: &mut Throttle, n: usize) -> u64 {
+async fn step(throttle: &mut Throttle, n: u64) -> u64 {
     let allowed = poll_fn(|cx| throttle.poll_allowance(cx, n)).await;
     assert!(0 < allowed && allowed <= n);
     throttle.moved(allowed);
-    allowed as u64
+    allowed
 }
 
 /// Moves bytes without end, in pieces of up to `piece`.
-async fn bulk(mut throttle: Throttle, piece: usize, count: Arc<AtomicU64>) {
+async fn bulk(mut throttle: Throttle, piece: u64, count: Arc<AtomicU64>) {
     loop {
         let n = step(&mut throttle, piece).await;
         count.fetch_add(n, Ordering::Relaxed);
@@ -69,7 +69,7 @@ async fn random_schedule(seed: u64) {
             sleep(Duration::from_millis(random.below(500))).await;
         }
         let piece = 1 + random.below(rate.max(16) / 8);
-        let Ok(n) = timeout(RUN, step(&mut throttle, piece as usize)).await else {
+        let Ok(n) = timeout(RUN, step(&mut throttle, piece)).await else {
             break;
         };
         level = (level + at.elapsed().as_secs_f64() * rate as f64).min(burst as f64) - n as f64;
@@ -155,7 +155,7 @@ async fn random_group(seed: u64) {
                     let allowed = poll_fn(|cx| read.poll_allowance(cx, 10_000)).await;
                     match choice.below(8) {
                         0 => read.moved(0),
-                        1 => read.moved(1 + choice.below(allowed as u64) as usize),
+                        1 => read.moved(1 + choice.below(allowed)),
                         // The member leaves, or asks again, without reporting what it moved.
                         2 => sleep(Duration::from_millis(choice.below(2000))).await,
                         3 => read.release(),
@@ -267,7 +267,7 @@ async fn a_new_own_limit_applies_while_paused() {
     while step(&mut read, 100).await < 100 {}
     assert!(start.elapsed() <= Duration::from_millis(17));
     Throttle::set_limit(&mut read, &mut write, None);
-    assert_eq!(step(&mut read, usize::MAX).await, usize::MAX as u64);
+    assert_eq!(step(&mut read, u64::MAX).await, u64::MAX);
     assert_eq!(read.held(), None);
 }
 

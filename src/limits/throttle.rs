@@ -23,7 +23,7 @@ pub(crate) struct Throttle {
     seat: Option<Seat>,
     held: Option<Held>,
     /// The last answer, until it is known how much was moved.
-    asked: usize,
+    asked: u64,
     timer: Timer,
 }
 
@@ -45,6 +45,13 @@ impl Throttle {
         read.set_rate(limit.and_then(|limit| limit.read));
         write.set_rate(limit.and_then(|limit| limit.write));
         (read, write)
+    }
+
+    /// Returns the throttle of a flow that is alone: a limit of either direction applies, and both are the same.
+    pub(crate) fn one_way(limit: RateLimit) -> Self {
+        let mut throttle = Self::new(None);
+        throttle.set_rate(limit.read.or(limit.write));
+        throttle
     }
 
     fn new(seat: Option<Seat>) -> Self {
@@ -93,11 +100,11 @@ impl Throttle {
     /// is something to move.
     ///
     /// On a runtime without timers nothing is held back.
-    pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+    pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, want: u64) -> Poll<u64> {
         loop {
             let now = Instant::now();
-            let (held, until) = match self.allowance(cx, now, want as u64) {
-                Ok(n) => return Poll::Ready(self.allow(usize::try_from(n).unwrap_or(want))),
+            let (held, until) = match self.allowance(cx, now, want) {
+                Ok(n) => return Poll::Ready(self.allow(n)),
                 Err(wait) => wait,
             };
             self.held = Some(held);
@@ -110,7 +117,7 @@ impl Throttle {
         }
     }
 
-    fn allow(&mut self, n: usize) -> usize {
+    fn allow(&mut self, n: u64) -> u64 {
         self.held = None;
         self.asked = n;
         n
@@ -149,12 +156,12 @@ impl Throttle {
     }
 
     /// Reports that the last operation moved `n` bytes. Less than was allowed means that the stream has no more for now.
-    pub(crate) fn moved(&mut self, n: usize) {
+    pub(crate) fn moved(&mut self, n: u64) {
         if let Some(bucket) = &mut self.own {
-            bucket.take(n as u64);
+            bucket.take(n);
         }
         if let Some(seat) = &mut self.seat {
-            seat.moved(self.asked as u64, n as u64);
+            seat.moved(self.asked, n);
         }
     }
 

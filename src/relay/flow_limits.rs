@@ -10,8 +10,39 @@ use std::{
 
 use futures::task::AtomicWaker;
 
-use super::{Peer, direction::Direction};
-use crate::limits::{MemoryBudget, RateLimit, RateLimitGroup, Throttle, budget::Account};
+use super::{Peer, direction::Direction, pump::Turn};
+use crate::{
+    limits::{MemoryBudget, RateLimit, RateLimitGroup, Throttle, budget::Account},
+    transport::poll::{ROUNDS_PER_POLL, yield_to_driver},
+};
+
+/// What one poll of a pump has done within its allowance.
+pub(super) struct Round {
+    pub(super) turn: Turn,
+    /// All that was allowed was read.
+    pub(super) exhausted: bool,
+}
+
+/// Polls a pump by `round`, and again while it uses up its allowance: only then there may be more to do.
+pub(super) fn poll_rounds<E>(
+    cx: &mut Context<'_>,
+    mut round: impl FnMut(&mut Context<'_>) -> Result<Round, E>,
+) -> Result<Turn, E> {
+    let mut turn = Turn::default();
+    for _ in 0..ROUNDS_PER_POLL {
+        let Round {
+            turn: last,
+            exhausted,
+        } = round(cx)?;
+        turn += last;
+        if turn.more || !exhausted {
+            return Ok(turn);
+        }
+    }
+    turn.more = true;
+    yield_to_driver(cx);
+    Ok(turn)
+}
 
 /// The rate limits and the budget of a relay that is configured.
 #[derive(Default)]
@@ -72,7 +103,7 @@ impl FlowLimits {
     }
 
     /// Returns how many of `want` bytes may be read from the side `from` now. If none, it wakes the task when there are.
-    pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>, from: Peer, want: usize) -> u64 {
+    pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>, from: Peer, want: u64) -> u64 {
         if let Some(member) = &mut self.member {
             member.is_paused =
                 member.account.is_exceeded() && member.account.poll_resumed(cx).is_pending();
@@ -84,14 +115,14 @@ impl FlowLimits {
             .throttle(from)
             .map(|throttle| throttle.poll_allowance(cx, want))
         {
-            None => want as u64,
-            Some(Poll::Ready(allowed)) => allowed as u64,
+            None => want,
+            Some(Poll::Ready(allowed)) => allowed,
             Some(Poll::Pending) => 0,
         }
     }
 
     /// Reports what was read from the side `from`. A direction that is `blocked` by its sink leaves its tokens to others.
-    pub(super) fn count(&mut self, from: Peer, read: usize, blocked: bool) {
+    pub(super) fn count(&mut self, from: Peer, read: u64, blocked: bool) {
         if let Some(throttle) = self.throttle(from) {
             throttle.moved(read);
             if blocked && read == 0 {

@@ -1,6 +1,7 @@
 //! The future of a relay: polls both directions, applies the policies, and ends the connections.
 
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -19,18 +20,12 @@ use super::{
     counters::Observers,
     deadlines::{Deadlines, Due},
     direction::{Direction, SinkEnd},
-    flow_limits::FlowLimits,
+    flow_limits::{FlowLimits, Round, poll_rounds},
     pump::{Endpoint, Failed, Pump, Turn},
 };
 #[cfg(feature = "net")]
 use crate::transport::Hook;
-use crate::{
-    timer::Timer,
-    transport::{
-        Finder,
-        poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
-    },
-};
+use crate::{timer::Timer, transport::Finder};
 
 /// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,27 +190,25 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             }
             return self.poll_pump(cx, from);
         }
-        let mut turn = Turn::default();
-        for _ in 0..ROUNDS_PER_POLL {
+        let polled: Result<Turn, Infallible> = poll_rounds(cx, |cx| {
             let allowed = self.poll_allowance(cx, from);
             let direction = self.direction_from(from);
             direction.allowance = allowed;
             let before = direction.read();
-            turn += self.poll_pump(cx, from);
+            let turn = self.poll_pump(cx, from);
             let direction = self.direction_from(from);
             // An error may have dropped bytes that were read before.
             let read = direction.read().saturating_sub(before);
             let blocked = direction.is_blocked();
             if let (Some(flow), true) = (&mut self.flow, allowed > 0) {
-                flow.count(from, read as usize, blocked);
+                flow.count(from, read, blocked);
             }
-            // Only a direction that has used up its allowance may have more to do.
-            if turn.more || allowed == 0 || read < allowed {
-                return turn;
-            }
-        }
-        turn.more = true;
-        yield_to_driver(cx);
+            Ok(Round {
+                turn,
+                exhausted: allowed > 0 && read >= allowed,
+            })
+        });
+        let Ok(turn) = polled;
         turn
     }
 
@@ -234,11 +227,8 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         if left == 0 || !self.direction_from(from).is_open() {
             return 0;
         }
-        let want = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(BYTES_PER_POLL);
         let flow = self.flow.as_mut();
-        flow.map_or(left, |flow| flow.poll_allowance(cx, from, want))
+        flow.map_or(left, |flow| flow.poll_allowance(cx, from, left))
     }
 
     /// Whether a rate limit or the budget holds up a direction.

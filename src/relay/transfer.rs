@@ -19,17 +19,14 @@ use super::{
     config::Limits,
     deadlines::{Deadlines, Due},
     direction::{Direction, SinkEnd},
+    flow_limits::{Round, poll_rounds},
     pump::{Endpoint, Failed, Pump, Turn},
     splice_mode::Mode,
 };
 use crate::{
     buffer::{End, chain::EvBuffer},
     limits::{RateLimit, Throttle},
-    transport::{
-        Finder,
-        poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
-        take_prefix,
-    },
+    transport::{Finder, take_prefix},
 };
 
 /// Configures a transfer: moves bytes from a reader to a writer, up to its end or up to a limit.
@@ -274,7 +271,7 @@ struct Running<R, W> {
     limits: Limits,
     /// Bytes that may still be read; `u64::MAX` for no limit.
     left: u64,
-    throttles: Option<Box<(Throttle, Throttle)>>,
+    throttle: Option<Box<Throttle>>,
     /// `None` while no time limit applies.
     deadlines: Option<Box<Deadlines>>,
     counters: Option<Box<Counted>>,
@@ -319,15 +316,13 @@ where
             limit => limit - direction.chain.len() as u64,
         };
         let idle = transfer.idle_timeout;
-        let throttles = transfer
-            .rate_limit
-            .map(|limit| Throttle::pair(Some(limit), None));
+        let throttle = transfer.rate_limit.map(Throttle::one_way);
         Self {
             streams: Some((transfer.reader, transfer.writer)),
             direction,
             limits: transfer.limits,
             left,
-            throttles: throttles.map(Box::new),
+            throttle: throttle.map(Box::new),
             deadlines: idle.map(|idle| Box::new(deadlines(Some(idle)))),
             counters: transfer.counters.map(|counters| {
                 Box::new(Counted {
@@ -343,8 +338,7 @@ where
 
     /// Moves what can be moved now.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
-        let mut turn = Turn::default();
-        for _ in 0..ROUNDS_PER_POLL {
+        poll_rounds(cx, |cx| {
             if self.left == 0 {
                 self.direction.end(match self.shutdown {
                     true => SinkEnd::Fin,
@@ -352,24 +346,27 @@ where
                 });
             }
             let allowed = self.poll_allowance(cx);
-            let read = self.pump(cx, allowed, &mut turn)?;
-            // Unless it used up its allowance, the direction has done what it can for now.
-            if self.direction.is_done() || turn.more || allowed == 0 || read < allowed {
-                return Ok(turn);
+            self.direction.allowance = allowed;
+            let before = self.direction.read();
+            let polled = self.poll_pump(cx);
+            let read = self.direction.read() - before;
+            if self.left != u64::MAX {
+                self.left -= read;
             }
-        }
-        turn.more = true;
-        yield_to_driver(cx);
-        Ok(turn)
+            if let Some(throttle) = &mut self.throttle {
+                throttle.moved(read);
+            }
+            Ok(Round {
+                turn: polled?,
+                exhausted: allowed > 0 && read >= allowed && !self.direction.is_done(),
+            })
+        })
     }
 
-    /// Polls the pump with an allowance, and returns the bytes read.
-    fn pump(&mut self, cx: &mut Context<'_>, allowed: u64, turn: &mut Turn) -> Result<u64, Failed> {
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
         let Some((reader, writer)) = &mut self.streams else {
             panic!("a transfer was polled after it had ended");
         };
-        self.direction.allowance = allowed;
-        let before = self.direction.read();
         let mut pump = Pump {
             direction: &mut self.direction,
             from: Endpoint {
@@ -382,43 +379,26 @@ where
             },
             limits: self.limits,
         };
-        let polled = pump.poll_turn(cx);
-        let read = self.direction.read() - before;
-        if self.left != u64::MAX {
-            self.left -= read;
-        }
-        if let Some(throttles) = &mut self.throttles {
-            throttles.0.moved(read as usize);
-            throttles.1.moved(read as usize);
-        }
-        *turn += polled?;
-        Ok(read)
+        pump.poll_turn(cx)
     }
 
     /// Returns how many bytes may be read in this poll.
     fn poll_allowance(&mut self, cx: &mut Context<'_>) -> u64 {
-        let Some(throttles) = &mut self.throttles else {
+        let Some(throttle) = &mut self.throttle else {
             return self.left;
         };
         if self.left == 0 || !self.direction.is_open() {
             return 0;
         }
-        let (read, write) = &mut **throttles;
-        let want = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(BYTES_PER_POLL);
-        let Poll::Ready(allowed) = read.poll_allowance(cx, want) else {
-            return 0;
-        };
-        match write.poll_allowance(cx, allowed) {
-            Poll::Ready(allowed) => allowed as u64,
+        match throttle.poll_allowance(cx, self.left) {
+            Poll::Ready(allowed) => allowed,
             Poll::Pending => 0,
         }
     }
 
     fn is_throttled(&self) -> bool {
-        let throttles = self.throttles.as_deref();
-        throttles.is_some_and(|(read, write)| read.held().or(write.held()).is_some())
+        let throttle = self.throttle.as_deref();
+        throttle.is_some_and(|throttle| throttle.held().is_some())
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {

@@ -42,10 +42,10 @@ impl<E: Endpoint> Task<E> {
         let mut throttle = self.throttles.as_mut().map(|throttles| &mut throttles.read);
         let offered = match throttle
             .as_mut()
-            .map(|throttle| throttle.poll_allowance(cx, offered))
+            .map(|throttle| throttle.poll_allowance(cx, offered as u64))
         {
             Some(Poll::Pending) => return Moved::Nothing,
-            Some(Poll::Ready(allowed)) => allowed,
+            Some(Poll::Ready(allowed)) => allowed as usize,
             None => offered,
         };
         let mut chain = EvBuffer::new();
@@ -56,7 +56,7 @@ impl<E: Endpoint> Task<E> {
         };
         let moved = Moved::from_poll(polled);
         if let Some(throttle) = throttle {
-            throttle.moved(moved.as_ref().map_or(0, |moved| moved.bytes()));
+            throttle.moved(moved.as_ref().map_or(0, |moved| moved.bytes()) as u64);
         }
         match moved {
             Ok(Moved::Bytes(0)) => self.end_reading(self.end_of_stream()),

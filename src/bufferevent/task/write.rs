@@ -30,9 +30,9 @@ impl<E: Endpoint> Task<E> {
             return Moved::Nothing;
         }
         let max = match &mut self.throttles {
-            Some(throttles) => match throttles.write.poll_allowance(cx, plan.max_write) {
+            Some(throttles) => match throttles.write.poll_allowance(cx, plan.max_write as u64) {
                 Poll::Pending => return Moved::Nothing,
-                Poll::Ready(allowed) => allowed,
+                Poll::Ready(allowed) => allowed as usize,
             },
             None => plan.max_write,
         };
@@ -50,7 +50,7 @@ impl<E: Endpoint> Task<E> {
         if let Some(throttles) = &mut self.throttles {
             throttles
                 .write
-                .moved(moved.as_ref().map_or(0, |moved| moved.bytes()));
+                .moved(moved.as_ref().map_or(0, |moved| moved.bytes()) as u64);
         }
         let moved = match moved {
             Ok(Moved::Bytes(n)) => {
