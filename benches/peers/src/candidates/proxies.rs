@@ -15,7 +15,7 @@ use tokio::{
 use tokio_evbuffer::{
     BufferEvent, EvBuffer, Relay,
     bufferevent::{FilterStatus, FlushMode},
-    limits::{MemoryBudget, RateLimit},
+    limits::{InvalidRateLimit, MemoryBudget, RateLimit},
     relay::Splice,
 };
 
@@ -104,12 +104,12 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
             Proxy::Relay => spawn(client, upstream, relay),
             Proxy::RelayNoSplice => spawn(client, upstream, relay_no_splice),
             Proxy::RelayLimit => spawn(client, upstream, |a, b| {
-                limited(a, b, u64::MAX / 4, Splice::Auto)
+                limited(a, b, RateLimit::both(u64::MAX / 4), Splice::Auto)
             }),
-            Proxy::RelayRate => spawn(client, upstream, |a, b| limited(a, b, RATE, Splice::Auto)),
-            Proxy::RelayRateNoSplice => {
-                spawn(client, upstream, |a, b| limited(a, b, RATE, Splice::Never))
-            }
+            Proxy::RelayRate => spawn(client, upstream, |a, b| limited(a, b, rate(), Splice::Auto)),
+            Proxy::RelayRateNoSplice => spawn(client, upstream, |a, b| {
+                limited(a, b, rate(), Splice::Never)
+            }),
             Proxy::RelayBudget => spawn(client, upstream, budgeted),
             Proxy::Join => spawn(client, upstream, join),
             Proxy::JoinFilter => spawn(client, upstream, join_filter),
@@ -154,12 +154,19 @@ async fn relay_no_splice(a: TcpStream, b: TcpStream) -> io::Result<()> {
         .map(drop)?)
 }
 
-/// Bytes a second of a rate-limited connection.
-const RATE: u64 = 40 << 20;
+/// The limit of a rate-limited connection. With the default burst, one second's worth, it would not apply to the bytes
+/// of a measurement.
+fn rate() -> Result<RateLimit, InvalidRateLimit> {
+    RateLimit::both(40 << 20)?.and_burst(4 << 20)
+}
 
-async fn limited(a: TcpStream, b: TcpStream, rate: u64, splice: Splice) -> io::Result<()> {
-    let limit = RateLimit::both(rate).map_err(io::Error::other)?;
-    let relay = Relay::new(a, b).splice(splice).rate_limit(limit);
+async fn limited(
+    a: TcpStream,
+    b: TcpStream,
+    limit: Result<RateLimit, InvalidRateLimit>,
+    splice: Splice,
+) -> io::Result<()> {
+    let relay = Relay::new(a, b).splice(splice).rate_limit(limit?);
     Ok(relay.run().await.map(drop)?)
 }
 
