@@ -25,6 +25,11 @@ impl BufferEvent {
         self.inner.control.lock().settings().limits.linger
     }
 
+    /// Whether an error has ended writing.
+    pub(crate) fn has_failed_to_write(&self) -> bool {
+        self.inner.control.lock().state.write.error().is_some()
+    }
+
     /// Shows whether the bytes of the input wait for another connection.
     pub(crate) fn set_read_blocked(&self, blocked: bool) {
         let mut control = self.inner.control.lock();

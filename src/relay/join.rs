@@ -311,6 +311,8 @@ impl JoinDirection {
                     let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
                     return Poll::Ready(Err((self.peer, Step::Read, error)));
                 }
+                // Its output may have ended in order, in an earlier join. A source that has no more needs no sink.
+                Poll::Ready(Err(_)) if !self.to.has_failed_to_write() && self.has_ended(cx) => {}
                 Poll::Ready(Err(_)) => {
                     let error = self.to.write_error();
                     return Poll::Ready(Err(self.sink_failed(Step::Write, error)));
@@ -331,6 +333,11 @@ impl JoinDirection {
         }
         yield_to_driver(cx);
         Poll::Pending
+    }
+
+    /// Whether the source has ended, and everything was moved.
+    fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(self.more.poll_readable(cx), Poll::Ready(Err(_)))
     }
 
     /// An operation on the sink has failed. A read error is the cause, since it ends writing, too.
