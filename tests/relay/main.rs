@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
 #[cfg(all(feature = "net", target_os = "linux"))]
 #[path = "../support/ends/mod.rs"]
 mod end_cells;

@@ -41,19 +41,23 @@ pub struct Faults {
     pub answers_after: usize,
 }
 
+impl Faults {
+    pub const NONE: Self = Self {
+        piece: usize::MAX,
+        pending: 0,
+        interrupted: 0,
+        ending: Ending::Eof,
+        write_fails: None,
+        flush_fails: None,
+        shutdown_fails: None,
+        vectored: true,
+        answers_after: 0,
+    };
+}
+
 impl Default for Faults {
     fn default() -> Self {
-        Self {
-            piece: usize::MAX,
-            pending: 0,
-            interrupted: 0,
-            ending: Ending::Eof,
-            write_fails: None,
-            flush_fails: None,
-            shutdown_fails: None,
-            vectored: true,
-            answers_after: 0,
-        }
+        Self::NONE
     }
 }
 

@@ -69,6 +69,20 @@ impl Sim {
         true
     }
 
+    /// Triggers events in the background, one each time the other tasks were polled, until the result is dropped.
+    #[must_use]
+    pub fn drive(&self) -> tokio::task::JoinSet<()> {
+        let sim = self.clone();
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(async move {
+            loop {
+                sim.step();
+                tokio::task::yield_now().await;
+            }
+        });
+        driver
+    }
+
     /// Runs `future` to completion.
     ///
     /// # Panics
