@@ -140,7 +140,7 @@ impl Room {
         Ok(())
     }
 
-    /// Prints how much memory was held, beside what copies would have held; never returns.
+    /// Prints how much memory was held, and how much copies would have held; never returns.
     async fn print(&self) {
         let mut printed = 0;
         loop {

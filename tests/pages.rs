@@ -82,3 +82,44 @@ fn each_defect_of_libevent_has_a_row() {
         assert!(page.contains(&format!("\n| D{n} | ")), "D{n}");
     }
 }
+
+/// The functions that libevent 2.1 declares in `event2/buffer.h`, `event2/bufferevent.h` and the headers beside them.
+const LIBEVENT: [(&str, &str); 2] = [
+    (
+        "evbuffer_",
+        "add add_buffer add_buffer_reference add_cb add_file add_file_segment add_iovec add_printf add_reference
+        add_vprintf cb_clear_flags cb_set_flags cb_suspend cb_unsuspend clear_flags commit_space copyout
+        copyout_from defer_callbacks drain enable_locking expand file_segment_add_cleanup_cb file_segment_free
+        file_segment_new find free freeze get_contiguous_space get_length lock new peek prepend prepend_buffer
+        ptr_set pullup read readline readln remove remove_buffer remove_cb remove_cb_entry reserve_space search
+        search_eol search_range set_flags setcb unfreeze unlock write write_atmost",
+    ),
+    (
+        "bufferevent_",
+        "add_to_rate_limit_group base_set decref decrement_read_limit decrement_write_limit disable enable
+        filter_new flush free get_base get_enabled get_input get_max_single_read
+        get_max_single_write get_max_to_read get_max_to_write get_openssl_error get_output get_priority
+        get_read_limit get_token_bucket_cfg get_underlying get_write_limit getcb getfd getwatermark incref lock
+        new openssl_filter_new openssl_get_allow_dirty_shutdown openssl_get_ssl openssl_set_allow_dirty_shutdown
+        openssl_socket_new pair_get_partner pair_new priority_set rate_limit_group_decrement_read
+        rate_limit_group_decrement_write rate_limit_group_free rate_limit_group_get_read_limit
+        rate_limit_group_get_totals rate_limit_group_get_write_limit rate_limit_group_new
+        rate_limit_group_reset_totals rate_limit_group_set_cfg rate_limit_group_set_min_share read read_buffer
+        remove_from_rate_limit_group set_max_single_read set_max_single_write set_rate_limit set_timeouts setcb
+        setfd settimeout setwatermark socket_connect socket_connect_hostname socket_get_dns_error socket_new
+        ssl_renegotiate trigger trigger_event unlock write write_buffer",
+    ),
+];
+
+#[test]
+fn each_function_of_libevent_is_on_its_page() {
+    let page = read(&root().join("docs/LIBEVENT.md"));
+    for (prefix, names) in LIBEVENT {
+        for name in names.split_whitespace() {
+            assert!(
+                page.contains(&format!("`{prefix}{name}`")),
+                "{prefix}{name}"
+            );
+        }
+    }
+}
