@@ -415,14 +415,14 @@ async fn directions_are_switched_from_other_threads_while_callbacks_run() {
         .map(|_| {
             let (bev, stop) = (bev.clone(), Arc::clone(&stop));
             thread::spawn(move || {
-                let mut times = 0;
-                while !stop.load(SeqCst) {
+                loop {
                     bev.disable(Direction::Read);
                     bev.set_timeouts(None, None);
                     bev.enable(Direction::Read);
-                    times += 1;
+                    if stop.load(SeqCst) {
+                        return;
+                    }
                 }
-                times
             })
         })
         .collect();
@@ -431,7 +431,7 @@ async fn directions_are_switched_from_other_threads_while_callbacks_run() {
         .unwrap();
     stop.store(true, SeqCst);
     for thread in switching {
-        assert!(thread.join().unwrap() > 0);
+        thread.join().unwrap();
     }
     for _ in 0..500 {
         if seen.load(SeqCst) == 4 << 20 {
