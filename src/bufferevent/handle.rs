@@ -125,7 +125,7 @@ impl BufferEvent {
         };
         let rate = control.rate_pause(direction);
         let over_budget = direction == Direction::Read
-            && (control.account.as_ref()).is_some_and(|account| account.is_exceeded());
+            && (control.account()).is_some_and(|account| account.is_exceeded());
         drop(control);
         let buffer = match direction {
             Direction::Read => self.input(),
@@ -153,10 +153,8 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_set_timeouts")]
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
         self.inner.command(|control| {
-            control.change_settings(|settings| {
-                settings.limits.read = read;
-                settings.limits.write = write;
-            });
+            let limits = &mut control.extras_mut().settings.limits;
+            (limits.read, limits.write) = (read, write);
         });
     }
 
@@ -181,10 +179,11 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_set_max_single_write")]
     pub fn set_max_single(&self, direction: Direction, n: usize) {
         self.inner.command(|control| {
-            control.change_settings(|settings| match direction {
+            let settings = &mut control.extras_mut().settings;
+            match direction {
                 Direction::Read => settings.max_single_read = n.max(1),
                 Direction::Write => settings.max_single_write = n.max(1),
-            });
+            }
         });
     }
 

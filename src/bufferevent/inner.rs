@@ -148,10 +148,10 @@ pub(super) struct Counters {
 /// What the lock of a connection guards.
 pub(super) struct Control {
     pub(super) state: ConnectionState,
-    /// `None` for the default.
-    pub(super) settings: Option<Box<Settings>>,
+    /// `None` for the default, so that an idle connection is small.
+    pub(super) extras: Option<Box<Extras>>,
     pub(super) slots: Option<Box<Slots>>,
-    /// `None` while no task waits, so that an idle connection is small.
+    /// `None` while no task waits.
     pub(super) waiters: Option<Box<WaitList<Interest>>>,
     pub(super) events: Option<Box<EventQueue>>,
     /// Set when the connection is over.
@@ -159,6 +159,12 @@ pub(super) struct Control {
     /// The stream that the task uses; handles reach it through `with_stream`.
     pub(super) stream: Option<Arc<dyn AnyStream>>,
     pub(super) stream_type: TypeId,
+}
+
+/// What few connections need.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) settings: Settings,
     pub(super) upgrade: Upgrade,
     /// The number of `into_inner` calls that wait for the stream.
     pub(super) takers: u32,
@@ -189,8 +195,9 @@ pub(super) struct Slots {
 }
 
 /// The progress of [`BufferEvent::upgrade`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Upgrade {
+    #[default]
     None,
     /// The task is to hand over the stream.
     Requested,
@@ -227,7 +234,7 @@ impl Inner {
         (input, output): (SharedEvBuffer, SharedEvBuffer),
         queue: DeferredQueue,
         state: ConnectionState,
-        settings: Settings,
+        extras: Option<Box<Extras>>,
         stream_type: TypeId,
     ) -> Self {
         input.set_owner_frozen(End::Back, true);
@@ -242,19 +249,13 @@ impl Inner {
             task,
             control: Lock::new(Control {
                 state,
-                settings: (settings != Settings::DEFAULT).then(|| Box::new(settings)),
+                extras,
                 slots: None,
                 waiters: None,
                 events: None,
                 outcome: None,
                 stream: None,
                 stream_type,
-                upgrade: Upgrade::None,
-                takers: 0,
-                stream_number: 0,
-                taken: None,
-                rate: None,
-                account: None,
             }),
             source: Source::new(),
             queue,
@@ -268,13 +269,20 @@ impl Inner {
 
 impl Control {
     pub(super) fn settings(&self) -> &Settings {
-        self.settings.as_deref().unwrap_or(&Settings::DEFAULT)
+        self.extras()
+            .map_or(&Settings::DEFAULT, |extras| &extras.settings)
     }
 
-    pub(super) fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
-        let mut settings = *self.settings();
-        change(&mut settings);
-        self.settings = (settings != Settings::DEFAULT).then(|| Box::new(settings));
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
+    pub(super) fn account(&self) -> Option<&Arc<Account>> {
+        self.extras()?.account.as_ref()
+    }
+
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 
     /// Returns the tasks to wake after the lock was released.

@@ -129,14 +129,12 @@ async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, NotTaken> {
     let mut waiter = Waiter::new(inner);
     poll_fn(|cx| {
         waiter.poll(cx, Interest::Closed, |control| {
-            if control.stream_number != request.stream_number {
+            if control.extras_mut().stream_number != request.stream_number {
                 return Some(Err(NotTaken::Replaced));
             }
-            let outcome = control.outcome.as_deref()?;
-            Some(match control.taken.take() {
-                Some(taken) => Ok(taken),
-                None => Err(NotTaken::Over(outcome.clone())),
-            })
+            let outcome = control.outcome.as_deref()?.clone();
+            let taken = control.extras_mut().taken.take();
+            Some(taken.ok_or(NotTaken::Over(outcome)))
         })
     })
     .await
@@ -152,8 +150,9 @@ impl Request {
     fn new(inner: &Arc<Inner>) -> Self {
         let mut stream_number = 0;
         inner.command(|control| {
-            control.takers += 1;
-            stream_number = control.stream_number;
+            let extras = control.extras_mut();
+            extras.takers += 1;
+            stream_number = extras.stream_number;
         });
         Self {
             inner: Arc::clone(inner),
@@ -165,12 +164,13 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let mut control = self.inner.control.lock();
-        if control.stream_number != self.stream_number {
+        let extras = control.extras_mut();
+        if extras.stream_number != self.stream_number {
             return;
         }
-        control.takers -= 1;
-        let unclaimed = match control.takers {
-            0 => control.taken.take(),
+        extras.takers -= 1;
+        let unclaimed = match extras.takers {
+            0 => extras.taken.take(),
             _ => None,
         };
         drop(control);

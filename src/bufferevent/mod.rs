@@ -59,6 +59,7 @@ mod joined;
 mod pair;
 mod rate;
 mod settings;
+mod spawn;
 mod split;
 mod stream_cell;
 mod task;

@@ -3,7 +3,7 @@
 use super::{
     event::{Direction, PauseReason},
     inner::{BufferEvent, Control},
-    throttles::{HeldDirections, Throttles},
+    throttles::{HeldDirections, RateControl, Throttles},
 };
 use crate::limits::{Held, RateLimit};
 
@@ -38,7 +38,7 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_set_rate_limit")]
     pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
         self.inner.command(|control| {
-            let rate = control.rate.get_or_insert_default();
+            let rate = control.extras_mut().rate.get_or_insert_default();
             rate.commands.limit = Some(limit);
         });
     }
@@ -52,7 +52,7 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_decrement_write_limit")]
     pub fn consume_rate(&self, direction: Direction, n: i64) {
         self.inner.command(|control| {
-            let commands = &mut control.rate.get_or_insert_default().commands;
+            let commands = &mut control.extras_mut().rate.get_or_insert_default().commands;
             let consumed = match direction {
                 Direction::Read => &mut commands.consumed_read,
                 Direction::Write => &mut commands.consumed_write,
@@ -63,23 +63,27 @@ impl BufferEvent {
 }
 
 impl Control {
+    pub(super) fn rate_mut(&mut self) -> Option<&mut RateControl> {
+        self.extras.as_mut()?.rate.as_deref_mut()
+    }
+
     /// Keeps the throttles for the next task of the connection.
     pub(super) fn keep_throttles(&mut self, throttles: Box<Throttles>) {
-        if let Some(rate) = &mut self.rate {
+        if let Some(rate) = self.rate_mut() {
             rate.commands.throttles = Some(throttles);
         }
     }
 
     /// Publishes which limits hold up the task.
     pub(super) fn set_held(&mut self, held: HeldDirections) {
-        if let Some(rate) = &mut self.rate {
+        if let Some(rate) = self.rate_mut() {
             rate.held = held;
         }
     }
 
     /// The limit that holds up a direction.
     pub(super) fn rate_pause(&self, direction: Direction) -> Option<PauseReason> {
-        let held = self.rate.as_ref()?.held;
+        let held = self.extras()?.rate.as_ref()?.held;
         let held = match direction {
             Direction::Read => held.read,
             Direction::Write => held.write,

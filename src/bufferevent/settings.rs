@@ -12,6 +12,12 @@ pub(super) struct Settings {
     pub(super) allow_truncation: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl Settings {
     pub(super) const DEFAULT: Self = Self {
         max_single_read: 256 * 1024,

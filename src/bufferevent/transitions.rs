@@ -189,7 +189,7 @@ impl Inner {
             output: self.output.lock().replace(EvBuffer::new()),
             span: None,
         };
-        self.control.lock().taken = Some(Box::new(taken));
+        self.control.lock().extras_mut().taken = Some(Box::new(taken));
     }
 
     /// Moves the stream and the contents of the input to where a call of `upgrade` finds them.
@@ -205,8 +205,9 @@ impl Inner {
             span,
         };
         let mut control = self.control.lock();
-        control.taken = Some(Box::new(taken));
-        control.upgrade = Upgrade::Running;
+        let extras = control.extras_mut();
+        extras.taken = Some(Box::new(taken));
+        extras.upgrade = Upgrade::Running;
         let cell = control.stream.take();
         let mut wakers = control.take_due(|interest| interest == Interest::Closed);
         drop(control);
@@ -218,9 +219,10 @@ impl Inner {
     pub(super) fn replace_stream(self: &Arc<Self>, stream_type: TypeId, mut prefix: EvBuffer) {
         let mut control = self.control.lock();
         control.stream_type = stream_type;
-        control.upgrade = Upgrade::None;
-        control.takers = 0;
-        control.stream_number += 1;
+        let extras = control.extras_mut();
+        extras.upgrade = Upgrade::None;
+        extras.takers = 0;
+        extras.stream_number += 1;
         control.state.write.discard_unflushed();
         let mut wakers = control.take_due(|interest| interest == Interest::Closed);
         drop(control);
@@ -253,7 +255,7 @@ impl Inner {
         if control.outcome.is_some() {
             return;
         }
-        if let Some(taken) = &control.taken {
+        if let Some(taken) = control.extras().and_then(|extras| extras.taken.as_ref()) {
             summary.unsent = taken.output.len() as u64;
         }
         let runtime_is_gone = summary.reason == CloseReason::RuntimeShutdown;
@@ -262,7 +264,8 @@ impl Inner {
         let events = control.events.get_or_insert_default();
         let discarded = events.push(Event::Closed);
         let mut wakers = control.take_due(|_| true);
-        let (stream, rate) = (control.stream.take(), control.rate.take());
+        let stream = control.stream.take();
+        let rate = (control.extras.as_mut()).and_then(|extras| extras.rate.take());
         // Callbacks that will not run must not keep alive what they own.
         let canceled = match runtime_is_gone || self.handles.load(Ordering::Acquire) == 0 {
             true => control.slots.take(),
@@ -283,7 +286,7 @@ impl Inner {
 
     /// Makes the memory of both buffers count for `account`.
     pub(super) fn open_account(&self, account: Arc<Account>) {
-        self.control.lock().account = Some(Arc::clone(&account));
+        self.control.lock().extras_mut().account = Some(Arc::clone(&account));
         self.input.lock().set_account(Arc::clone(&account));
         self.output.lock().set_account(account);
     }

@@ -177,13 +177,15 @@ struct Upgrading<'a> {
 impl<'a> Upgrading<'a> {
     fn request(inner: &'a Arc<Inner>, stream_type: TypeId) -> Result<Self, UpgradeError> {
         let mut control = inner.control.lock();
-        if control.upgrade != Upgrade::None || control.takers > 0 {
+        let is_other_type = control.stream_type != stream_type;
+        let extras = control.extras_mut();
+        if extras.upgrade != Upgrade::None || extras.takers > 0 {
             return Err(UpgradeError::Busy);
         }
-        if control.stream_type != stream_type {
+        if is_other_type {
             return Err(UpgradeError::WrongType);
         }
-        control.upgrade = Upgrade::Requested;
+        extras.upgrade = Upgrade::Requested;
         drop(control);
         inner.task.command();
         Ok(Self {
@@ -197,8 +199,9 @@ impl<'a> Upgrading<'a> {
         let mut waiter = Waiter::new(self.inner);
         poll_fn(|cx| {
             waiter.poll(cx, Interest::Closed, |control| {
-                if control.upgrade == Upgrade::Running {
-                    return control.taken.take().map(Ok);
+                let extras = control.extras_mut();
+                if extras.upgrade == Upgrade::Running {
+                    return extras.taken.take().map(Ok);
                 }
                 let outcome = control.outcome.as_deref()?;
                 Some(Err(UpgradeError::Closed(outcome.clone())))
@@ -214,9 +217,10 @@ impl Drop for Upgrading<'_> {
             return;
         }
         let mut control = self.inner.control.lock();
-        let upgrade = mem::replace(&mut control.upgrade, Upgrade::None);
+        let extras = control.extras_mut();
+        let upgrade = mem::take(&mut extras.upgrade);
         let unclaimed = match upgrade {
-            Upgrade::Running => control.taken.take(),
+            Upgrade::Running => extras.taken.take(),
             _ => None,
         };
         drop(control);

@@ -333,6 +333,12 @@ async fn filtered_connections_can_be_joined() {
 
 #[cfg(feature = "net")]
 mod sockets {
+    use std::{
+        io::{Read, Write},
+        net::Shutdown,
+        thread,
+    };
+
     use super::*;
     use crate::support::net::tcp_pair;
 
@@ -356,6 +362,56 @@ mod sockets {
             assert_eq!((failed.peer, failed.step), (Peer::B, Step::Read));
             assert_eq!(received.len() as u64, failed.summary.b_to_a);
             assert_eq!(received.len(), 200_000);
+        }
+    }
+
+    /// While bulk moves from one task to the next, the runtime still looks at the sockets of other tasks.
+    #[tokio::test]
+    async fn bulk_waits_for_the_io_driver() {
+        const EACH: usize = 8 << 20;
+        const CONNECTIONS: usize = 4;
+        // The input of each connection is filled once, and part of it once more.
+        const MOST: u64 = 6 * 256 * 1024;
+
+        let (mut sources, mut threads) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            let ((client, near), (server, far)) = (tcp_pair().await, tcp_pair().await);
+            let [mut client, mut server] = [client, server].map(|stream| {
+                let stream = stream.into_std().unwrap();
+                stream.set_nonblocking(false).unwrap();
+                stream
+            });
+            threads.push(thread::spawn(move || {
+                client.write_all(&vec![7; EACH]).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                client.read_to_end(&mut Vec::new()).unwrap()
+            }));
+            threads.push(thread::spawn(move || {
+                let mut received = Vec::new();
+                server.read_to_end(&mut received).unwrap()
+            }));
+            let near = BufferEvent::new(near);
+            sources.push(near.clone());
+            drop(join(near, BufferEvent::new(far), false));
+        }
+        let watching = async {
+            let (mut before, mut most) = (0, 0);
+            while before < (CONNECTIONS * EACH) as u64 {
+                // This continues after the runtime has looked at the driver.
+                yield_now().await;
+                let now = (sources.iter()).map(|bev| bev.metrics().bytes_in).sum();
+                most = most.max(now - before);
+                before = now;
+            }
+            most
+        };
+        let most = timeout(Duration::from_secs(60), watching).await.unwrap();
+        assert!(most <= MOST, "{most} bytes between two turns of the driver");
+        for source in &sources {
+            source.closed().await;
+        }
+        for thread in threads {
+            thread.join().unwrap();
         }
     }
 }

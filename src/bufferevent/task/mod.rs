@@ -42,6 +42,8 @@ pub(super) struct Task<E: Endpoint> {
     sizer: ReadSizer,
     /// The room of the input when the task last read it. User code can only have made more since.
     room: usize,
+    /// This turn has filled the input, and looks for room in it after the I/O driver had its turn.
+    looks_for_room_later: bool,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
     unacknowledged: Cell<usize>,
     /// The waker of the task is stored.
@@ -148,7 +150,7 @@ impl<E: Endpoint> Task<E> {
         let stream = Arc::new(StreamCell::new(endpoint));
         let mut control = guard.inner.control.lock();
         control.stream = Some(visible.unwrap_or_else(|| Arc::clone(&stream) as _));
-        let account = control.account.clone();
+        let account = control.account().cloned();
         let plan = Plan::new(&control);
         drop(control);
         Self {
@@ -157,6 +159,7 @@ impl<E: Endpoint> Task<E> {
             plan,
             sizer: ReadSizer::default(),
             room: 0,
+            looks_for_room_later: false,
             unacknowledged: Cell::new(0),
             registered: false,
             timer: None,
@@ -177,6 +180,7 @@ impl<E: Endpoint> Task<E> {
         let budget = ready!(coop::poll_proceed(cx));
         let mut work = PollWork::default();
         let (mut read, mut written, mut yields) = (Moved::Again, Moved::Again, false);
+        self.looks_for_room_later = false;
         while !(read.is_stuck() && written.is_stuck()) {
             if work.must_yield() {
                 yield_to_driver(cx);
@@ -189,9 +193,13 @@ impl<E: Endpoint> Task<E> {
             };
             read = match read {
                 Moved::Waits => Moved::Waits,
-                _ => self.read_input(cx),
+                _ => self.read_input(cx, work.read),
             };
             work.add_round(read, written);
+        }
+        if self.looks_for_room_later && !yields {
+            yield_to_driver(cx);
+            yields = true;
         }
         if yields || work.any() {
             budget.made_progress();
@@ -243,9 +251,11 @@ impl<E: Endpoint> Task<E> {
         let inner = &self.guard.inner;
         let mut control = inner.control.lock();
         let mode = control.state.close_mode();
-        let (upgrade, is_wanted) = (control.upgrade, control.takers > 0);
+        let (upgrade, is_wanted) = (control.extras()).map_or((Upgrade::None, false), |extras| {
+            (extras.upgrade, extras.takers > 0)
+        });
         self.plan = Plan::new(&control);
-        let rate = (control.rate.as_deref_mut()).and_then(RateControl::take_commands);
+        let rate = (control.rate_mut()).and_then(RateControl::take_commands);
         drop(control);
         if let Some(commands) = rate {
             Throttles::apply(&mut self.throttles, commands);

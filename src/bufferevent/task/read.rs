@@ -18,16 +18,19 @@ use crate::{
     transport::poll::Moved,
 };
 
+/// A turn that reads as many bytes into a full input yields to the I/O driver before it looks for room.
+const BULK: usize = 64 << 10;
+
 impl<E: Endpoint> Task<E> {
-    /// Reads once, if reading is on and the input has room.
-    pub(super) fn read_input(&mut self, cx: &mut Context<'_>) -> Moved {
+    /// Reads once, if reading is on and the input has room. This turn has read `before` bytes.
+    pub(super) fn read_input(&mut self, cx: &mut Context<'_>, before: usize) -> Moved {
         let plan = self.plan;
         if !plan.may_read {
             return self.pause_reading();
         }
         let want = self.sizer.offer().min(plan.max_read);
         if self.guard.inner.task.take_watermarks() || self.room < want {
-            self.update_room();
+            self.update_room(before);
         }
         let offered = want.min(self.room);
         if offered == 0 {
@@ -84,7 +87,10 @@ impl<E: Endpoint> Task<E> {
     }
 
     /// Asks the input for its room. Without room, the input wakes the task when it has some.
-    fn update_room(&mut self) {
+    ///
+    /// A turn that has filled the input is not woken by it. With bulk in both, that wake-up and those of the tasks behind
+    /// it would keep the runtime from its I/O driver for many turns.
+    fn update_room(&mut self, before: usize) {
         if self.plan.discards {
             self.room = usize::MAX;
             return;
@@ -92,7 +98,8 @@ impl<E: Endpoint> Task<E> {
         let inner = &self.guard.inner;
         let guard = inner.input.lock();
         self.room = guard.room();
-        if self.room == 0 {
+        self.looks_for_room_later = self.room == 0 && before >= BULK;
+        if self.room == 0 && !self.looks_for_room_later {
             inner.task.wait_for(WakeFor::ROOM);
         }
     }
