@@ -82,7 +82,7 @@ impl From<Closed> for BufferError {
 }
 
 impl From<WaitError> for BufferError {
-    /// Keeps what a buffer can say: the limit of [`NeverFits`](WaitError::NeverFits), and otherwise that it is closed.
+    /// Keeps what a `BufferError` can express: the limit of [`NeverFits`](WaitError::NeverFits), and otherwise that it is closed.
     fn from(error: WaitError) -> Self {
         match error {
             WaitError::Closed | WaitError::Stream(_) => Self::Closed,
@@ -224,7 +224,7 @@ pub enum LineError {
     },
     /// The wait for the line ended with an error.
     Closed(WaitError),
-    /// The buffer refused to give the line out.
+    /// The buffer refused to remove the line.
     Buffer(BufferError),
 }
 

@@ -1,4 +1,4 @@
-//! Bytes come in: copied to the back or the front, or linked by reference.
+//! Adding bytes: copied to the back or the front, or linked by reference.
 
 use std::{fmt, io::IoSlice, iter};
 

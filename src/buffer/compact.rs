@@ -12,7 +12,7 @@ use crate::{
 const REST_KEPT: usize = 1024;
 
 impl EvBuffer {
-    /// Records after a change that much more memory is held than data; the next addition compacts.
+    /// Records after a change that the buffer holds much more memory than data; the next addition compacts.
     #[inline]
     pub(super) fn note_waste(&mut self) {
         if self.may_be_wasteful() && self.is_wasteful() {

@@ -1,4 +1,4 @@
-//! Bytes are overwritten in place, or cut off at the back.
+//! Overwriting bytes in place, and cutting them off at the back.
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{

@@ -1,4 +1,4 @@
-//! Bytes from a reader and to a writer, with one call each.
+//! Reading from a reader and writing to a writer, with one call each.
 
 use std::{
     io::{self, IoSlice},

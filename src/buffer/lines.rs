@@ -1,4 +1,4 @@
-//! Lines are found and taken.
+//! Finding and taking lines.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Bytes leave at the front.
+//! Removing bytes at the front.
 
 use std::{cell::RefCell, mem};
 

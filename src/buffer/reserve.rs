@@ -1,4 +1,4 @@
-//! Room at the back to be written into.
+//! Reserving room at the back, to write into it.
 
 use std::{fmt, slice};
 

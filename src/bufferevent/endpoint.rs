@@ -35,7 +35,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
     fn runs_user_code() -> bool;
 
-    /// What the handles look at in its place.
+    /// The stream that the handles see.
     fn visible_stream(&self) -> Option<Arc<dyn AnyStream>> {
         None
     }

@@ -172,7 +172,7 @@ pub(super) struct Extras {
     pub(super) stream_number: u32,
     /// The stream, for a call that waits for it.
     pub(super) taken: Option<Box<Taken>>,
-    /// Some once anything is limited.
+    /// `None` without rate limits.
     pub(super) rate: Option<Box<RateControl>>,
     /// Its account with a memory budget.
     pub(super) account: Option<Arc<Account>>,
@@ -190,7 +190,7 @@ pub(super) struct Slots {
     pub(super) event: Option<OnEvent>,
     /// Subscriptions to the watermarks of the two buffers.
     pub(super) watermarks: Option<[CallbackHandle; 2]>,
-    /// Tells these callbacks from others that replaced them.
+    /// Distinguishes these callbacks from those that replace them.
     pub(super) generation: u64,
 }
 

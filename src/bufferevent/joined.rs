@@ -20,7 +20,7 @@ impl BufferEvent {
         self.inner.write_error()
     }
 
-    /// How long closing may make no progress.
+    /// The time without progress after which closing gives up.
     pub(crate) fn linger(&self) -> Duration {
         self.inner.control.lock().settings().limits.linger
     }

@@ -25,7 +25,7 @@ impl<E: Endpoint> StreamCell<E> {
         }
     }
 
-    /// Calls `f`, which is of the task, with the stream, if it is still here.
+    /// Calls `f` for the task with the stream, if it is still here.
     #[inline]
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut E) -> R) -> Option<R> {
         let mut stream = self.stream.lock();
@@ -72,7 +72,7 @@ impl<E> StreamCell<E> {
     }
 }
 
-/// User code that uses a stream in this thread, until it is dropped.
+/// Records that user code uses a stream on this thread, until it is dropped.
 struct UserCode<'a> {
     runs: &'a AtomicBool,
 }
@@ -101,7 +101,7 @@ impl Drop for UserCode<'_> {
     }
 }
 
-/// A stream of a type that is not known, for the handles to look at.
+/// A stream whose type is erased, for the handles.
 pub(super) trait AnyStream: Send + Sync {
     /// The [`StreamCell`]; `None` if the connection that has it is over.
     fn with_cell(&self, f: &mut dyn FnMut(&dyn Any));

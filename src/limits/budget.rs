@@ -213,7 +213,7 @@ impl Account {
         let waker = cx.waker().clone();
         let replaced = self.waiting.lock().replace(waker);
         drop(replaced);
-        // Members are resumed first and woken then, so a waker that comes too late for that sees it here.
+        // Members are resumed before they are woken, so a task that registers too late to be woken sees it here.
         match self.is_exceeded() {
             true => Poll::Pending,
             false => Poll::Ready(()),

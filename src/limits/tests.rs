@@ -83,7 +83,7 @@ async fn random_schedule(seed: u64) {
     let seconds = start.elapsed().as_secs_f64();
     let most = (rate as f64) * seconds + burst.min(rate) as f64;
     assert!(moved as f64 <= most + 1.0, "seed {seed}");
-    // With a burst of so many milliseconds' worth, the timer's resolution costs nothing.
+    // With a burst of several milliseconds' worth, the timer's resolution costs nothing.
     if hungry && burst * 200 >= rate && rate > 1000 {
         assert!(
             moved as f64 >= most * 0.98,

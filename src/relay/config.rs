@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a half-closed or failed relay may make no progress, unless set otherwise.
+/// The default time without progress after which a half-closed or failed relay ends.
 pub(super) const DEFAULT_LINGER: Duration = Duration::from_secs(30);
 
 /// What the end of one side's stream means for the other direction.
@@ -20,12 +20,12 @@ pub enum HalfClose {
     Linger(Duration),
     /// Ends both directions at the first end, once what was read is written.
     ///
-    /// Writing may make no progress for at most 30 s.
+    /// Without progress in writing it ends after 30 s.
     Close,
 }
 
 impl HalfClose {
-    /// How long a half-closed relay may make no progress; `None` for no limit.
+    /// The time without progress after which a half-closed relay ends; `None` for no limit.
     pub(super) fn linger(self) -> Option<Duration> {
         match self {
             Self::Propagate => None,

@@ -34,7 +34,7 @@ pub(crate) struct Direction {
     stall_limit: u32,
     /// Nothing is read, since the socket of the sink has no room.
     pub(crate) sink_is_full: bool,
-    /// Bytes that the sink certainly takes, where its socket tells.
+    /// Bytes that the socket of the sink has room for, if that is known.
     pub(crate) sink_room: u32,
     /// The low bits of `written` when the direction was last checked for progress.
     checked: u32,
@@ -174,7 +174,7 @@ impl Direction {
             return Some(Offer::Chain(offered.min(allowance)));
         }
         let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
-        // Bytes that arrived while the source was watched are known to a read only.
+        // Only a read finds bytes that arrived while the source was watched.
         let splices = in_pipe || (self.mode.is_splicing() && !self.hang_up.is_cleared());
         let held = self.held();
         let high = if splices {
@@ -192,8 +192,8 @@ impl Direction {
             return None;
         }
         if splices {
-            // The chain has to leave first. A chain that was read into whenever it had room would never become empty
-            // where the sink is slower than the source.
+            // Writes the chain before it reads more: otherwise a chain whose sink is slower than its source would
+            // never be empty.
             let readable = self.chain.is_empty() && !self.hang_up.is_cleared();
             return readable.then_some(Offer::Pipe(held + room.min(allowance)));
         }

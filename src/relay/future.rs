@@ -99,7 +99,7 @@ impl<S> Side<S> {
     }
 }
 
-/// A relay that runs. What it rarely needs is in boxes that are made when needed.
+/// The future of a running relay. Rarely needed parts are in boxes that are allocated on demand.
 pub(super) struct Running<A, B> {
     /// `None` once the relay has ended.
     pub(super) sides: Option<(Side<A>, Side<B>)>,
@@ -127,7 +127,7 @@ pub(super) struct Failure {
 }
 
 /// The time between two checks of the send queue of a socket that is about to be closed: from the first to the second of
-/// these. No event tells that the queue is empty.
+/// these. No event reports that the queue is empty.
 const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -424,7 +424,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return Poll::Pending;
         }
         if held_up {
-            // The time that a limit takes is not idle.
+            // Time spent waiting for a limit is not idle time.
             self.deadlines().note_progress();
         }
         self.deadlines().poll(cx, turn, blocked)

@@ -30,10 +30,10 @@ use crate::{
 /// Reads of at most this many bytes go through the stack: what the sink takes at once needs no segment.
 const STACK_READ_MAX: usize = 8 << 10;
 
-/// Larger reads are limited to what the sink takes. The question costs two system calls, as much as moving 10 KiB.
+/// Larger reads are limited to the room in the sink. To ask for it costs two system calls, as much as moving 10 KiB.
 const UNCHECKED_READ_MAX: usize = 32 << 10;
 
-/// The least room of a sink for which it is worth to read.
+/// The least room in a sink that makes a read worthwhile.
 const SINK_ROOM_MIN: usize = 16 << 10;
 
 /// The size of a read whose bytes are discarded.
@@ -203,7 +203,8 @@ where
     fn fits_the_stack(&self, offered: usize) -> bool {
         let Endpoint { stream, finder } = &self.from;
         let is_plain = match finder.socket(stream) {
-            // Tokio takes a short read for the last one, and a read from a Unix socket may be short with more behind it.
+            // After a short read Tokio assumes that the socket is empty, but that of a Unix socket may be short
+            // although more follows.
             Some(socket) => socket.is_tcp() && !finder.is_inside(stream),
             None => true,
         };

@@ -41,7 +41,7 @@ use crate::{
 /// | [`idle_timeout`](Self::idle_timeout) | none | ends when it has to wait |
 /// | [`shutdown`](Self::shutdown) | off | |
 ///
-/// Between two sockets, bulk is spliced on Linux: the bytes stay in the kernel. A
+/// Between two sockets, or owned halves of sockets, bulk is spliced on Linux: the bytes stay in the kernel. A
 /// [`FileSegment`](crate::buffer::FileSegment) goes to a socket by `sendfile`. Everything else goes through a chain.
 /// Give the streams as `&mut` to use them afterwards. Those that you give by value are closed when the transfer ends.
 ///

@@ -175,7 +175,7 @@ impl Callbacks {
                 None => (tracker.next()?, 0),
             };
             let is_next = |entry: &Entry| {
-                // Wraps: numbers of one time are close together.
+                // The numbers may wrap; those that are compared are close together.
                 let is_new = numbered.number.wrapping_sub(entry.seen_crossing) as i32 > 0;
                 entry.kind == Kind::Watermark && entry.id > last && is_new
             };

@@ -7,13 +7,13 @@
 #[doc(alias = "evbuffer_cb_info")]
 #[allow(clippy::exhaustive_structs)] // The equation above holds for these four.
 pub struct Change {
-    /// The length at the earlier look, in bytes.
+    /// The length at the earlier point, in bytes.
     pub before: usize,
     /// Bytes added since, at either end.
     pub added: u64,
     /// Bytes removed since.
     pub removed: u64,
-    /// The length at the later look, in bytes.
+    /// The length at the later point, in bytes.
     pub after: usize,
 }
 
@@ -35,7 +35,7 @@ impl Totals {
         (!is_same).then(|| self.difference(earlier))
     }
 
-    /// Returns how the contents have changed since `earlier`, or that the buffer was closed since, if either is so.
+    /// Returns how the contents have changed since `earlier`, or that the buffer was closed since; `None` if neither.
     #[inline]
     pub(super) fn since_or_closed(self, earlier: Self) -> Option<Change> {
         (self != earlier).then(|| self.difference(earlier))

@@ -20,7 +20,7 @@ use crate::{
 /// The methods are those of the `Decoder` of `tokio_util`, over an [`EvBuffer`], in which a frame can be taken without a
 /// copy. They run with the buffer locked, so they must not use handles of that buffer.
 pub trait FrameDecoder {
-    /// What a frame becomes.
+    /// The type of a decoded frame.
     type Item;
     /// Why a frame cannot be decoded.
     type Error: From<io::Error>;

@@ -132,7 +132,7 @@ pub(super) struct Observers {
     pub(super) account: Option<Arc<Account>>,
 }
 
-/// Everything by which a change shows.
+/// The state that is compared to detect a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) totals: Totals,

@@ -13,7 +13,7 @@ pub(super) enum Interest {
     Condition,
     /// At least this many bytes.
     Len(usize),
-    /// So many bytes to take from the front.
+    /// This many bytes to take from the front.
     TakeLen(usize),
     /// Something to take from the front, by a condition on the contents.
     Take,
@@ -76,7 +76,7 @@ impl Interest {
         }
     }
 
-    /// Whether the task has to look again: what it waits for has come true, or can no longer do so.
+    /// Whether the task has to check again: what it waits for has come true, or can no longer come true.
     pub(super) fn is_due(self, view: &View) -> bool {
         let is_full = view.len >= view.limit;
         match self {
@@ -95,8 +95,8 @@ impl Interest {
         }
     }
 
-    /// Returns the lengths at which the task certainly need not be woken. What makes it hopeless is not a matter of the
-    /// length, and requests a check of the buffer.
+    /// Returns the lengths at which the task certainly need not be woken. Other reasons to end the wait do not depend
+    /// on the length; they request a check of the buffer.
     pub(super) fn quiet_range(self) -> Range<usize> {
         match self {
             Self::Len(n) | Self::TakeLen(n) => 0..n,

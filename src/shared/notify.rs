@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Notifications {
     wakers: WakeList,
     delivers: bool,
-    /// What has to be dropped. Rarely there is something.
+    /// What is dropped after the lock is released; `None` if there is nothing, as in most changes.
     drops: Option<Box<Drops>>,
 }
 

@@ -17,8 +17,8 @@ use crate::{
     error::BufferError,
 };
 
-/// Adding bytes. Each is one change. Inline callbacks run before the call returns, with the locks held that you hold around
-/// it.
+/// Adding bytes. Each is one change. Inline callbacks run before the call returns, while you hold any lock of your
+/// own.
 impl SharedEvBuffer {
     /// Copies `data` to the back. See [`EvBuffer::add`].
     ///
@@ -174,8 +174,8 @@ impl SharedEvBuffer {
     }
 }
 
-/// Removing bytes. Each is one change. Inline callbacks run before the call returns, with the locks held that you hold around
-/// it.
+/// Removing bytes. Each is one change. Inline callbacks run before the call returns, while you hold any lock of your
+/// own.
 impl SharedEvBuffer {
     /// Removes at most `n` bytes from the front and returns their number. See [`EvBuffer::drain`].
     ///
@@ -358,7 +358,7 @@ impl SharedEvBuffer {
     }
 }
 
-/// Looking, and settings.
+/// Reading without removing, and settings.
 impl SharedEvBuffer {
     /// Returns the number of buffered bytes.
     #[doc(alias = "evbuffer_get_length")]
