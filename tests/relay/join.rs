@@ -365,7 +365,7 @@ mod sockets {
         }
     }
 
-    /// While bulk moves from one task to the next, the runtime still looks at the sockets of other tasks.
+    /// While bulk moves from one task to the next, the runtime still polls the sockets of other tasks.
     #[tokio::test]
     async fn bulk_waits_for_the_io_driver() {
         const EACH: usize = 8 << 20;
@@ -397,7 +397,7 @@ mod sockets {
         let watching = async {
             let (mut before, mut most) = (0, 0);
             while before < (CONNECTIONS * EACH) as u64 {
-                // This continues after the runtime has looked at the driver.
+                // This continues after the runtime has polled its I/O driver.
                 yield_now().await;
                 let now = (sources.iter()).map(|bev| bev.metrics().bytes_in).sum();
                 most = most.max(now - before);
