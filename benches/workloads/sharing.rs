@@ -15,7 +15,7 @@ use tokio::{
     task::yield_now,
 };
 use tokio_evbuffer::{
-    EvBuffer, SharedEvBuffer, Watermarks,
+    BufferEvent, EvBuffer, SharedEvBuffer, Watermarks,
     shared::{Reader, Writer},
 };
 
@@ -24,7 +24,7 @@ use super::{
     workload::{Run, Workload, cpu_time, time},
 };
 
-pub const SHARED: &str = "SharedEvBuffer";
+pub const SHARED: &str = "tokio-evbuffer";
 pub const BY_HAND: &str = "by hand";
 
 /// The columns of the table.
@@ -38,6 +38,8 @@ pub const WAKE: &str = "task that awaits 64 B, beside Mutex<EvBuffer> and Notify
 pub const PIPE_OF_BYTES: &str = "64 KiB as Bytes through a pipe, beside tokio simplex";
 pub const PIPE_HEAP: &str = "heap bytes of an idle pipe after 64 KiB, beside tokio simplex";
 pub const PIPE_WRITTEN: &str = "64 B written through a pipe, beside tokio simplex";
+pub const PAIR_HEAP: &str = "heap bytes of an idle pair after 64 KiB, beside tokio duplex";
+pub const PAIR_WRITTEN: &str = "64 B written through a BufferEvent pair, beside tokio duplex";
 
 /// All of them, in the order of the table.
 pub fn workloads() -> Vec<Workload> {
@@ -56,17 +58,24 @@ pub fn workloads() -> Vec<Workload> {
         workload(WAKE, readable, Some(mutex_and_notify)),
         workload(PIPE_OF_BYTES, pipe_of_bytes, Some(simplex::<PIECE>)),
         workload(PIPE_WRITTEN, pipe_written, Some(simplex::<64>)),
+        workload(PAIR_WRITTEN, pair_written, Some(duplex)),
     ]
 }
 
-/// Returns the heap bytes of an idle pipe that has carried 64 KiB, and of Tokio's `simplex`.
-pub fn heap_of_idle_pipes(heap_bytes: fn() -> u64) -> [f64; 2] {
-    let pipe = || tokio_evbuffer::pipe(marks(PIPE_HIGH));
-    let simplex = || {
-        let (reader, writer) = tokio::io::simplex(PIPE_HIGH);
-        (writer, reader)
-    };
-    [held_by(heap_bytes, pipe), held_by(heap_bytes, simplex)]
+/// Returns the heap bytes of an idle pipe and of an idle pair that have carried 64 KiB, and of Tokio's.
+pub fn heap_while_idle(heap_bytes: fn() -> u64) -> [(&'static str, [f64; 2]); 2] {
+    let pipe = held_by(heap_bytes, || tokio_evbuffer::pipe(marks(PIPE_HIGH)));
+    let pair = held_by(heap_bytes, BufferEvent::pair);
+    let duplex = held_by(heap_bytes, || tokio::io::duplex(PIPE_HIGH));
+    [
+        (PIPE_HEAP, [pipe, held_by(heap_bytes, new_simplex)]),
+        (PAIR_HEAP, [pair, duplex]),
+    ]
+}
+
+fn new_simplex() -> (impl AsyncWrite + Unpin, impl AsyncRead + Unpin) {
+    let (reader, writer) = tokio::io::simplex(PIPE_HIGH);
+    (writer, reader)
 }
 
 fn held_by<W, R>(heap_bytes: fn() -> u64, new: impl Fn() -> (W, R)) -> f64
@@ -89,6 +98,8 @@ where
                 .expect("the writer exists");
             pipes.push((writer, reader));
         }
+        // Tasks, if there are any, release what they no longer need.
+        yield_now().await;
         let after = heap_bytes();
         black_box(&pipes);
         after.saturating_sub(before) as f64 / COUNT as f64
@@ -266,23 +277,30 @@ fn pipe_of_bytes(n: u64) -> Duration {
 }
 
 fn pipe_written(n: u64) -> Duration {
-    let (writer, reader) = tokio_evbuffer::pipe(marks(PIPE_HIGH));
-    through::<64>(n, writer, reader)
+    through::<64, _, _>(n, || tokio_evbuffer::pipe(marks(PIPE_HIGH)))
 }
 
 fn simplex<const LEN: usize>(n: u64) -> Duration {
-    let (reader, writer) = tokio::io::simplex(PIPE_HIGH);
-    through::<LEN>(n, writer, reader)
+    through::<LEN, _, _>(n, new_simplex)
+}
+
+fn pair_written(n: u64) -> Duration {
+    through::<64, _, _>(n, BufferEvent::pair)
+}
+
+fn duplex(n: u64) -> Duration {
+    through::<64, _, _>(n, || tokio::io::duplex(PIPE_HIGH))
 }
 
 /// `n` pieces of `LEN` bytes through `AsyncWrite` and `AsyncRead`, copied in and out.
-fn through<const LEN: usize>(
-    n: u64,
-    mut writer: impl AsyncWrite + Unpin,
-    mut reader: impl AsyncRead + Unpin,
-) -> Duration {
+fn through<const LEN: usize, W, R>(n: u64, new: impl FnOnce() -> (W, R)) -> Duration
+where
+    W: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
     let piece = vec![7; LEN];
     on_a_runtime(async {
+        let (mut writer, mut reader) = new();
         let write = async {
             for _ in 0..n {
                 writer.write_all(&piece).await.expect("somebody reads");

@@ -35,6 +35,10 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "PART")]
     pub only: Option<String>,
 
+    /// Runs the candidates of another build of this program.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub exe: Option<PathBuf>,
+
     /// Writes figures, tables and plots into this folder instead of the repository.
     #[arg(long, global = true, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -46,6 +50,8 @@ pub enum Command {
     All,
     /// CPU time and throughput of proxies: bulk, and small messages.
     Proxy,
+    /// System calls and instructions of proxies for each message.
+    Trace,
     /// CPU time of relays with limits, budgets and filters.
     Options,
     /// CPU time of proxies whose bulk is slower than the machine.

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,7 @@ use peers::{
     cli::{Cli, Command},
     measure::{
         Effort, Plan, buffer, fairness, frames, idle, options, paced, proxy, scale, server,
-        stalled, transfer,
+        stalled, trace, transfer,
     },
     report, sys,
     table::{Figures, Table},
@@ -59,6 +60,9 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
     if is(Command::Proxy) {
         keep(cli, wait(proxy::on_one_cpu(plan, &mut failures))?)?;
     }
+    if is(Command::Trace) {
+        keep(cli, wait(trace::run(plan, &mut failures))?)?;
+    }
     if is(Command::Server) {
         keep(cli, wait(server::on_one_cpu(plan, &mut failures))?)?;
         keep(cli, wait(server::http(plan, &mut failures))?)?;
@@ -102,17 +106,20 @@ fn measure(cli: &Cli, plan: &Plan) -> Result<Vec<String>> {
 
 /// Runs a measurement. An interruption drops it, which also ends the running candidate.
 fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Table>> {
+    let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let tables = runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             tables = experiment => tables,
             _ = ctrl_c() => bail!("interrupted"),
             _ = terminated.recv() => bail!("terminated"),
         }
-    })
+    });
+    eprintln!("took {:.0?}", began.elapsed());
+    tables
 }
 
 fn plan(cli: &Cli) -> Result<Plan> {
@@ -124,7 +131,7 @@ fn plan(cli: &Cli) -> Result<Plan> {
         _ => (Effort::Full, 5),
     };
     Ok(Plan {
-        starter: Starter::new()?,
+        starter: Starter::new(cli.exe.clone())?,
         rounds: cli.rounds.map_or(rounds, usize::from),
         effort,
         cpu: cli.cpu.unwrap_or(last),

@@ -34,8 +34,6 @@ pub const THROUGHPUT_16: &str = "GiB/s, 16";
 pub const CPU_MESSAGE: &str = "CPU µs/message";
 pub const CPU_MESSAGE_1: &str = "CPU µs/message, 1 connection";
 pub const P99: &str = "p99 µs";
-pub const SYSTEM_CALLS: &str = "system calls/message";
-pub const INSTRUCTIONS: &str = "instructions/message";
 
 /// Columns of idle pairs.
 pub const FRESH: &str = "B/pair, nothing sent yet";
@@ -51,4 +49,5 @@ pub const SINGLE: &str = "CPU µs/request, one at a time";
 
 /// The last rows of the table of buffer operations.
 pub const MEAN: &str = "geometric mean";
+pub const WORST: &str = "highest ratio";
 pub const HEAP: &str = "heap bytes held for 100 B";

@@ -59,15 +59,9 @@ pub fn raise_file_limit(wanted: u64) -> Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }
 
-/// CPU time that a process, its living children, and those it has waited for have used.
+/// Returns the CPU time that a process has used.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
-    let own = clock_gettime(clock_getcpuclockid(pid_of(pid))?)?;
-    let mut total = Duration::from(own) + waited_for(pid)?;
-    for child in children(pid)? {
-        // A child that has just ended is part of its parent's time from the next call on.
-        total += cpu_time(child).unwrap_or_default();
-    }
-    Ok(total)
+    Ok(clock_gettime(clock_getcpuclockid(pid_of(pid))?)?.into())
 }
 
 /// Bytes of memory that a process has in RAM, to the page. (`statm` may be off by some hundred KiB.)
@@ -161,29 +155,6 @@ fn has_open(pid: u32, link: &str) -> bool {
     files
         .flatten()
         .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy() == link))
-}
-
-fn children(pid: u32) -> Result<Vec<u32>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    Ok(text
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok())
-        .collect())
-}
-
-/// `cutime + cstime`, which only a candidate that forks has.
-fn waited_for(pid: u32) -> Result<Duration> {
-    const TICKS_PER_SECOND: u64 = 100; // what Linux tells user space on all machines
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in brackets may hold anything, so fields are counted from behind it; the first is the third of the file.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields[13].parse::<u64>()? + fields[14].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 fn pid_of(pid: u32) -> Pid {

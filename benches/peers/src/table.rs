@@ -37,6 +37,7 @@ pub struct Table {
 pub enum Id {
     Proxy,
     ProxyAllCpus,
+    Trace,
     Options,
     Paced,
     Fairness,
@@ -54,6 +55,27 @@ pub enum Id {
     ScaleMessages,
     ScaleMemory,
     ScaleStalled,
+}
+
+impl Id {
+    /// Returns the command of this program that measures the table.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Proxy | Self::ProxyAllCpus => "proxy",
+            Self::Trace => "trace",
+            Self::Options => "options",
+            Self::Paced => "paced",
+            Self::Fairness => "fairness",
+            Self::Transfer => "transfer",
+            Self::Idle | Self::IdleServer => "idle",
+            Self::Stalled | Self::ScaleStalled => "stalled",
+            Self::Server | Self::ServerAllCpus | Self::Http => "server",
+            Self::Frames => "frames",
+            Self::Buffer => "buffer",
+            Self::Sharing => "shared",
+            Self::ScaleBulk | Self::ScaleMessages | Self::ScaleMemory => "scale",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -50,7 +50,6 @@ fn proxies() -> Vec<Candidate> {
         Program::Nginx,
         Program::Haproxy { splice: false },
         Program::Haproxy { splice: true },
-        Program::Socat,
     ];
     let own = own.map(|kind| proxy("own", kind));
     let others = others.map(|program| Candidate {
@@ -155,6 +154,8 @@ async fn every_transfer_sends_exactly_its_bytes() {
     let sources = [
         Source::CopyExact,
         Source::TokioTake,
+        Source::Copy,
+        Source::TokioCopy,
         Source::SpliceLoop,
         Source::FileTransfer,
         Source::TokioFile,
@@ -165,7 +166,7 @@ async fn every_transfer_sends_exactly_its_bytes() {
             name: "transfer",
             program: Program::Transfer(source, BYTES),
         };
-        let upstream = Upstream::start(Answer::Flood).await.unwrap();
+        let upstream = Upstream::start(Answer::Send(BYTES)).await.unwrap();
         let running = starter().start(&candidate, upstream.addr()).unwrap();
         download::run(running.addr(), BYTES)
             .await

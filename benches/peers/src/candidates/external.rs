@@ -73,20 +73,6 @@ pub(super) fn haproxy(starter: &Starter, upstream: SocketAddr, splice: bool) -> 
     })
 }
 
-pub(super) fn socat(starter: &Starter, upstream: SocketAddr) -> Result<Running> {
-    start(|listen, _| {
-        let mut command = starter.command(find("socat").context("socat")?);
-        command
-            .arg(format!(
-                "TCP-LISTEN:{},bind={},fork,reuseaddr,backlog=4096,nodelay",
-                listen.port(),
-                listen.ip()
-            ))
-            .arg(format!("TCP:{upstream},nodelay"));
-        Ok(command)
-    })
-}
-
 /// Starts the command that `configure` returns for an address. Another program may take the free port first, so this tries
 /// more than one.
 fn start(configure: impl Fn(SocketAddr, &TempDir) -> Result<Command>) -> Result<Running> {

@@ -37,7 +37,6 @@ pub enum Program {
     Haproxy {
         splice: bool,
     },
-    Socat,
 }
 
 /// The Tokio runtime that a candidate runs on. Candidates without Tokio ignore it.
@@ -59,9 +58,10 @@ pub struct Starter {
 }
 
 impl Starter {
-    pub fn new() -> Result<Self> {
+    /// Runs the candidates of `exe`, another build of this program, or those of this one.
+    pub fn new(exe: Option<PathBuf>) -> Result<Self> {
         Ok(Self {
-            exe: std::env::current_exe()?,
+            exe: exe.map_or_else(std::env::current_exe, Ok)?,
             wrap: Vec::new(),
             pairs: 1_000,
         })
@@ -105,7 +105,6 @@ impl Starter {
             }
             Program::Nginx => external::nginx(self, upstream),
             Program::Haproxy { splice } => external::haproxy(self, upstream, splice),
-            Program::Socat => external::socat(self, upstream),
         }
     }
 
@@ -135,7 +134,6 @@ impl Candidate {
                 (!external::has_nginx_stream()).then_some("nginx libnginx-mod-stream")
             }
             Program::Haproxy { .. } => external::find("haproxy").is_none().then_some("haproxy"),
-            Program::Socat => external::find("socat").is_none().then_some("socat"),
         }
     }
 

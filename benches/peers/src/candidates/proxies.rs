@@ -40,10 +40,8 @@ pub enum Proxy {
     JoinFilter,
     /// `tokio_evbuffer::copy_bidirectional`, in place of Tokio's.
     CopyBidirectional,
-    /// `tokio::io::copy_bidirectional`, with its default size and with larger ones.
+    /// `tokio::io::copy_bidirectional`, with its default size and with a larger one.
     Copy8,
-    Copy64,
-    Copy128,
     Copy256,
     /// A 16 KiB `BytesMut` for each direction, read and written in turn.
     BytesMut,
@@ -115,8 +113,6 @@ async fn serve(proxy: Proxy, upstream: SocketAddr) -> Result<()> {
             Proxy::JoinFilter => spawn(client, upstream, join_filter),
             Proxy::CopyBidirectional => spawn(client, upstream, copy_bidirectional),
             Proxy::Copy8 => spawn(client, upstream, |a, b| copy(a, b, 8 * KIB)),
-            Proxy::Copy64 => spawn(client, upstream, |a, b| copy(a, b, 64 * KIB)),
-            Proxy::Copy128 => spawn(client, upstream, |a, b| copy(a, b, 128 * KIB)),
             Proxy::Copy256 => spawn(client, upstream, |a, b| copy(a, b, 256 * KIB)),
             Proxy::BytesMut => spawn(client, upstream, bytes_mut),
             Proxy::Splice => spawn(client, upstream, splice::relay),

@@ -25,6 +25,9 @@ pub enum Source {
     CopyExact,
     /// `tokio::io::copy` of `take` from the upstream.
     TokioTake,
+    /// `copy` of the whole stream, this crate's and Tokio's.
+    Copy,
+    TokioCopy,
     /// Splice through a pipe of 1 MiB, and nothing else.
     SpliceLoop,
     /// A `Transfer` of a range of a file.
@@ -38,11 +41,14 @@ pub enum Source {
 impl Source {
     /// Whether the bytes come from the upstream, and not from a file.
     pub(super) fn reads_upstream(self) -> bool {
-        matches!(self, Self::CopyExact | Self::TokioTake | Self::SpliceLoop)
+        !matches!(
+            self,
+            Self::FileTransfer | Self::TokioFile | Self::SendfileLoop
+        )
     }
 
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::CopyExact | Self::FileTransfer)
+        matches!(self, Self::CopyExact | Self::Copy | Self::FileTransfer)
     }
 }
 
@@ -75,6 +81,12 @@ async fn from_upstream(
         Source::CopyExact => copy_exact(&mut upstream, &mut client, bytes).await?,
         Source::TokioTake => {
             tokio::io::copy(&mut (&mut upstream).take(bytes), &mut client).await?;
+        }
+        Source::Copy => {
+            tokio_evbuffer::copy(&mut upstream, &mut client).await?;
+        }
+        Source::TokioCopy => {
+            tokio::io::copy(&mut upstream, &mut client).await?;
         }
         _ => splice_loop(&upstream, &client, bytes as usize).await?,
     }

@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::upstream::Upstream;
+use super::upstream::{Upstream, limit_packets};
 
 /// Pairs of connections through a proxy to an upstream that floods them.
 #[derive(Debug, Default)]
@@ -29,6 +29,7 @@ impl Stalled {
             let socket = TcpSocket::new_v4()?;
             // The kernel's buffers of the client are not the subject.
             socket.set_recv_buffer_size(16 * 1024)?;
+            limit_packets(&socket)?;
             self.sockets.push(socket.connect(proxy).await?);
             upstream.until(|totals| totals.connections > before).await?;
         }

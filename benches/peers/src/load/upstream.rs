@@ -3,6 +3,7 @@
 use std::{cell::RefCell, io, net::SocketAddr};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt::TcpMaxSeg};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -36,7 +37,9 @@ pub enum Answer {
     Echo,
     /// Sends back short reads, and discards longer ones.
     EchoShort,
-    /// Sends without end, and reads nothing.
+    /// Sends so many bytes, each an `x`, then ends the stream. Reads nothing.
+    Send(u64),
+    /// The same without end, in packets as small as those of most networks.
     Flood,
 }
 
@@ -56,7 +59,8 @@ impl Upstream {
                         Answer::Digest => digest(stream, &count).await,
                         Answer::Echo => echo(stream).await,
                         Answer::EchoShort => echo_short(stream).await,
-                        Answer::Flood => flood(stream, &count).await,
+                        Answer::Send(bytes) => send(stream, &count, bytes).await,
+                        Answer::Flood => send(stream, &count, u64::MAX).await,
                     }
                 });
             }
@@ -94,6 +98,7 @@ fn listen(answer: Answer) -> io::Result<TcpListener> {
     if answer == Answer::Flood {
         // The kernel's buffers of the upstream are not the subject.
         socket.set_send_buffer_size(64 * 1024)?;
+        limit_packets(&socket)?;
     }
     socket.bind(([127, 0, 0, 1], 0).into())?;
     socket.listen(QUEUE)
@@ -132,12 +137,23 @@ async fn echo_short(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn flood(mut stream: TcpStream, count: &watch::Sender<Totals>) -> io::Result<()> {
+async fn send(mut stream: TcpStream, count: &watch::Sender<Totals>, bytes: u64) -> io::Result<()> {
     static BLOCK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
-    loop {
-        let n = stream.write(&BLOCK).await?;
+    let mut left = bytes;
+    while left > 0 {
+        let most = left.min(BLOCK.len() as u64) as usize;
+        let n = stream.write(&BLOCK[..most]).await?;
+        left -= n as u64;
         count.send_modify(|totals| totals.bytes += n as u64);
     }
+    stream.shutdown().await
+}
+
+/// Sends and receives packets of the size of an Ethernet frame. Those of the loopback device hold 64 KiB, so that the ten
+/// packets that a connection may start with are more than a whole answer.
+pub(super) fn limit_packets(socket: &TcpSocket) -> io::Result<()> {
+    const ETHERNET: u32 = 1_448;
+    Ok(setsockopt(socket, TcpMaxSeg, &ETHERNET)?)
 }
 
 /// Reads at most 256 KiB and calls `see` with them. The memory belongs to the thread, not to the connection.

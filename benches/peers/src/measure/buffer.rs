@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Plan, Samples, in_turn, show_progress};
 use crate::{
-    names::{HEAP, MEAN},
+    names::{HEAP, MEAN, WORST},
     sys,
     table::{Column, Id, Row, Table},
     workloads::{self, BUFFERS, LIBEVENT, OURS, Run, Workload, operations, sharing},
@@ -30,7 +30,8 @@ pub fn run(plan: &Plan) -> Result<Table> {
         LIBEVENT,
         noted(plan, note),
     );
-    table.rows.push(mean(&table));
+    let summary = summary(&table);
+    table.rows.extend(summary);
     table.rows.push(heap());
     Ok(table)
 }
@@ -42,13 +43,12 @@ pub fn run_shared(plan: &Plan) -> Result<Table> {
                 one current-thread runtime.";
     let (title, peer) = ("Cost of sharing", sharing::BY_HAND);
     let mut table = samples.into_table(Id::Sharing, title, "Workload", peer, noted(plan, note));
-    table.rows.push(Row {
-        name: sharing::PIPE_HEAP.into(),
+    let heap = sharing::heap_while_idle(sys::heap_bytes).map(|(name, bytes)| Row {
+        name: name.into(),
         ours: false,
-        cells: sharing::heap_of_idle_pipes(sys::heap_bytes)
-            .map(Some)
-            .to_vec(),
+        cells: bytes.map(Some).to_vec(),
     });
+    table.rows.extend(heap);
     Ok(table)
 }
 
@@ -104,24 +104,30 @@ fn column_of(buffer: &str) -> usize {
         .expect("every buffer has a column")
 }
 
-fn mean(table: &Table) -> Row {
+/// Two rows: the mean and the highest of the ratios to libevent.
+fn summary(table: &Table) -> Vec<Row> {
     let (ours, c) = (column_of(OURS), column_of(LIBEVENT));
     let ratios: Vec<f64> = table
         .rows
         .iter()
         .filter_map(|row| Some(row.cells[ours]? / row.cells[c]?))
         .collect();
+    if ratios.is_empty() {
+        return Vec::new();
+    }
     let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
-    let mut cells = vec![None; BUFFERS.len()];
-    if !ratios.is_empty() {
-        cells[ours] = Some(mean);
+    let worst = ratios.into_iter().fold(0.0, f64::max);
+    let row = |(name, ratio): (&str, f64)| {
+        let mut cells = vec![None; BUFFERS.len()];
+        cells[ours] = Some(ratio);
         cells[c] = Some(1.0);
-    }
-    Row {
-        name: MEAN.into(),
-        ours: false,
-        cells,
-    }
+        Row {
+            name: name.into(),
+            ours: false,
+            cells,
+        }
+    };
+    [(MEAN, mean), (WORST, worst)].map(row).to_vec()
 }
 
 fn heap() -> Row {

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{Plan, Sample, in_rounds, proxy, server};
 use crate::{
-    candidates::{Candidate, Program, Starter},
+    candidates::{Candidate, Starter},
     load::{
         idle::Idle,
         lines,
@@ -36,10 +36,6 @@ async fn proxies(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
     let pairs = possible_pairs(plan.amount(2_000, 2_000, 200))?;
     plan.on_one_cpu()?;
     let candidates = plan.choose(proxy::CANDIDATES);
-    let candidates: Vec<_> = candidates
-        .into_iter()
-        .filter(|c| c.program != Program::Socat)
-        .collect();
     let columns = [FRESH, USED, HEAP_FRESH, HEAP_USED]
         .map(|name| Column::new(name, 0))
         .to_vec();
@@ -50,7 +46,7 @@ async fn proxies(plan: &Plan, failures: &mut Vec<String>) -> Result<Table> {
     let note = format!(
         "Resident memory of the proxy's process for each of {pairs} idle pairs of connections, above that of one pair: \
          before anything was sent, and after every pair carried 256 KiB each way, one pair after the other. Medians of \
-         {} rounds. socat runs a process for each pair and is left out. nginx allocates its connection structs at its start.",
+         {} rounds. nginx allocates its connection structs at its start.",
         plan.rounds,
     );
     Ok(samples.into_table(Id::Idle, "Memory per idle pair", "Proxy", LIBEVENT, note))

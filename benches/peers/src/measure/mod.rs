@@ -10,7 +10,7 @@ pub mod proxy;
 pub mod scale;
 pub mod server;
 pub mod stalled;
-mod trace;
+pub mod trace;
 pub mod transfer;
 
 use std::time::{Duration, Instant};

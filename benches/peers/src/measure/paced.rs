@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Plan, cost_of, in_rounds, proxy};
 use crate::{
-    candidates::{Candidate, Program},
+    candidates::Candidate,
     load::{
         paced::Paced,
         upstream::{Answer, Upstream},
@@ -37,8 +37,7 @@ const PACES: [Pace; 2] = [
 /// One table.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
-    let mut candidates = plan.choose(proxy::CANDIDATES);
-    candidates.retain(|candidate| candidate.program != Program::Socat);
+    let candidates = proxy::main_candidates(plan);
     let columns = PACES.iter().map(|pace| Column::new(pace.column, 3));
     let once = async |candidate: &Candidate| {
         let mut samples = Vec::new();

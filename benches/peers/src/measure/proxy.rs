@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::{Plan, Samples, cost_of, in_rounds, note_failure, show_progress, trace};
+use super::{Plan, Samples, cost_of, in_rounds};
 use crate::{
-    candidates::{Candidate, Flavour, Program, Proxy, has_tool, proxy},
+    candidates::{Candidate, Flavour, Program, Proxy, proxy},
     load::{
         bulk::Bulk,
         ping_pong::PingPong,
@@ -12,9 +12,8 @@ use crate::{
     },
     names::{
         COPY_8, COPY_8_CURRENT_THREAD, COPY_256, CPU_BULK_1, CPU_BULK_16, CPU_MESSAGE,
-        CPU_MESSAGE_1, HAPROXY, HAPROXY_SPLICE, INSTRUCTIONS, LIBEVENT, NGINX, P99, RELAY,
-        RELAY_CURRENT_THREAD, RELAY_NO_SPLICE, SPLICE_EPOLL, SPLICE_LOOP, SYSTEM_CALLS,
-        THROUGHPUT_1, THROUGHPUT_16,
+        CPU_MESSAGE_1, HAPROXY, HAPROXY_SPLICE, LIBEVENT, NGINX, P99, RELAY, RELAY_CURRENT_THREAD,
+        RELAY_NO_SPLICE, SPLICE_EPOLL, SPLICE_LOOP, THROUGHPUT_1, THROUGHPUT_16,
     },
     table::{Column, Id, Table},
 };
@@ -36,8 +35,6 @@ pub const CANDIDATES: &[Candidate] = &[
         name: COPY_8_CURRENT_THREAD,
         program: Program::Proxy(Proxy::Copy8, Flavour::CurrentThread),
     },
-    proxy("tokio copy 64 KiB", Proxy::Copy64),
-    proxy("tokio copy 128 KiB", Proxy::Copy128),
     proxy(COPY_256, Proxy::Copy256),
     proxy("BytesMut 16 KiB", Proxy::BytesMut),
     proxy(LIBEVENT, Proxy::Libevent),
@@ -53,13 +50,29 @@ pub const CANDIDATES: &[Candidate] = &[
         name: HAPROXY_SPLICE,
         program: Program::Haproxy { splice: true },
     },
-    Candidate {
-        name: "socat",
-        program: Program::Socat,
-    },
     proxy(SPLICE_LOOP, Proxy::Splice),
     proxy(SPLICE_EPOLL, Proxy::SpliceEpoll),
 ];
+
+/// Those of tables with many columns.
+const MAIN: [&str; 10] = [
+    RELAY,
+    RELAY_NO_SPLICE,
+    COPY_8,
+    COPY_256,
+    LIBEVENT,
+    NGINX,
+    HAPROXY,
+    HAPROXY_SPLICE,
+    SPLICE_LOOP,
+    SPLICE_EPOLL,
+];
+
+pub(super) fn main_candidates(plan: &Plan) -> Vec<Candidate> {
+    let mut candidates = plan.choose(CANDIDATES);
+    candidates.retain(|candidate| MAIN.contains(&candidate.name));
+    candidates
+}
 
 /// Bulk: connections, column of CPU time, column of throughput.
 const BULK: [(usize, &str, &str); 2] = [
@@ -77,8 +90,7 @@ const WHAT: &str =
 pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
     let candidates = plan.choose(CANDIDATES);
-    let mut samples = rounds(plan, &candidates, columns(), "proxy", failures).await;
-    traces(plan, &candidates, &mut samples, failures).await;
+    let samples = rounds(plan, &candidates, "proxy", failures).await;
     let note = plan.note_for_one_cpu(WHAT);
     Ok(vec![samples.into_table(
         Id::Proxy,
@@ -89,13 +101,11 @@ pub async fn on_one_cpu(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<T
     )])
 }
 
-/// One table: over all CPUs, and without what does not depend on their number.
+/// One table: over all CPUs.
 pub async fn on_all_cpus(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_all_cpus()?;
     let candidates = plan.choose(CANDIDATES);
-    let mut columns = columns();
-    columns.retain(|column| ![SYSTEM_CALLS, INSTRUCTIONS].contains(&column.name.as_str()));
-    let samples = rounds(plan, &candidates, columns, "proxy, all CPUs", failures).await;
+    let samples = rounds(plan, &candidates, "proxy, all CPUs", failures).await;
     let (title, note) = ("Proxy, over all CPUs", plan.note_for_all_cpus(WHAT));
     Ok(vec![samples.into_table(
         Id::ProxyAllCpus,
@@ -115,15 +125,12 @@ fn columns() -> Vec<Column> {
         Column::new(CPU_MESSAGE, 2),
         Column::new(CPU_MESSAGE_1, 2),
         Column::new(P99, 0),
-        Column::new(SYSTEM_CALLS, 1),
-        Column::new(INSTRUCTIONS, 0),
     ]
 }
 
 async fn rounds(
     plan: &Plan,
     candidates: &[Candidate],
-    columns: Vec<Column>,
     what: &str,
     failures: &mut Vec<String>,
 ) -> Samples {
@@ -143,7 +150,7 @@ async fn rounds(
         samples.push((CPU_MESSAGE_1.into(), message.cpu_micros));
         Ok(samples)
     };
-    in_rounds(plan, what, candidates, columns, failures, once).await
+    in_rounds(plan, what, candidates, columns(), failures, once).await
 }
 
 pub(super) struct BulkCost {
@@ -199,35 +206,6 @@ pub(super) async fn message_cost(
         cpu_micros: micros(cost.cpu) / latencies.len() as f64,
         p99_micros: micros(p99),
     })
-}
-
-async fn traces(
-    plan: &Plan,
-    candidates: &[Candidate],
-    samples: &mut Samples,
-    failures: &mut Vec<String>,
-) {
-    let (strace, valgrind) = (has_tool("strace"), has_tool("valgrind"));
-    for (row, candidate) in candidates.iter().enumerate() {
-        // socat runs a process for each connection; the tools see only one process.
-        if candidate.program == Program::Socat {
-            continue;
-        }
-        if strace {
-            show_progress("system calls", 0, 1, candidate.name);
-            match trace::system_calls(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
-                Ok(calls) => samples.add(row, SYSTEM_CALLS, calls),
-                Err(error) => note_failure(failures, "system calls", candidate.name, &error),
-            }
-        }
-        if valgrind {
-            show_progress("instructions", 0, 1, candidate.name);
-            match trace::instructions(&plan.starter, candidate, MESSAGE_CONNECTIONS).await {
-                Ok(count) => samples.add(row, INSTRUCTIONS, count),
-                Err(error) => note_failure(failures, "instructions", candidate.name, &error),
-            }
-        }
-    }
 }
 
 fn micros(duration: std::time::Duration) -> f64 {

@@ -9,12 +9,9 @@ use crate::{
         idle::Idle,
         upstream::{Answer, Upstream},
     },
-    names::{COPY_8, COPY_256, HAPROXY, LIBEVENT, NGINX, SPLICE_LOOP},
+    names::{COPY_8, SPLICE_EPOLL, SPLICE_LOOP},
     table::{Column, Id, Table},
 };
-
-/// The peers whose lines are drawn.
-const CANDIDATES: [&str; 6] = [COPY_8, COPY_256, LIBEVENT, NGINX, HAPROXY, SPLICE_LOOP];
 
 const MIB: u64 = 1 << 20;
 const CONNECTIONS: [usize; 4] = [1, 16, 256, 2_000];
@@ -23,9 +20,7 @@ const PAIRS: [usize; 6] = [10, 100, 1_000, 5_000, 10_000, 20_000];
 /// Three tables: bulk, messages, memory.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
-    let candidates = plan.choose(proxy::CANDIDATES);
-    let drawn = |candidate: &Candidate| candidate.is_ours() || CANDIDATES.contains(&candidate.name);
-    let candidates: Vec<_> = candidates.into_iter().filter(drawn).collect();
+    let candidates = proxy::main_candidates(plan);
     let [bulk, messages] = cpu(plan, &candidates, failures).await?;
     Ok(vec![
         bulk,
@@ -124,8 +119,8 @@ async fn memory(
     candidates: &[Candidate],
     failures: &mut Vec<String>,
 ) -> Result<Table> {
-    // The bare loop keeps two pipes for each pair and runs out of files long before the others.
-    let is_frugal = |candidate: &&Candidate| candidate.name != SPLICE_LOOP;
+    // The bare loops keep two pipes for each pair and run out of files long before the others.
+    let is_frugal = |c: &&Candidate| ![SPLICE_LOOP, SPLICE_EPOLL].contains(&c.name);
     let candidates: Vec<_> = candidates.iter().filter(is_frugal).copied().collect();
     let steps = plan.amount(&PAIRS[..], &PAIRS[..], &PAIRS[..2]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;

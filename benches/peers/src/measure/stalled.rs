@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Plan, Samples, idle::possible_pairs, note_failure, proxy, show_progress};
 use crate::{
-    candidates::{Candidate, Program, Starter},
+    candidates::{Candidate, Starter},
     load::{
         stalled::Stalled,
         upstream::{Answer, Upstream},
@@ -19,13 +19,10 @@ const PAIRS: [usize; 4] = [100, 300, 1_000, 3_000];
 /// Two tables: bytes for each pair, and the growth of the memory.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
     plan.on_one_cpu()?;
-    let mut candidates = plan.choose(proxy::CANDIDATES);
-    // socat runs a process for each pair, and the bare loops run out of files.
-    candidates.retain(|candidate| {
-        candidate.program != Program::Socat
-            && ![SPLICE_LOOP, SPLICE_EPOLL].contains(&candidate.name)
-    });
-    let steps = plan.amount(&PAIRS[..], &PAIRS[..], &PAIRS[..1]);
+    let mut candidates = proxy::main_candidates(plan);
+    // These keep two pipes for each pair, and run out of files.
+    candidates.retain(|candidate| ![SPLICE_LOOP, SPLICE_EPOLL].contains(&candidate.name));
+    let steps = plan.amount(&PAIRS[..], &PAIRS[1..], &PAIRS[..1]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;
     let mut steps: Vec<_> = steps.iter().map(|&pairs| pairs.min(possible)).collect();
     steps.dedup();
@@ -61,7 +58,7 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
     }
     let note = "Clients that never read a bulk answer: memory for each pair of connections above that of one pair. User memory is \
                 resident memory of the proxy's process. Kernel memory is that of all sockets, those of client and upstream \
-                included, and the bytes in the proxy's pipes; with many pairs it reaches the kernel's limit for TCP memory.";
+                included, and the bytes in the proxy's pipes. Packets are as small as those of Ethernet.";
     Ok(vec![
         each.into_table(Id::Stalled, "Memory per stalled pair", "Proxy", NGINX, note.into()),
         growth.into_table(

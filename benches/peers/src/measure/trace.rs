@@ -13,26 +13,63 @@ use nix::{
     unistd::Pid,
 };
 
+use super::{Plan, in_rounds, proxy};
 use crate::{
-    candidates::{Candidate, Starter},
+    candidates::{Candidate, Starter, has_tool},
     load::{
         ping_pong::PingPong,
         upstream::{Answer, Upstream},
     },
+    names::COPY_8,
     process::Running,
     sys,
+    table::{Column, Id, Table},
 };
 
+const SYSTEM_CALLS: &str = "system calls/message";
+const INSTRUCTIONS: &str = "instructions/message";
+const CONNECTIONS: usize = 16;
+
+/// One table.
+pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    plan.on_one_cpu()?;
+    let candidates = proxy::main_candidates(plan);
+    let columns = vec![Column::new(SYSTEM_CALLS, 1), Column::new(INSTRUCTIONS, 0)];
+    let (strace, valgrind) = (has_tool("strace"), has_tool("valgrind"));
+    let once = async |candidate: &Candidate| {
+        let mut samples = Vec::new();
+        if strace {
+            let calls = system_calls(&plan.starter, candidate).await?;
+            samples.push((SYSTEM_CALLS.into(), calls));
+        }
+        if valgrind {
+            let count = instructions(&plan.starter, candidate).await?;
+            samples.push((INSTRUCTIONS.into(), count));
+        }
+        Ok(samples)
+    };
+    let plan = &plan.with_rounds(1);
+    let samples = in_rounds(plan, "trace", &candidates, columns, failures, once).await;
+    let note = format!(
+        "Round trips of 64 B over {CONNECTIONS} connections: system calls as strace counts them, and instructions in user mode as \
+         callgrind counts them.",
+    );
+    let title = "System calls and instructions";
+    Ok(vec![samples.into_table(
+        Id::Trace,
+        title,
+        "Proxy",
+        COPY_8,
+        note,
+    )])
+}
+
 /// Returns the system calls of all threads of `candidate` for each round trip.
-pub(super) async fn system_calls(
-    starter: &Starter,
-    candidate: &Candidate,
-    connections: usize,
-) -> Result<f64> {
+async fn system_calls(starter: &Starter, candidate: &Candidate) -> Result<f64> {
     const MESSAGES: usize = 200;
     let upstream = Upstream::start(Answer::Echo).await?;
     let running = starter.start(candidate, upstream.addr())?;
-    let mut load = PingPong::start(running.addr(), connections).await?;
+    let mut load = PingPong::start(running.addr(), CONNECTIONS).await?;
     load.run(10).await?;
 
     let dir = tempfile::tempdir()?;
@@ -42,15 +79,11 @@ pub(super) async fn system_calls(
     strace.detach()?;
     let total =
         total_calls(&std::fs::read_to_string(log)?).context("strace's summary has no total")?;
-    Ok(total as f64 / (MESSAGES * connections) as f64)
+    Ok(total as f64 / (MESSAGES * CONNECTIONS) as f64)
 }
 
 /// Returns the user instructions of `candidate` for each round trip: the difference of two runs.
-pub(super) async fn instructions(
-    starter: &Starter,
-    candidate: &Candidate,
-    connections: usize,
-) -> Result<f64> {
+async fn instructions(starter: &Starter, candidate: &Candidate) -> Result<f64> {
     const FEW: usize = 20;
     const MANY: usize = 120;
     let wrap = [
@@ -62,21 +95,15 @@ pub(super) async fn instructions(
         wrap: wrap.map(str::to_owned).to_vec(),
         ..starter.clone()
     };
-    let (few, many) = (collected(&starter, candidate, connections, FEW), MANY);
-    let few = few.await?;
-    let many = collected(&starter, candidate, connections, many).await?;
-    Ok((many - few) / ((MANY - FEW) * connections) as f64)
+    let few = collected(&starter, candidate, FEW).await?;
+    let many = collected(&starter, candidate, MANY).await?;
+    Ok((many - few) / ((MANY - FEW) * CONNECTIONS) as f64)
 }
 
-async fn collected(
-    starter: &Starter,
-    candidate: &Candidate,
-    connections: usize,
-    messages: usize,
-) -> Result<f64> {
+async fn collected(starter: &Starter, candidate: &Candidate, messages: usize) -> Result<f64> {
     let upstream = Upstream::start(Answer::Echo).await?;
     let running = starter.start(candidate, upstream.addr())?;
-    PingPong::start(running.addr(), connections)
+    PingPong::start(running.addr(), CONNECTIONS)
         .await?
         .run(messages)
         .await?;

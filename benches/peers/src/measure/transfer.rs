@@ -14,7 +14,7 @@ use crate::{
 
 const CPU: &str = "CPU s/GiB";
 
-const fn candidates(bytes: u64) -> [Candidate; 6] {
+const fn candidates(bytes: u64) -> [Candidate; 8] {
     const fn of(name: &'static str, source: Source, bytes: u64) -> Candidate {
         Candidate {
             name,
@@ -24,6 +24,8 @@ const fn candidates(bytes: u64) -> [Candidate; 6] {
     [
         of("copy_exact between sockets", Source::CopyExact, bytes),
         of("tokio copy of take", Source::TokioTake, bytes),
+        of("copy between sockets", Source::Copy, bytes),
+        of("tokio copy between sockets", Source::TokioCopy, bytes),
         of("bare splice loop with a limit", Source::SpliceLoop, bytes),
         of("Transfer of a file", Source::FileTransfer, bytes),
         of("tokio copy of a file", Source::TokioFile, bytes),
@@ -37,7 +39,7 @@ pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> 
     let bytes = plan.amount(GIB, GIB / 4, GIB / 64);
     let candidates = plan.choose(&candidates(bytes));
     let once = async |candidate: &Candidate| {
-        let upstream = Upstream::start(Answer::Flood).await?;
+        let upstream = Upstream::start(Answer::Send(bytes)).await?;
         let running = plan.starter.start(candidate, upstream.addr())?;
         let (cost, ()) = cost_of(&running, download::run(running.addr(), bytes)).await?;
         let cpu = cost.cpu.as_secs_f64() * GIB as f64 / bytes as f64;

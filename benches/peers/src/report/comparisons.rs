@@ -18,13 +18,12 @@ struct Line {
     /// A row or a column of the same table.
     peer: String,
     limit: Option<f64>,
-    shown: Shown,
+    shown: Vec<Shown>,
 }
 
 /// Where a comparison is shown, apart from `BENCHMARKS.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Shown {
-    No,
     /// In the README, as a row with this text.
     Row(String),
     /// In the README, as this part of the sentence about losses, if it is one.
@@ -48,6 +47,8 @@ impl Shown {
 /// A comparison whose figures were measured.
 #[derive(Debug)]
 pub(super) struct Comparison {
+    /// The title of the table.
+    pub(super) table: String,
     pub(super) measure: String,
     pub(super) name: String,
     pub(super) peer: String,
@@ -55,7 +56,7 @@ pub(super) struct Comparison {
     pub(super) theirs: f64,
     pub(super) digits: usize,
     limit: Option<f64>,
-    pub(super) shown: Shown,
+    pub(super) shown: Vec<Shown>,
 }
 
 impl Comparison {
@@ -104,6 +105,7 @@ impl Line {
             None => (self.column, self.row),
         };
         Some(Comparison {
+            table: table.title.clone(),
             measure,
             name,
             peer: self.peer,
@@ -121,7 +123,7 @@ impl FromStr for Line {
 
     fn from_str(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [id, column, row, peer, limit, ref label @ ..] = fields[..] else {
+        let [id, column, row, peer, limit, ref labels @ ..] = fields[..] else {
             bail!("fewer than five fields");
         };
         let limit = match limit {
@@ -136,7 +138,7 @@ impl FromStr for Line {
             column: column.to_owned(),
             peer: peer.to_owned(),
             limit,
-            shown: label.first().map_or(Shown::No, |label| Shown::new(label)),
+            shown: labels.iter().map(|label| Shown::new(label)).collect(),
         })
     }
 }

@@ -41,12 +41,14 @@ fn readme(figures: &Figures) -> Result<String> {
     let mut rows = String::from(HEAD);
     let mut losses = Vec::new();
     for c in comparisons::all(figures)? {
-        match &c.shown {
-            Shown::Row(text) => rows += &row(text, &c),
-            Shown::Loss(part) if c.ratio() > SPREAD => {
-                losses.push(format!("{part} ({:.2})", c.ratio()))
+        for shown in &c.shown {
+            match shown {
+                Shown::Row(text) => rows += &row(text, &c),
+                Shown::Loss(part) if c.ratio() > SPREAD => {
+                    losses.push(format!("{part} ({:.2})", c.ratio()))
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     if !losses.is_empty() {
@@ -59,8 +61,10 @@ fn readme(figures: &Figures) -> Result<String> {
 fn drop_ins(figures: &Figures) -> Result<String> {
     let mut rows = String::from(HEAD);
     for c in comparisons::all(figures)? {
-        if let Shown::DropIn(text) = &c.shown {
-            rows += &row(text, &c);
+        for shown in &c.shown {
+            if let Shown::DropIn(text) = shown {
+                rows += &row(text, &c);
+            }
         }
     }
     Ok(rows)
