@@ -7,11 +7,11 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
 };
 
 use tokio::runtime::{Builder, Runtime};
 use tokio_evbuffer::{DeferredQueue, SharedEvBuffer};
+use tokio_test::{assert_pending, task};
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -47,13 +47,15 @@ fn drained_waits_for_a_run_on_another_queue() {
     has_begun.recv().unwrap();
     buffer.defer_to(second.clone());
     buffer.add(b"2").unwrap();
-    let releaser = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(500));
-        go_on.send(()).unwrap();
-    });
-    runtime.block_on(second.drained());
+    let mut drained = task::spawn(second.drained());
+    for _ in 0..100 {
+        thread::yield_now(); // to the second executor, which must not run the callback either
+        assert_pending!(drained.poll());
+    }
+    assert_eq!(*reported.lock().unwrap(), [1]);
+    go_on.send(()).unwrap();
+    runtime.block_on(drained);
     let at_drained = reported.lock().unwrap().clone();
-    releaser.join().unwrap();
     assert_eq!(at_drained, [1, 2], "the run had not happened yet");
 }
 
@@ -97,8 +99,9 @@ fn a_callback_registered_in_a_second_runtime_is_called() {
             count.fetch_add(1, Ordering::SeqCst);
         });
         buffer.add(b"x").unwrap();
+        // A second run would be queued behind the first.
         DeferredQueue::current().drained().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        DeferredQueue::current().drained().await;
     });
     assert_eq!(reported.load(Ordering::SeqCst), 1);
 }
