@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     SharedEvBuffer,
-    shared::{ChangeHook, ChangeInfo},
+    shared::{BufferGuard, ChangeHook, ChangeInfo},
     sync::{AtomicU8, Lock, Ordering},
 };
 
@@ -66,10 +66,13 @@ impl TaskWaker {
         drop(waker);
     }
 
-    /// Adds a reason to wake the task. The buffer that it is about is locked.
+    /// Adds a reason to wake the task, under the lock of the buffer that it is about.
     #[inline]
-    pub(super) fn wait_for(&self, what: WakeFor) {
-        self.bits.fetch_or(what.0, Ordering::AcqRel);
+    pub(super) fn wait_for(&self, what: WakeFor, buffer: &mut BufferGuard<'_>) {
+        if !self.waits_for(what) {
+            self.bits.fetch_or(what.0, Ordering::AcqRel);
+            buffer.hook_waits();
+        }
     }
 
     #[inline]
@@ -136,7 +139,7 @@ impl ChangeHook for Input {
         }
     }
 
-    fn needs_notify(&self, _: usize) -> bool {
+    fn waits(&self) -> bool {
         self.0.waits_for(WakeFor::ROOM)
     }
 }
@@ -158,9 +161,8 @@ impl ChangeHook for Output {
         bytes.or(high)
     }
 
-    fn needs_notify(&self, len: usize) -> bool {
-        // An empty output has nothing to write, and is not above its high watermark.
-        len > 0 && (self.0.waits_for(WakeFor::OUTPUT) || self.0.waits_for(WakeFor::HIGH))
+    fn waits(&self) -> bool {
+        self.0.waits_for(WakeFor::OUTPUT) || self.0.waits_for(WakeFor::HIGH)
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
         let (task, _input, output, count) = followed();
         output.add(b"while the task runs").unwrap();
         assert_eq!(woken(&count), 0);
-        task.wait_for(WakeFor::OUTPUT);
+        task.wait_for(WakeFor::OUTPUT, &mut output.lock());
         for _ in 0..3 {
             output.add(b"line by line").unwrap();
         }
@@ -212,7 +214,7 @@ mod tests {
         let (task, input, _output, count) = followed();
         input.set_watermarks(Watermarks::new(2, 8).unwrap());
         input.add(b"12345678").unwrap();
-        task.wait_for(WakeFor::ROOM);
+        task.wait_for(WakeFor::ROOM, &mut input.lock());
         input.drain(5).unwrap();
         assert_eq!(woken(&count), 0);
         input.drain(1).unwrap();
@@ -227,7 +229,7 @@ mod tests {
         input.set_watermarks(Watermarks::with_high(4).unwrap());
         input.add(b"12345678").unwrap();
         assert!(task.take_watermarks());
-        task.wait_for(WakeFor::ROOM);
+        task.wait_for(WakeFor::ROOM, &mut input.lock());
         input.set_watermarks(Watermarks::with_high(100).unwrap());
         assert_eq!(woken(&count), 1);
         assert!(task.take_watermarks() && !task.take_watermarks());

@@ -102,8 +102,7 @@ impl<D: FrameDecoder> Stream for Frames<D> {
         if *ended {
             return Poll::Ready(None);
         }
-        let turn = Some(Interest::Take);
-        let frame = ready!(waiter.poll_in_turn(cx, turn, |guard| {
+        let frame = ready!(waiter.poll_once_in_turn(cx, Interest::Take, |guard| {
             if guard.is_frozen_by_user(End::Front) {
                 let error = WaitError::Frozen(End::Front);
                 return Ok(Some(Err(io::Error::from(error).into())));

@@ -76,6 +76,9 @@ impl<'a> BufferGuard<'a> {
         let Some(mut state) = self.state.take() else {
             return;
         };
+        if state.is_same_as(self.before) {
+            return;
+        }
         let mut notifications = Notifications::default();
         state.notify(self.before, &self.buffer.inner, &mut notifications);
         drop(state);
@@ -125,6 +128,11 @@ impl BufferGuard<'_> {
 
     pub(crate) fn is_high(&self) -> bool {
         self.state().is_high()
+    }
+
+    /// The hook of the owner begins to wait. See [`ChangeHook`](super::ChangeHook).
+    pub(crate) fn hook_waits(&mut self) {
+        self.state_mut().observers_mut();
     }
 
     /// Returns the number of bytes ever appended.

@@ -70,8 +70,11 @@ pub(crate) trait ChangeHook: Send + Sync {
     /// code. The returned waker is woken after the lock.
     fn changed(&self, info: &ChangeInfo) -> Option<Waker>;
 
-    /// Whether it may need a notification if the length becomes `len`.
-    fn needs_notify(&self, len: usize) -> bool;
+    /// Whether it needs a notification of changes that leave bytes in the buffer. Called with the lock held.
+    ///
+    /// It begins to wait only while the buffer is locked, and then calls
+    /// [`hook_waits`](super::BufferGuard::hook_waits).
+    fn waits(&self) -> bool;
 }
 
 /// What a [`ChangeHook`] is notified of.
@@ -90,8 +93,8 @@ pub(crate) struct ChangeInfo {
 
 /// What the lock of a shared buffer protects.
 //
-// Invariant: a change to a length below `quiet_below` concerns no subscriber. It is zero, which is always right, from
-// `observers_mut` until `update_quiet_range`.
+// Invariant: a change to one of the `quiet_len` lengths from `quiet_from` on concerns no subscriber. `quiet_len` is zero,
+// which is always right, from `observers_mut` until `update_quiet_range`.
 pub(super) struct State {
     pub(super) buffer: EvBuffer,
     /// The token with which `buffer` was attached. Another buffer in its place has another token, or none.
@@ -99,8 +102,10 @@ pub(super) struct State {
     pub(super) flags: OwnerFlags,
     /// Made when it is first needed.
     pub(super) observers: Option<Box<Observers>>,
-    /// The end of the quiet range, or zero where that does not start at zero. It has 32 bits to fit beside `flags`.
-    pub(super) quiet_below: u32,
+    /// The start of the quiet range: zero or one. A buffer of a connection releases its memory when it is empty.
+    pub(super) quiet_from: u8,
+    /// The size of the quiet range, or zero where that starts elsewhere. It has 32 bits to fit beside `flags`.
+    pub(super) quiet_len: u32,
 }
 
 /// What the owner has set. It is applied to every buffer that takes the place of the first.
@@ -119,7 +124,7 @@ pub(super) struct Observers {
     pub(super) callbacks: Option<Box<Callbacks>>,
     pub(super) queue: Option<DeferredQueue>,
     pub(super) hook: Option<Arc<dyn ChangeHook>>,
-    /// The lengths at which no subscriber needs a notification. The hook is asked each time.
+    /// The lengths at which no subscriber needs a notification.
     pub(super) quiet: Range<usize>,
     /// The reader that has borrowed the front, by the number of the borrow.
     pub(super) borrow_id: u32,

@@ -5,6 +5,7 @@ use std::{sync::Arc, thread};
 use super::{
     change::Totals,
     inner::{Call, Callback, Inner, Position, SharedEvBuffer, State},
+    state::OUTDATED,
 };
 use crate::{
     DeferredQueue,
@@ -117,7 +118,7 @@ impl State {
             return;
         };
         if observers.tracker.update(now.len) {
-            observers.quiet = 0..0;
+            observers.quiet = OUTDATED;
         }
         let callbacks = observers.callbacks.as_deref_mut();
         if !callbacks

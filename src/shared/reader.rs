@@ -149,7 +149,7 @@ impl Reader {
         cx: &mut Context<'_>,
         mut take: impl FnMut(&mut BufferGuard<'_>) -> Result<T, BufferError>,
     ) -> Poll<Option<io::Result<T>>> {
-        self.waiter.poll_in_turn(cx, Some(Interest::Read), |guard| {
+        self.waiter.poll_in_turn(cx, Interest::Read, |guard| {
             if guard.is_frozen_by_user(End::Front) {
                 return Ok(Some(Err(BufferError::Frozen(End::Front).into())));
             }

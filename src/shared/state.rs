@@ -17,6 +17,9 @@ use crate::{
     sync::{Place, WakeList, next_token},
 };
 
+/// The quiet range that has to be computed again. Like another empty range, it contains no length.
+pub(super) const OUTDATED: Range<usize> = Range { start: 1, end: 0 };
+
 impl State {
     pub(super) fn new(buffer: EvBuffer) -> Self {
         Self {
@@ -24,7 +27,8 @@ impl State {
             token: 0,
             flags: OwnerFlags::default(),
             observers: None,
-            quiet_below: u32::MAX,
+            quiet_from: 0,
+            quiet_len: u32::MAX,
         }
     }
 
@@ -51,9 +55,9 @@ impl State {
     /// Returns the observers for a caller that may add a subscriber, and invalidates the quiet range.
     #[inline]
     pub(super) fn observers_mut(&mut self) -> &mut Observers {
-        self.quiet_below = 0;
+        self.quiet_len = 0;
         let observers = self.observers.get_or_insert_default();
-        observers.quiet = 0..0;
+        observers.quiet = OUTDATED;
         observers
     }
 
@@ -258,49 +262,50 @@ impl State {
         self.buffer.needs_no_check(self.token)
     }
 
+    /// Whether nothing that concerns a subscriber has changed since it was `before`.
+    #[inline]
+    pub(super) fn is_same_as(&self, before: Position) -> bool {
+        self.needs_no_check() && self.position() == before && !self.is_quiet_range_outdated()
+    }
+
     /// Whether a subscriber may need a notification if the length becomes `len`.
     #[inline]
     pub(super) fn needs_notify(&self, len: usize) -> bool {
-        if len < self.quiet_below as usize && self.needs_no_check() {
-            return false;
-        }
-        self.needs_notify_slow(len)
+        let is_quiet = len.wrapping_sub(usize::from(self.quiet_from)) < self.quiet_len as usize;
+        !(is_quiet && self.needs_no_check()) && self.needs_notify_slow(len)
     }
 
     #[inline(never)]
     fn needs_notify_slow(&self, len: usize) -> bool {
-        let Some(observers) = self.observers.as_deref().filter(|_| self.needs_no_check()) else {
-            return true;
-        };
-        let hook_needs = |hook: &Arc<dyn ChangeHook>| {
-            // The memory of an empty buffer of a connection is released.
-            len == 0 || hook.needs_notify(len)
-        };
-        !observers.quiet.contains(&len) || observers.hook.as_ref().is_some_and(hook_needs)
+        match &self.observers {
+            Some(observers) => !(observers.quiet.contains(&len) && self.needs_no_check()),
+            None => true,
+        }
     }
 
-    /// Whether a subscriber has come, gone or changed since the quiet range was computed. There is none that says so for an
-    /// empty range.
+    /// Whether a subscriber has come, gone or changed since the quiet range was computed.
     #[inline]
     pub(super) fn is_quiet_range_outdated(&self) -> bool {
         match &self.observers {
-            Some(observers) => observers.quiet.is_empty(),
-            None => self.quiet_below != u32::MAX,
+            Some(observers) => observers.quiet == OUTDATED,
+            None => self.quiet_len != u32::MAX,
         }
     }
 
     /// Computes at which lengths no subscriber needs a notification.
     pub(super) fn update_quiet_range(&mut self) {
         let Some(observers) = self.observers.as_deref_mut() else {
-            self.quiet_below = u32::MAX;
+            (self.quiet_from, self.quiet_len) = (0, u32::MAX);
             return;
         };
         observers.quiet = observers.quiet_range();
-        let end = match observers.hook {
-            None if observers.quiet.start == 0 => observers.quiet.end,
+        let Range { start, end } = observers.quiet;
+        let len = match start {
+            0 | 1 => end.saturating_sub(start),
             _ => 0,
         };
-        self.quiet_below = u32::try_from(end).unwrap_or(u32::MAX);
+        self.quiet_from = u8::from(start == 1);
+        self.quiet_len = u32::try_from(len).unwrap_or(u32::MAX);
     }
 
     /// Registers a waiting task. Returns the replaced waker, to be dropped after the lock.
@@ -334,7 +339,23 @@ impl State {
     /// Whether a task with this interest lets older ones go first. If so, it gets a place and has to wake itself; the waker
     /// left in `replaced` must be dropped after the lock.
     #[must_use]
+    #[inline]
     pub(super) fn yields(
+        &mut self,
+        place: &mut Option<Place>,
+        interest: Interest,
+        replaced: &mut Option<Waker>,
+    ) -> bool {
+        let has_woken = match &self.observers {
+            Some(observers) => observers.waiters.has_woken(),
+            None => false,
+        };
+        // Mostly there is none, or none but this task.
+        has_woken && self.yields_to_woken(place, interest, replaced)
+    }
+
+    #[inline(never)]
+    fn yields_to_woken(
         &mut self,
         place: &mut Option<Place>,
         interest: Interest,
@@ -426,8 +447,7 @@ impl State {
 }
 
 impl Observers {
-    /// Returns the lengths at which no subscriber but the hook needs a notification: the intersection of the ranges of
-    /// all subscribers.
+    /// Returns the lengths at which no subscriber needs a notification: the intersection of the ranges of all subscribers.
     fn quiet_range(&self) -> Range<usize> {
         if self
             .callbacks
@@ -437,6 +457,13 @@ impl Observers {
             return 0..0;
         }
         let mut quiet = self.tracker.quiet_range();
+        if let Some(hook) = &self.hook {
+            if hook.waits() {
+                return 0..0;
+            }
+            // The memory of an empty buffer of a connection is released.
+            quiet.start = quiet.start.max(1);
+        }
         for (interest, woken) in self.waiters.iter() {
             let range = match woken {
                 false => interest.quiet_range(),
@@ -446,7 +473,10 @@ impl Observers {
             };
             quiet = quiet.start.max(range.start)..quiet.end.min(range.end);
         }
-        quiet
+        match quiet.is_empty() {
+            true => 0..0,
+            false => quiet,
+        }
     }
 }
 

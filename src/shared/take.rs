@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{WaitError, inner::SharedEvBuffer, inner::State, interest::Interest, wait::Until};
+use super::{WaitError, inner::SharedEvBuffer, inner::State, interest::Interest, wait::Take};
 use crate::{
     BufferError, EolStyle,
     buffer::{End, LineError},
@@ -50,7 +50,7 @@ impl SharedEvBuffer {
     /// ```
     #[doc(alias = "evbuffer_readln")]
     pub async fn next_line(&self, style: EolStyle, max: usize) -> Result<Option<Bytes>, LineError> {
-        Until::in_turn(self, |guard| {
+        Take::new(self, |guard| {
             match guard.readln_max(style, max) {
                 Ok(Some(line)) => return Ok(Ok(Some(line))),
                 Ok(None) => {}
@@ -104,7 +104,7 @@ impl SharedEvBuffer {
     /// # }
     /// ```
     pub async fn take_exact(&self, n: usize) -> Result<Bytes, WaitError> {
-        Until::in_turn(self, |guard| {
+        Take::new(self, |guard| {
             if n > 0 && guard.is_frozen_by_user(End::Front) {
                 return Ok(Err(WaitError::Frozen(End::Front)));
             }
@@ -151,7 +151,7 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_search")]
     pub async fn take_until(&self, needle: &[u8], max: usize) -> Result<Option<Bytes>, LineError> {
         let mut searched = Searched::default();
-        Until::in_turn(self, |guard| {
+        Take::new(self, |guard| {
             let len = guard.len();
             let from = searched.position(guard.state());
             let found = guard.search(needle, from.min(len)..len.min(max));

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures::Stream;
@@ -26,6 +26,16 @@ pub(super) struct Waiter<'a> {
 enum Handle<'a> {
     Borrowed(&'a SharedEvBuffer),
     Owned(SharedEvBuffer),
+}
+
+impl Handle<'_> {
+    #[inline]
+    fn get(&self) -> &SharedEvBuffer {
+        match self {
+            Self::Borrowed(buffer) => buffer,
+            Self::Owned(buffer) => buffer,
+        }
+    }
 }
 
 impl<'a> Waiter<'a> {
@@ -51,72 +61,105 @@ impl<'a> Waiter<'a> {
 
     #[inline]
     pub(super) fn buffer(&self) -> &SharedEvBuffer {
-        match &self.buffer {
-            Handle::Borrowed(buffer) => buffer,
-            Handle::Owned(buffer) => buffer,
-        }
+        self.buffer.get()
     }
 
     /// Polls `look`, which runs under the lock and returns what to wait for if it is not ready.
     ///
     /// Counts against the budget of the task, so that a loop over a buffer that is always ready lets other tasks run.
+    #[inline]
     pub(super) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     ) -> Poll<T> {
-        self.poll_in_turn(cx, None, look)
+        self.poll_look(cx, None, Some(cx.waker().clone()), look)
     }
 
     /// [`poll`](Self::poll) for an operation that several tasks compete for, of the kind of `turn`: it lets tasks go first
     /// that have waited longer and were woken.
+    ///
+    /// Mostly it is ready, so the waker is cloned only if it is not. Then `look` is called once more before the task waits.
+    #[inline]
     pub(super) fn poll_in_turn<T>(
         &mut self,
         cx: &mut Context<'_>,
+        turn: Interest,
+        look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    ) -> Poll<T> {
+        self.poll_look(cx, Some(turn), None, look)
+    }
+
+    /// [`poll_in_turn`](Self::poll_in_turn) for a `look` that may be expensive: it is called once.
+    #[inline]
+    pub(super) fn poll_once_in_turn<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        turn: Interest,
+        look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    ) -> Poll<T> {
+        self.poll_look(cx, Some(turn), Some(cx.waker().clone()), look)
+    }
+
+    /// Without a `waker`, clones it before the task waits, and looks again.
+    #[inline]
+    fn poll_look<T>(
+        &mut self,
+        cx: &mut Context<'_>,
         turn: Option<Interest>,
+        mut waker: Option<Waker>,
         mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     ) -> Poll<T> {
         let budget = ready!(coop::poll_proceed(cx));
-        let waker = cx.waker().clone(); // user code: before the lock
-        let Self { buffer, place } = self;
-        let buffer = match buffer {
-            Handle::Borrowed(buffer) => *buffer,
-            Handle::Owned(buffer) => &*buffer,
-        };
-        let mut guard = buffer.lock();
-        let mut replaced = None;
-        let yields = turn.is_some_and(|turn| guard.state_mut().yields(place, turn, &mut replaced));
-        if yields {
-            drop(guard);
-            drop(replaced);
-            waker.wake();
-            return Poll::Pending;
-        }
-        match look(&mut guard) {
-            Ok(output) => {
-                let kept = place
-                    .take()
-                    .and_then(|place| guard.state_mut().remove_waiter(place));
+        loop {
+            let mut guard = self.buffer.get().lock();
+            let mut replaced = None;
+            let yields = turn.is_some_and(|turn| {
+                let state = guard.state_mut();
+                state.yields(&mut self.place, turn, &mut replaced)
+            });
+            if yields {
                 drop(guard);
-                drop((kept, waker)); // user code: after the lock
-                budget.made_progress();
-                Poll::Ready(output)
+                drop((replaced, waker)); // user code: after the lock
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            Err(interest) => {
-                // A task that waits at an empty buffer keeps no memory, unless a writer was woken to fill it again.
-                if guard.is_empty() && !guard.state().expects_bytes() {
-                    guard.shrink_to_fit();
+            match look(&mut guard) {
+                Ok(output) => {
+                    let place = self.place.take();
+                    let kept = place.and_then(|place| guard.state_mut().remove_waiter(place));
+                    drop(guard);
+                    drop((kept, waker)); // user code: after the lock
+                    budget.made_progress();
+                    return Poll::Ready(output);
                 }
-                let replaced = guard.state_mut().register_waiter(place, interest, waker);
-                drop(guard);
-                drop(replaced); // user code: after the lock
-                Poll::Pending
+                Err(interest) => {
+                    let Some(waker) = waker.take() else {
+                        drop(guard);
+                        waker = Some(cx.waker().clone()); // user code: before the lock
+                        continue;
+                    };
+                    wait(guard, &mut self.place, interest, waker);
+                    return Poll::Pending;
+                }
             }
         }
     }
 }
 
+/// Waits for `interest`.
+fn wait(mut guard: BufferGuard<'_>, place: &mut Option<Place>, interest: Interest, waker: Waker) {
+    // A task that waits at an empty buffer keeps no memory, unless a writer was woken to fill it again.
+    if guard.is_empty() && !guard.state().expects_bytes() {
+        guard.shrink_to_fit();
+    }
+    let replaced = guard.state_mut().register_waiter(place, interest, waker);
+    drop(guard);
+    drop(replaced); // user code: after the lock
+}
+
 impl Drop for Waiter<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let mut state = self.buffer().inner.state.lock();
@@ -209,7 +252,6 @@ impl Stream for Changes {
 #[derive(Debug)]
 pub(super) struct Until<'a, F> {
     waiter: Waiter<'a>,
-    turn: Option<Interest>,
     look: F,
 }
 
@@ -220,19 +262,7 @@ impl<'a, F> Until<'a, F> {
     {
         Self {
             waiter: Waiter::new(buffer),
-            turn: None,
             look,
-        }
-    }
-
-    /// [`new`](Self::new) for an operation that takes bytes: several tasks take turns.
-    pub(super) fn in_turn<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
-    where
-        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
-    {
-        Self {
-            turn: Some(Interest::Take),
-            ..Self::new(buffer, look)
         }
     }
 }
@@ -245,7 +275,40 @@ impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Until<
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        this.waiter.poll_in_turn(cx, this.turn, &mut this.look)
+        this.waiter.poll(cx, &mut this.look)
+    }
+}
+
+/// Waits until `look` has taken what it takes. Several tasks take turns.
+#[derive(Debug)]
+pub(super) struct Take<'a, F> {
+    waiter: Waiter<'a>,
+    look: F,
+}
+
+impl<'a, F> Take<'a, F> {
+    #[inline]
+    pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
+    where
+        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+    {
+        Self {
+            waiter: Waiter::new(buffer),
+            look,
+        }
+    }
+}
+
+/// No field is pinned.
+impl<F> Unpin for Take<'_, F> {}
+
+impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Take<'_, F> {
+    type Output = T;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let this = self.get_mut();
+        this.waiter.poll_in_turn(cx, Interest::Take, &mut this.look)
     }
 }
 

@@ -101,7 +101,7 @@ impl Writer {
         mut add: impl FnMut(&mut BufferGuard<'_>, usize) -> Result<T, BufferError>,
     ) -> Poll<io::Result<T>> {
         let interest = Interest::Write(n);
-        self.waiter.poll_in_turn(cx, Some(interest), |guard| {
+        self.waiter.poll_in_turn(cx, interest, |guard| {
             let state = guard.state();
             if let Some(error) = state.error() {
                 return Ok(Err(clone_io_error(error)));

@@ -129,9 +129,6 @@ impl<I: Copy> WaitList<I> {
     ///
     /// A task yields to an older one at most once, since that may never be polled again.
     pub(crate) fn yields(&mut self, place: Option<&Place>, competes: impl Fn(I) -> bool) -> bool {
-        if self.entries.len() == self.waiting {
-            return false;
-        }
         let mut yields = false;
         for entry in &mut self.entries {
             if place.is_some_and(|place| entry.id >= place.0) {
@@ -148,6 +145,12 @@ impl<I: Copy> WaitList<I> {
     /// Whether no task has a place in the list.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether a task was woken and not polled since.
+    #[inline]
+    pub(crate) fn has_woken(&self) -> bool {
+        self.entries.len() > self.waiting
     }
 
     /// Whether a task waits that was not woken yet.

@@ -96,11 +96,11 @@ impl<E: Endpoint> Task<E> {
             return;
         }
         let inner = &self.guard.inner;
-        let guard = inner.input.lock();
+        let mut guard = inner.input.lock();
         self.room = guard.room();
         self.looks_for_room_later = self.room == 0 && before >= BULK;
         if self.room == 0 && !self.looks_for_room_later {
-            inner.task.wait_for(WakeFor::ROOM);
+            inner.task.wait_for(WakeFor::ROOM, &mut guard);
         }
     }
 

@@ -79,7 +79,7 @@ impl<E: Endpoint> Task<E> {
         if guard.share_front(flight, max) > 0 {
             return Some(guard.removed());
         }
-        inner.task.wait_for(WakeFor::OUTPUT);
+        inner.task.wait_for(WakeFor::OUTPUT, &mut guard);
         guard.shrink_to_fit();
         None
     }
@@ -95,7 +95,7 @@ impl<E: Endpoint> Task<E> {
         guard.discard((n as u64).saturating_sub(gone) as usize);
         let (len, low) = (guard.len(), guard.watermarks().low());
         if len == 0 {
-            inner.task.wait_for(WakeFor::OUTPUT);
+            inner.task.wait_for(WakeFor::OUTPUT, &mut guard);
             guard.hint_next_len(n);
         }
         drop(guard);
@@ -217,10 +217,10 @@ impl<E: Endpoint> Task<E> {
     /// Whether the output is above its high watermark. If not, the output wakes the task when it is.
     pub(super) fn is_output_high(&self) -> bool {
         let inner = &self.guard.inner;
-        let guard = inner.output.lock();
+        let mut guard = inner.output.lock();
         let high = guard.is_high();
         if !high {
-            inner.task.wait_for(WakeFor::HIGH);
+            inner.task.wait_for(WakeFor::HIGH, &mut guard);
         }
         high
     }
