@@ -15,7 +15,7 @@ use std::{
 use evbuffer_protocols::certificate;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::{sleep, timeout},
 };
 use tokio_evbuffer::{
@@ -23,12 +23,9 @@ use tokio_evbuffer::{
 };
 use tokio_rustls::{client, rustls::pki_types::ServerName, server};
 
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (accepted.unwrap().0, connected.unwrap())
-}
+use support::net::tcp_pair;
+
+mod support;
 
 /// Both ends of one TLS connection: the client's, the server's.
 async fn tls_pair() -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStream>) {

@@ -148,7 +148,9 @@ impl ConnectionState {
     /// A read error ends both. While the connection is being closed, the peer has to confirm what was written.
     pub(super) fn finished(&self) -> Option<CloseReason> {
         if let Some(error) = self.read.error() {
-            return Some(CloseReason::Error(Arc::clone(error)));
+            // The first error is the cause. After a failed write TLS reads an end without close_notify, for example.
+            let first = self.write.error().unwrap_or(error);
+            return Some(CloseReason::Error(Arc::clone(first)));
         }
         let closing = self.close_mode.is_closing();
         match &self.write.phase {

@@ -250,9 +250,13 @@ async fn cell<C: Connection>(end: End, peer: Peer) -> Cell {
     drop(over);
     let seen: Seen = playing.await.unwrap();
     // A closed socket shows a reset if it has received bytes that were not read.
-    let kernel_decides = early && peer == Peer::Sends && C::NAME == "Unix";
+    let ends = match (early && peer == Peer::Sends, C::NAME) {
+        (true, "Unix") => "the end or a reset",
+        (true, "TLS") => "`UnexpectedEof` or a reset",
+        _ => "",
+    };
     Cell {
-        sees: seen.describe(len, kernel_decides),
+        sees: seen.describe(len, ends),
         gets,
         counted: summary.map_or("-".to_owned(), |summary| counted(&summary, len)),
     }

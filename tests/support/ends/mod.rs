@@ -9,7 +9,7 @@ pub mod relay;
 pub mod streams;
 
 use std::{
-    collections::BTreeMap, fmt::Write as _, future::Future, io, path::PathBuf, pin::pin,
+    collections::BTreeMap, fmt::Write as _, future::Future, io, path::Path, pin::pin,
     time::Duration,
 };
 
@@ -130,8 +130,11 @@ pub fn lines<E: Ord + Copy>(rows: Vec<Row<E>>, title: fn(E) -> &'static str) -> 
 /// Compares the lines that `table` returns with those of the page between the comments named `name`, in each round.
 pub async fn check<F: Future<Output = String>>(name: &str, mut table: impl FnMut() -> F) {
     let rounds = std::env::var("ENDS_ROUNDS").map_or(1, |text| text.parse().unwrap());
-    let root = std::env::var("ENDS_ROOT").unwrap_or(env!("CARGO_MANIFEST_DIR").to_owned());
-    let page = PathBuf::from(root).join("docs/ENDS.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("docs/ENDS.md"))
+        .find(|page| page.exists())
+        .unwrap();
     for round in 0..rounds {
         let found = table().await;
         if std::env::var_os("ENDS_ONLY").is_some() {
@@ -159,6 +162,9 @@ pub async fn check<F: Future<Output = String>>(name: &str, mut table: impl FnMut
         );
     }
 }
+
+/// Of a stream that discards what it has not sent when it is closed.
+const ANY: &str = "what had arrived by then";
 
 /// What the peer did see.
 pub struct Seen {
@@ -239,17 +245,17 @@ fn named(kind: io::ErrorKind) -> &'static str {
 }
 
 impl Seen {
-    /// Says how much came and how it ended. Where both an end and a reset are possible, `kernel_decides` is set.
-    fn describe(&self, expected: usize, kernel_decides: bool) -> String {
+    /// Says how much came and how it ended. Where the kernel decides, `ends` names all possible ends.
+    fn describe(&self, expected: usize, ends: &str) -> String {
         let amount = match self.received == expected {
             true => "everything",
             false => "a part",
         };
-        let end = match self.end {
-            "the end" | "a reset" if kernel_decides => "the end or a reset",
-            end => end,
-        };
-        format!("{amount}, then {end}")
+        match ends {
+            ANY => ANY.to_owned(),
+            _ if ends.contains(self.end) => format!("{amount}, then {ends}"),
+            _ => format!("{amount}, then {}", self.end),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_evbuffer::{
 };
 
 use super::{
-    Cell, Cells, LATE, OwnRuntime, Peer, play,
+    ANY, Cell, Cells, LATE, OwnRuntime, Peer, play,
     streams::{Kind, moved, reset},
 };
 use crate::support::net::tcp_pair;
@@ -127,16 +127,22 @@ impl Case {
         }
     }
 
-    /// Whether the kernel decides between an end and a reset: it shows a reset if a socket is closed that has received
-    /// bytes which were not read. A relay that ends by itself reads and discards them up to the end of the peer on TCP.
-    fn kernel_decides<K: Kind>(self) -> bool {
-        self.peer == Peer::Sends
-            && match (K::NAME, self.cause) {
-                (_, Cause::Eof | Cause::Linger) => false,
-                ("Unix", _) => true,
-                ("TCP", Cause::Dropped) | ("TCP" | "TCP lent", Cause::Runtime) => true,
-                _ => false,
-            }
+    /// The possible ends where the kernel decides: it shows a reset if a socket is closed that has received bytes which were
+    /// not read. A relay that ends by itself reads and discards them up to the end of the peer on TCP.
+    fn possible_ends<K: Kind>(self) -> &'static str {
+        let is_orderly = matches!(self.cause, Cause::Eof | Cause::Linger);
+        if self.peer != Peer::Sends || is_orderly {
+            return "";
+        }
+        match (K::NAME, self.cause) {
+            ("Unix", _) => "the end or a reset",
+            ("TCP", Cause::Dropped) => "the end or a reset",
+            ("TCP" | "TCP lent", Cause::Runtime) => "the end or a reset",
+            // The relay ends when all is flushed, and the kernel discards what it has not sent.
+            ("TLS", Cause::Reset | Cause::ResetFin) => ANY,
+            ("TLS", _) => "`UnexpectedEof` or a reset",
+            _ => "",
+        }
     }
 }
 
@@ -352,7 +358,7 @@ async fn cell<K: Kind>(case: Case) -> Cell {
     let outcome = ended.await.ok().flatten();
     serving.abort();
     let all = if case.is_flood() { usize::MAX } else { SHORT };
-    let sees = seen.describe(all, case.kernel_decides::<K>());
+    let sees = seen.describe(all, case.possible_ends::<K>());
     let Some((result, delivered, held)) = outcome else {
         return Cell {
             sees,

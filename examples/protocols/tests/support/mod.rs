@@ -1,0 +1,7 @@
+//! The helpers of the library's tests that these tests share.
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "../../../../tests/support/data.rs"]
+pub mod data;
+#[path = "../../../../tests/support/net.rs"]
+pub mod net;
