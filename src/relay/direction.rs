@@ -36,6 +36,8 @@ pub(crate) struct Direction {
     pub(crate) sink_is_full: bool,
     /// Bytes that the socket of the sink has room for, if that is known.
     pub(crate) sink_room: u32,
+    /// The low bits of the number of bytes that the sink's peer had acknowledged when that was last asked.
+    acknowledged: u32,
     /// The low bits of `written` when the direction was last checked for progress.
     checked: u32,
     /// Something was written since the last flush.
@@ -127,6 +129,7 @@ impl Direction {
             stall_limit: u32::MAX,
             sink_is_full: false,
             sink_room: 0,
+            acknowledged: 0,
             checked: 0,
             needs_flush: false,
             source_ended: false,
@@ -315,6 +318,13 @@ impl Direction {
     pub(crate) fn made_no_progress(&mut self) -> bool {
         let written = self.written as u32;
         std::mem::replace(&mut self.checked, written) == written
+    }
+
+    /// How many bytes the peer of the sink has acknowledged since the last call, now that `queued` bytes wait for that.
+    pub(crate) fn newly_acknowledged(&mut self, queued: usize) -> usize {
+        let acknowledged = (self.written as u32).wrapping_sub(queued as u32);
+        let before = std::mem::replace(&mut self.acknowledged, acknowledged);
+        acknowledged.wrapping_sub(before) as usize
     }
 
     /// Moves the bytes of a pipe to memory, and gives the pipe back.
@@ -514,6 +524,22 @@ mod tests {
         direction.chain.drain(1).unwrap();
         direction.count_written(1);
         assert_eq!(copy(direction.offer(limits)), Some(885));
+    }
+
+    #[test]
+    fn what_is_acknowledged_counts_once() {
+        let mut direction = holding(0);
+        for (written, queued, acknowledged) in [
+            (1000, 400, 600),
+            (1000, 1400, 0),
+            (0, 1399, 1),
+            (u32::MAX as usize, 10, u32::MAX as usize + 1389),
+            (5, 15, 0),
+        ] {
+            direction.count_written(written);
+            let new = direction.newly_acknowledged(queued);
+            assert_eq!(new as u32, acknowledged as u32);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     buffer::chain::EvBuffer,
     segment,
     transport::{
-        self, Finder, Layout, Spliced,
+        self, Finder, Layout, SendQueue, Spliced,
         poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
     },
 };
@@ -32,6 +32,10 @@ const STACK_READ_MAX: usize = 8 << 10;
 
 /// Larger reads are limited to the room in the sink. To ask for it costs two system calls, as much as moving 10 KiB.
 const UNCHECKED_READ_MAX: usize = 32 << 10;
+
+/// The most bytes to read after one question. While bytes are queued, the limit is twice what was acknowledged since the
+/// last question: the kernel takes less than its room when it runs short of memory.
+const ROOM_TRUSTED: usize = 1 << 20;
 
 /// The least room in a sink that makes a read worthwhile.
 const SINK_ROOM_MIN: usize = 16 << 10;
@@ -151,7 +155,8 @@ where
             true => Moved::Waits,
             false => self.write_held(cx).map_err(|error| (Step::Write, error))?,
         };
-        if written == Moved::Waits {
+        // A write that was cut short shows, too, that the sink takes no more.
+        if written == Moved::Waits || (written.bytes() > 0 && self.direction.held() > 0) {
             self.direction.sink_waits(self.limits.stall());
         }
         Ok((read, written))
@@ -163,18 +168,29 @@ where
     /// memory here.
     fn limit_to_sink(&mut self, cx: &mut Context<'_>, offer: Offer) -> Option<Offer> {
         let held = self.direction.held();
+        let limited = |room: usize| match offer {
+            Offer::Chain(n) => Offer::Chain(n.min(room)),
+            Offer::Pipe(limit) => Offer::Pipe(limit.min(held + room)),
+        };
         let want = match offer {
             Offer::Chain(n) => n,
             Offer::Pipe(limit) => limit.saturating_sub(held),
         };
-        if want <= UNCHECKED_READ_MAX || self.direction.sink_room as usize >= want {
-            return Some(offer);
+        let known = self.direction.sink_room as usize;
+        if want <= UNCHECKED_READ_MAX || known >= want / 2 {
+            self.direction.sink_is_full = false;
+            return Some(limited(known.max(UNCHECKED_READ_MAX)));
         }
         let Endpoint { stream, finder } = &self.to;
-        let Some(room) = transport::send_room(&**stream, *finder) else {
+        let Some(SendQueue { len, room }) = transport::send_queue(&**stream, *finder) else {
             return Some(offer);
         };
-        let mut room = room.saturating_sub(held);
+        let trusted = match len {
+            0 => ROOM_TRUSTED,
+            _ => self.direction.newly_acknowledged(len).saturating_mul(2),
+        };
+        let trusted = trusted.clamp(UNCHECKED_READ_MAX, ROOM_TRUSTED);
+        let mut room = room.saturating_sub(held).min(trusted);
         let stall = self.limits.stall();
         if stall > SINK_ROOM_MIN {
             room = room.max(stall.saturating_sub(held));
@@ -192,10 +208,7 @@ where
         }
         self.direction.sink_room = u32::try_from(room).unwrap_or(u32::MAX);
         self.direction.sink_is_full = false;
-        Some(match offer {
-            Offer::Chain(n) => Offer::Chain(n.min(room)),
-            Offer::Pipe(limit) => Offer::Pipe(limit.min(held + room)),
-        })
+        Some(limited(room))
     }
 
     /// Whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
@@ -252,7 +265,7 @@ where
         if written.bytes() > 0 {
             self.direction.count_written(written.bytes());
         }
-        if written == Moved::Waits {
+        if !self.direction.chain.is_empty() {
             self.direction.sink_waits(self.limits.stall());
         }
         Ok((read, written))

@@ -130,7 +130,7 @@ mod no_pipes {
 
     use crate::{
         buffer::chain::EvBuffer,
-        transport::{Socket, Spliced},
+        transport::{SendQueue, Socket, Spliced},
     };
 
     /// A pipe; there is none.
@@ -177,7 +177,7 @@ mod no_pipes {
             Poll::Pending
         }
 
-        pub(crate) fn send_room(self) -> Option<usize> {
+        pub(crate) fn send_queue(self) -> Option<SendQueue> {
             None
         }
 

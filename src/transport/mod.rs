@@ -184,12 +184,26 @@ fn zero_is_an_error(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>>
     }
 }
 
-/// Returns the number of bytes that `stream` takes now, about; `None` where that is unknown.
-pub(crate) fn send_room<S>(stream: &S, finder: Finder<'_, S>) -> Option<usize> {
-    finder.socket(stream)?.send_room()
+/// The send queue of a TCP socket.
+// Where nothing is known of it, none is made.
+#[cfg_attr(
+    not(all(feature = "net", any(target_os = "linux", target_os = "android"))),
+    allow(dead_code)
+)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendQueue {
+    /// Bytes that the peer's kernel has not acknowledged.
+    pub(crate) len: usize,
+    /// Bytes that it takes now, about.
+    pub(crate) room: usize,
 }
 
-/// Waits until `stream`, whose [`send_room`] is known, takes bytes.
+/// Returns the send queue of `stream`; `None` where that is unknown.
+pub(crate) fn send_queue<S>(stream: &S, finder: Finder<'_, S>) -> Option<SendQueue> {
+    finder.socket(stream)?.send_queue()
+}
+
+/// Waits until `stream`, whose [`send_queue`] is known, takes bytes.
 pub(crate) fn poll_writable<S>(
     cx: &mut Context<'_>,
     stream: &S,

@@ -12,7 +12,7 @@ use tokio::task::coop::RestoreOnPending;
 pub(crate) const ROUNDS_PER_POLL: u32 = 16;
 
 /// Bytes read or written in one poll before the task yields.
-pub(crate) const BYTES_PER_POLL: usize = 1 << 20;
+pub(crate) const BYTES_PER_POLL: usize = 512 << 10;
 
 /// The outcome of one attempt to read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod policy;
 mod prefixed;
 mod sockets;
 mod splice;
+mod stalled;
 mod stop;
 mod streams;
 mod transfer;

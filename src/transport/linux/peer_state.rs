@@ -9,9 +9,12 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     ioctl::{Getter, Opcode, ioctl},
 };
-use tokio::io::Interest;
+use tokio::{io::Interest, net::TcpStream};
 
-use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
+use crate::{
+    buffer::chain::EvBuffer,
+    transport::{SendQueue, lookup::Socket},
+};
 
 /// `SIOCOUTQ`, which is `TIOCOUTQ`: the bytes in the send queue, from `asm/ioctls.h`.
 const SIOCOUTQ: Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
@@ -103,12 +106,14 @@ impl Socket<'_> {
         }
     }
 
-    /// Returns the number of bytes that the send buffer takes now, about; `None` where that is unknown.
-    pub(crate) fn send_room(self) -> Option<usize> {
-        let queued = self.unacknowledged()?;
+    /// Returns the send queue; `None` where that is unknown.
+    pub(crate) fn send_queue(self) -> Option<SendQueue> {
+        let Self::Tcp(tcp) = self else { return None };
+        let len = queue_len(tcp)?;
         let size = self.sock_ref().send_buffer_size().ok()?;
-        // The kernel also counts its own structures around the bytes.
-        Some(size.saturating_sub(queued + queued / 8))
+        // The kernel also counts its own structures around the bytes, those that are queued and those to come.
+        let room = (size - size / 8).saturating_sub(len);
+        Some(SendQueue { len, room })
     }
 
     /// Waits until the kernel reports the socket as writable: until a third of what is queued has room.
@@ -144,13 +149,9 @@ impl Socket<'_> {
 
     /// The number of bytes that the kernel of the peer has not acknowledged. The end of the stream counts as one. Zero on
     /// a connection that is over: the kernel still counts what a reset has discarded, and nothing will acknowledge it.
-    #[allow(unsafe_code)]
     pub(crate) fn unacknowledged(self) -> Option<usize> {
         let Self::Tcp(tcp) = self else { return None };
-        // SAFETY: `SIOCOUTQ` on a socket writes one `int` to its argument and nothing else, and `Getter` provides room for
-        // exactly that. `tcp` is a socket that stays open during the call.
-        let queued = unsafe { ioctl(tcp, Getter::<SIOCOUTQ, std::ffi::c_int>::new()) };
-        let queued = usize::try_from(queued.ok()?).ok()?;
+        let queued = queue_len(tcp)?;
         // The kernel knows a peer in each state but the closed one.
         let is_over = tcp.peer_addr().is_err();
         Some(if is_over { 0 } else { queued })
@@ -166,15 +167,20 @@ impl Socket<'_> {
     }
 }
 
+/// The bytes in the send queue of a socket.
+#[allow(unsafe_code)]
+fn queue_len(tcp: &TcpStream) -> Option<usize> {
+    // SAFETY: `SIOCOUTQ` on a socket writes one `int` to its argument and nothing else, and `Getter` provides room for
+    // exactly that. `tcp` is a socket that stays open during the call.
+    let queued = unsafe { ioctl(tcp, Getter::<SIOCOUTQ, std::ffi::c_int>::new()) };
+    usize::try_from(queued.ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{future::poll_fn, time::Duration};
 
-    use tokio::{
-        io::AsyncWriteExt,
-        net::{TcpListener, TcpStream},
-        time::timeout,
-    };
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
 
     use super::*;
     use crate::transport::Layout;
