@@ -36,6 +36,12 @@ impl BufferEvent {
         control.state.read.set_blocked(blocked);
     }
 
+    /// Notes whether a join moves the bytes of the input on.
+    pub(crate) fn set_joined(&self, joined: bool) {
+        self.inner
+            .command(|control| control.state.read.set_joined(joined));
+    }
+
     /// Bytes that the kernel of the peer has not confirmed; 0 if that is not known.
     pub(crate) fn unacknowledged(&self) -> usize {
         let stream = self.inner.control.lock().stream.clone();

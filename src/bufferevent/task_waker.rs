@@ -49,7 +49,7 @@ impl TaskWaker {
 
     /// Subscribes to the changes of both buffers.
     pub(super) fn follow(self: &Arc<Self>, input: &SharedEvBuffer, output: &SharedEvBuffer) {
-        input.set_hook(Arc::new(Input(Arc::clone(self))));
+        input.set_hook(Arc::clone(self) as _);
         output.set_hook(Arc::new(Output(Arc::clone(self))));
     }
 
@@ -122,28 +122,28 @@ impl TaskWaker {
     }
 }
 
-struct Input(Arc<TaskWaker>);
-
-impl ChangeHook for Input {
+/// Follows the input.
+impl ChangeHook for TaskWaker {
     fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
         let removed = match &info.change {
             Some(change) => change.removed > 0,
             None => {
-                self.0.bits.fetch_or(WATERMARKS, Ordering::AcqRel);
+                self.bits.fetch_or(WATERMARKS, Ordering::AcqRel);
                 true
             }
         };
         match removed && info.has_room {
-            true => self.0.take_waker(WakeFor::ROOM),
+            true => self.take_waker(WakeFor::ROOM),
             false => None,
         }
     }
 
     fn waits(&self) -> bool {
-        self.0.waits_for(WakeFor::ROOM)
+        self.waits_for(WakeFor::ROOM)
     }
 }
 
+/// Follows the output.
 struct Output(Arc<TaskWaker>);
 
 impl ChangeHook for Output {

@@ -270,6 +270,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl JoinDirection {
     fn new(peer: Peer, from: &BufferEvent, to: &BufferEvent) -> Self {
+        from.set_joined(true);
         Self {
             peer,
             more: BufferWait::new(from.input().clone()),
@@ -419,5 +420,6 @@ impl JoinDirection {
 impl Drop for JoinDirection {
     fn drop(&mut self) {
         self.set_blocked(false);
+        self.from.set_joined(false);
     }
 }

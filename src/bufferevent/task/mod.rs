@@ -34,6 +34,10 @@ use crate::{
     },
 };
 
+/// Bytes read by a turn that has to let the I/O driver run before it reads on: it has filled the input, or a join moves
+/// them on.
+const SHARE: usize = 64 << 10;
+
 /// One connection at work.
 pub(super) struct Task<E: Endpoint> {
     stream: Arc<StreamCell<E>>,
@@ -42,8 +46,8 @@ pub(super) struct Task<E: Endpoint> {
     sizer: ReadSizer,
     /// The room of the input when the task last read it. User code can only have made more since.
     room: usize,
-    /// This turn has filled the input, and looks for room in it after the I/O driver had its turn.
-    looks_for_room_later: bool,
+    /// This turn has read its share, and reading continues after the I/O driver had its turn.
+    reads_later: bool,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
     unacknowledged: Cell<usize>,
     /// The waker of the task is stored.
@@ -108,6 +112,8 @@ struct Plan {
     discards: bool,
     may_write: bool,
     max_read: usize,
+    /// The most bytes that one turn reads.
+    max_read_in_turn: usize,
     max_write: usize,
     /// A time limit counts.
     is_limited: bool,
@@ -121,6 +127,11 @@ impl Plan {
             discards: state.read.discards(),
             may_write: state.may_write(),
             max_read: settings.max_single_read,
+            max_read_in_turn: match state.read.is_joined() {
+                // The tasks that move these bytes on find them in the cache of the CPU.
+                true => SHARE,
+                false => usize::MAX,
+            },
             max_write: settings.max_single_write,
             is_limited: settings.limits.any(state.close_mode().is_closing()),
         }
@@ -159,7 +170,7 @@ impl<E: Endpoint> Task<E> {
             plan,
             sizer: ReadSizer::default(),
             room: 0,
-            looks_for_room_later: false,
+            reads_later: false,
             unacknowledged: Cell::new(0),
             registered: false,
             timer: None,
@@ -180,7 +191,7 @@ impl<E: Endpoint> Task<E> {
         let budget = ready!(coop::poll_proceed(cx));
         let mut work = PollWork::default();
         let (mut read, mut written, mut yields) = (Moved::Again, Moved::Again, false);
-        self.looks_for_room_later = false;
+        self.reads_later = false;
         while !(read.is_stuck() && written.is_stuck()) {
             if work.must_yield() {
                 yield_to_driver(cx);
@@ -197,7 +208,7 @@ impl<E: Endpoint> Task<E> {
             };
             work.add_round(read, written);
         }
-        if self.looks_for_room_later && !yields {
+        if self.reads_later && !yields {
             yield_to_driver(cx);
             yields = true;
         }

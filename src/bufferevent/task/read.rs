@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Task;
+use super::{SHARE, Task};
 use crate::{
     BufferError, EvBuffer,
     bufferevent::{
@@ -18,9 +18,6 @@ use crate::{
     transport::poll::Moved,
 };
 
-/// A turn that reads as many bytes into a full input yields to the I/O driver before it looks for room.
-const BULK: usize = 64 << 10;
-
 impl<E: Endpoint> Task<E> {
     /// Reads once, if reading is on and the input has room. This turn has read `before` bytes.
     pub(super) fn read_input(&mut self, cx: &mut Context<'_>, before: usize) -> Moved {
@@ -28,7 +25,12 @@ impl<E: Endpoint> Task<E> {
         if !plan.may_read {
             return self.pause_reading();
         }
-        let want = self.sizer.offer().min(plan.max_read);
+        if before >= plan.max_read_in_turn {
+            self.reads_later = true;
+            return self.pause_reading();
+        }
+        let most = plan.max_read.min(plan.max_read_in_turn - before);
+        let want = self.sizer.offer().min(most);
         if self.guard.inner.task.take_watermarks() || self.room < want {
             self.update_room(before);
         }
@@ -98,8 +100,8 @@ impl<E: Endpoint> Task<E> {
         let inner = &self.guard.inner;
         let mut guard = inner.input.lock();
         self.room = guard.room();
-        self.looks_for_room_later = self.room == 0 && before >= BULK;
-        if self.room == 0 && !self.looks_for_room_later {
+        self.reads_later = self.room == 0 && before >= SHARE;
+        if self.room == 0 && !self.reads_later {
             inner.task.wait_for(WakeFor::ROOM, &mut guard);
         }
     }
