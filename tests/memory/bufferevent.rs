@@ -15,7 +15,7 @@ use crate::heap;
 const CONNECTIONS: usize = 1000;
 
 /// The maximum number of heap bytes of an idle `BufferEvent`, including its task and Tokio's registration.
-const BYTES_EACH: isize = 2048;
+const BYTES_EACH: isize = 1984;
 
 type Peer = std::net::TcpStream;
 
