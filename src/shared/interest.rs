@@ -67,11 +67,12 @@ impl Interest {
         }
     }
 
-    /// Whether the task waits for no more than `len` bytes.
+    /// Whether the length alone, or that the contents have changed, makes this [due](Self::is_due).
     #[inline]
-    pub(super) fn is_reached(self, len: usize) -> bool {
+    pub(super) fn is_reached(self, len: usize, changed: bool) -> bool {
         match self {
             Self::Len(n) | Self::TakeLen(n) => len >= n,
+            Self::Change | Self::Condition | Self::Take => changed,
             _ => false,
         }
     }
@@ -223,6 +224,7 @@ mod tests {
             (CallbackReturned(1), closed, false),
         ] {
             assert_eq!(interest.is_due(&view), due, "{interest:?}, {view:?}");
+            assert!(due || !interest.is_reached(view.len, view.changed));
             if due
                 && !(view.closed
                     || view.frozen_front

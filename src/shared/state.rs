@@ -402,7 +402,7 @@ impl State {
             return;
         }
         // Usually no other waiters remain.
-        let is_reached = |interest: Interest| interest.is_reached(len);
+        let is_reached = |interest: Interest| interest.is_reached(len, changed);
         observers.waiters.take_due(is_reached, wakers);
         if observers.waiters.has_waiting() {
             self.wake_due_slow(changed, wakers);
