@@ -189,6 +189,7 @@ mod no_pipes {
             None
         }
 
+        #[cfg(feature = "net")]
         pub(crate) fn unread(self) -> Option<u64> {
             None
         }

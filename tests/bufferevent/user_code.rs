@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -99,6 +99,8 @@ fn a_filter_may_call_the_filtered_connection_and_the_one_below() {
 #[cfg(feature = "net")]
 #[test]
 fn a_filter_sees_the_addresses_and_the_stream_of_the_connection_below() {
+    use std::sync::Mutex;
+
     use tokio::net::TcpStream;
 
     in_time(|| async {
