@@ -4,6 +4,7 @@
 mod support;
 
 mod callbacks;
+mod cancel;
 mod connect;
 #[cfg(all(feature = "net", target_os = "linux"))]
 #[path = "../support/ends/mod.rs"]
