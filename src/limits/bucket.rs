@@ -9,9 +9,14 @@ use super::rate_limit::Rate;
 /// Tokens are counted in billionths of a byte: a rate in bytes per second times nanoseconds is then exact.
 const TOKENS_PER_BYTE: i128 = 1_000_000_000;
 
-/// A waiting flow continues once this part of a second's worth has gathered. At half of it a bulk flow takes twice the
-/// wake-ups; at double, a slow flow feels jerky.
-const RESUME_FRACTION: u64 = 64;
+/// A waiting flow continues once so many bytes have gathered: a large read, for which the wake-up costs little.
+const RESUME_LEN: u64 = 256 << 10;
+
+/// A slower flow does not wait longer than for this part of a second's worth: with a larger one it feels jerky.
+const RESUME_FRACTION_SLOW: u64 = 16;
+
+/// A faster flow waits for this part of a second's worth. At half of it a bulk flow takes twice the wake-ups.
+const RESUME_FRACTION_FAST: u64 = 64;
 
 /// Deadlines are at most this far away, which timers can represent.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -63,8 +68,11 @@ impl Bucket {
     /// Returns the bytes for which an empty bucket should wait: at least one, at most half of the burst, so that a late
     /// timer loses no tokens.
     pub(super) fn resume_at(&self) -> u64 {
-        let gathered = self.rate.per_second / RESUME_FRACTION;
-        gathered.min(self.rate.burst / 2).max(1)
+        let Rate { per_second, burst } = self.rate;
+        let gathered = RESUME_LEN
+            .min(per_second / RESUME_FRACTION_SLOW)
+            .max(per_second / RESUME_FRACTION_FAST);
+        gathered.min(burst / 2).max(1)
     }
 
     /// Returns the largest number of bytes that the bucket ever holds.
@@ -158,6 +166,20 @@ mod tests {
             10,
             "a gift is capped by the burst, too"
         );
+    }
+
+    #[test]
+    fn an_empty_bucket_waits_for_a_large_read_but_not_for_long() {
+        for (per_second, burst, expected) in [
+            (1, 1, 1),
+            (16_000, 16_000, 1_000),
+            (8 << 20, 8 << 20, 256 << 10),
+            (8 << 20, 64 << 10, 32 << 10),
+            (64 << 20, 64 << 20, 1 << 20),
+        ] {
+            let (bucket, _) = bucket(per_second, burst);
+            assert_eq!(bucket.resume_at(), expected, "{per_second} {burst}");
+        }
     }
 
     #[test]

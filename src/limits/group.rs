@@ -216,7 +216,7 @@ impl Seat {
 
     /// Reports that `n` of `asked` bytes were moved. If it was not all, the stream has no more, and neither should the
     /// member.
-    pub(super) fn moved(&mut self, asked: u64, n: u64) {
+    pub(super) fn moved(&mut self, now: Instant, asked: u64, n: u64) {
         let moved = match self.reads {
             true => &self.member.shared.bytes_read,
             false => &self.member.shared.bytes_written,
@@ -224,7 +224,7 @@ impl Seat {
         moved.fetch_add(n, Ordering::Relaxed);
         self.credit = self.credit.saturating_sub(n);
         if n < asked {
-            self.leave(Instant::now());
+            self.leave(now);
         }
     }
 
@@ -337,13 +337,16 @@ impl Pool {
     ) -> (Result<u64, Instant>, Option<Waker>) {
         let active = self.activity.note(now, &mut seat.period);
         let unit = self.unit();
+        // Less than one refill is shared by all in the queue: otherwise the member that asks first would get what others
+        // have returned, and in ever smaller pieces.
+        let threshold = self.threshold();
         let Some(bucket) = &mut self.bucket else {
             seat.ticket = None;
             return (Ok(u64::MAX), Some(waker));
         };
         if seat.ticket.is_none() && self.queue.is_empty() {
             let available = bucket.available(now);
-            if available >= unit {
+            if available >= threshold {
                 let share = (available / active).min(bucket.resume_at()).max(unit);
                 seat.credit = share.min(available);
                 bucket.take(seat.credit);

@@ -36,4 +36,6 @@ pub use rate_limit::{InvalidRateLimit, RateLimit};
 pub(crate) use throttle::{Held, Throttle};
 
 #[cfg(all(test, not(loom)))]
+mod model;
+#[cfg(all(test, not(loom)))]
 mod tests;

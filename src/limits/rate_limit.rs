@@ -6,9 +6,9 @@ use std::{error::Error, fmt, io};
 ///
 /// A limit works as a token bucket. The bucket fills at the rate, and each byte that moves takes one token. It holds at
 /// most the burst, which is one second's worth unless you set it with [`and_burst`](Self::and_burst), and starts with
-/// the smaller of the burst and one second's worth. A connection that waited for tokens continues once about 16 ms'
-/// worth of them (or half the burst, if that is less) have gathered, so that a limit does not cut a flow into tiny
-/// pieces.
+/// the smaller of the burst and one second's worth. A connection that waited for tokens continues once 256 KiB of them
+/// have gathered, but not later than after about 60 ms, so that a limit does not cut a flow into tiny pieces. With more
+/// than 16 MiB per second it is the worth of 16 ms, and with a small burst half of that.
 ///
 /// The two directions never share tokens. A direction without a rate is not limited. Timers have a resolution of 1 ms,
 /// so a burst below 4 ms' worth lowers the rate.

@@ -20,10 +20,15 @@ const SECONDS: u64 = 10;
 const RUN: Duration = Duration::from_secs(SECONDS);
 
 /// A small generator, so that each schedule can be repeated.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    /// Spreads the bits of a small `seed`.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -31,7 +36,7 @@ impl Random {
     }
 }
 
-fn limit(rate: u64) -> RateLimit {
+pub(super) fn limit(rate: u64) -> RateLimit {
     RateLimit::both(rate).unwrap()
 }
 
@@ -93,9 +98,27 @@ async fn random_schedule(seed: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_holds_for_a_thousand_random_schedules() {
-    for seed in 1..=1000 {
+async fn a_limit_holds_on_a_clock_for_random_schedules() {
+    for seed in 1..=200 {
         random_schedule(seed * 0x9e37_79b9).await;
+    }
+}
+
+/// A few tokens come in while each piece moves. They do not make the next piece.
+#[tokio::test(start_paused = true)]
+async fn a_flow_at_its_limit_moves_in_large_pieces() {
+    const RATE: u64 = 1_000_000;
+    let group = RateLimitGroup::new(limit(RATE));
+    for (own, group) in [(Some(limit(RATE)), None), (None, Some(&group))] {
+        let (mut throttle, _) = Throttle::pair(own, group);
+        let (start, mut moved, mut pieces) = (Instant::now(), 0, 0);
+        while start.elapsed() < RUN {
+            moved += step(&mut throttle, u64::MAX).await;
+            pieces += 1;
+            tokio::time::advance(Duration::from_micros(50)).await;
+        }
+        assert!(moved >= 98 * RATE * SECONDS / 100, "{moved}");
+        assert!(pieces <= 20 * SECONDS, "{pieces} pieces");
     }
 }
 

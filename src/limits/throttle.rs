@@ -22,8 +22,9 @@ pub(crate) struct Throttle {
     own: Option<Bucket>,
     seat: Option<Seat>,
     held: Option<Held>,
-    /// The last answer, until it is known how much was moved.
+    /// The last answer, until it is known how much was moved, and its time.
     asked: u64,
+    asked_at: Instant,
     timer: Timer,
 }
 
@@ -60,6 +61,7 @@ impl Throttle {
             seat,
             held: None,
             asked: 0,
+            asked_at: Instant::now(),
             timer: Timer::default(),
         }
     }
@@ -103,6 +105,7 @@ impl Throttle {
     pub(crate) fn poll_allowance(&mut self, cx: &mut Context<'_>, want: u64) -> Poll<u64> {
         loop {
             let now = Instant::now();
+            self.asked_at = now;
             let (held, until) = match self.allowance(cx, now, want) {
                 Ok(n) => return Poll::Ready(self.allow(n)),
                 Err(wait) => wait,
@@ -131,14 +134,11 @@ impl Throttle {
     ) -> Result<u64, (Held, Instant)> {
         let mut n = want;
         if let Some(bucket) = &mut self.own {
-            // Once empty, it fills up a little before it is used again.
-            let need = match self.held {
-                Some(Held::Own) => bucket.resume_at(),
-                _ => 1,
-            };
+            // Less would be moved in ever smaller pieces: while one moves, only a few more tokens come in.
+            let need = bucket.resume_at().min(want);
             let available = bucket.available(now);
             if available < need {
-                let until = bucket.time_of(bucket.resume_at());
+                let until = bucket.time_of(need);
                 if let Some(seat) = &mut self.seat {
                     seat.leave(now);
                 }
@@ -161,7 +161,7 @@ impl Throttle {
             bucket.take(n);
         }
         if let Some(seat) = &mut self.seat {
-            seat.moved(self.asked, n);
+            seat.moved(self.asked_at, self.asked, n);
         }
     }
 
