@@ -16,6 +16,7 @@ mod flags;
 mod invariants;
 mod io;
 mod lines;
+mod link;
 mod look;
 #[cfg(test)]
 mod model;
@@ -26,6 +27,7 @@ mod shared_bytes;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod traits;
 mod transfer;
 

@@ -1,0 +1,153 @@
+//! The private steps in which segments are linked, and the tail is filled, sealed and replaced.
+
+use std::mem;
+
+use bytes::Bytes;
+
+use super::{chain::EvBuffer, flags::Flags, steps};
+use crate::segment::{BlockSlice, Segment, sizing};
+
+impl EvBuffer {
+    /// Links `segment`, which is not empty, behind all data.
+    #[inline]
+    pub(super) fn link(&mut self, segment: Segment) {
+        self.seal_tail();
+        self.len += segment.len();
+        self.push_back(segment);
+    }
+
+    /// Links foreign memory, which is not empty, behind all data.
+    #[inline]
+    pub(super) fn link_foreign(&mut self, bytes: Bytes) {
+        steps::count(1);
+        self.seal_tail();
+        self.len += bytes.len();
+        self.held += bytes.len();
+        self.body.push_back(Segment::Foreign(bytes));
+    }
+
+    /// Appends `segment` to the body, without counting its length.
+    pub(super) fn push_back(&mut self, segment: Segment) {
+        steps::count(1);
+        let segment = match segment {
+            Segment::Block(mut block) => {
+                if let Some(Segment::Block(last)) = self.body.back_mut() {
+                    if last.join(&mut block) {
+                        return;
+                    }
+                }
+                if let Some(copy) = copy_if_wasteful(&block) {
+                    self.release_block(mem::replace(&mut block, copy));
+                }
+                Segment::Block(block)
+            }
+            Segment::File(file) => {
+                self.flags.insert(Flags::FILES);
+                Segment::File(file)
+            }
+            foreign => foreign,
+        };
+        self.held += segment.allocated();
+        self.body.push_back(segment);
+        if self.flags.intersects(Flags::BUDGETED) {
+            self.count_back();
+        }
+    }
+
+    /// Puts `segment` before the body, without counting its length.
+    pub(super) fn push_front(&mut self, segment: Segment) {
+        steps::count(1);
+        self.thin_front();
+        if matches!(segment, Segment::File(_)) {
+            self.flags.insert(Flags::FILES);
+        }
+        self.held += segment.allocated();
+        self.body.push_front(segment);
+        self.count_front();
+    }
+
+    /// Moves a little data at the front out of a large block, before another segment comes to lie before it.
+    ///
+    /// At the front most of a block may have been drained; elsewhere a segment fills at least half of it.
+    pub(super) fn thin_front(&mut self) {
+        let Some(Segment::Block(first)) = self.body.front_mut() else {
+            return;
+        };
+        let (len, allocated) = (first.len(), first.allocated());
+        if allocated > 2 * len && allocated > sizing::sizes().copy_threshold {
+            // Without memory for a copy the data stays where it is.
+            if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
+                steps::count(len);
+                self.held = self.held - allocated + copy.allocated();
+                let old = mem::replace(first, copy);
+                self.count_front();
+                self.release_block(old);
+            }
+        }
+    }
+
+    /// Moves the data of the tail into the body, so that a segment can be linked behind it.
+    #[inline]
+    pub(super) fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let data = self.take_tail_data();
+            self.body.push_back(Segment::Block(data));
+        }
+    }
+
+    /// Takes the data of the tail, which is not empty. It counts in `held` as before.
+    ///
+    /// A little data in a large block moves out of it, and the block stays the tail, where the next byte goes. So a
+    /// segment of the body fills at least half of its block.
+    #[inline(never)]
+    pub(super) fn take_tail_data(&mut self) -> BlockSlice {
+        let (len, allocated) = (self.tail.len(), self.tail.allocated());
+        if len < allocated / 2 {
+            if let Ok(copy) = BlockSlice::copy_of(self.tail.as_slice()) {
+                steps::count(len);
+                self.held += copy.allocated();
+                self.tail.advance(len);
+                if !self.tail.reset() {
+                    self.drop_tail();
+                }
+                return self.counted(copy);
+            }
+        }
+        self.flags.remove(Flags::PROMISED);
+        mem::take(&mut self.tail)
+    }
+
+    /// Makes `block` the tail, where the next byte goes. The data of the old tail become part of the body.
+    pub(super) fn replace_tail(&mut self, block: BlockSlice) {
+        self.seal_tail();
+        self.set_tail(block);
+        self.flags.remove(Flags::PROMISED);
+    }
+
+    /// Replaces the tail by `block`, without an account of the length.
+    #[inline]
+    pub(super) fn set_tail(&mut self, block: BlockSlice) {
+        self.held = self.held - self.tail.allocated() + block.allocated();
+        let block = self.counted(block);
+        let old = mem::replace(&mut self.tail, block);
+        self.release_block(old);
+    }
+
+    /// Drops the tail, which is empty.
+    pub(super) fn drop_tail(&mut self) {
+        debug_assert!(self.tail.is_empty());
+        self.flags.remove(Flags::PROMISED);
+        self.set_tail(BlockSlice::none());
+    }
+}
+
+/// Returns a copy of the data of `block` if they are little of a large block, all of which a slice keeps in memory.
+fn copy_if_wasteful(block: &BlockSlice) -> Option<BlockSlice> {
+    let (len, allocated) = (block.len(), block.allocated());
+    if allocated <= sizing::sizes().block || allocated <= 2 * len {
+        return None;
+    }
+    steps::count(len);
+    // Without memory for a copy the block is kept.
+    BlockSlice::copy_of(block.as_slice()).ok()
+}

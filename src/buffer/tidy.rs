@@ -1,0 +1,111 @@
+//! Bounds the memory of a buffer that has become shorter.
+
+use super::{chain::EvBuffer, flags::Flags, steps};
+use crate::segment::{
+    BlockSlice, Segment, SegmentList,
+    sizing::{self, BLOCK},
+};
+
+/// A list of segments with room for no more entries than this keeps its memory, and counts as no memory.
+const LIST_KEPT: usize = 64;
+
+impl EvBuffer {
+    /// Accounts for `n` bytes that were unlinked from the front.
+    #[inline]
+    pub(super) fn after_removal(&mut self, n: usize) {
+        self.len -= n;
+        self.scanned = self
+            .scanned
+            .saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
+        self.count_removed(n);
+        self.tidy_up();
+    }
+
+    /// Bounds the memory of a buffer that has become shorter.
+    #[inline]
+    pub(super) fn tidy_up(&mut self) {
+        if self.is_empty() {
+            self.release_if_large();
+        } else if self.has_much_waste()
+            || self.flags.intersects(Flags::FILES)
+            || self.body.capacity() / 4 > self.body.len().max(LIST_KEPT / 4)
+        {
+            self.release_waste();
+        }
+        self.debug_check();
+    }
+
+    /// Returns whether to look for memory to release: once when the memory exceeds twice the data, and again when it
+    /// exceeds four times the data.
+    #[inline]
+    fn has_much_waste(&self) -> bool {
+        let held = self.held + self.body.len() * size_of::<Segment>();
+        let is_noted = self.flags.intersects(Flags::WASTEFUL);
+        let factor = if is_noted { 4 } else { 2 };
+        held > sizing::sizes().waste_allowed && held / factor > self.len
+    }
+
+    #[inline(never)]
+    fn release_waste(&mut self) {
+        if self.body.capacity() > LIST_KEPT && self.body.len() < self.body.capacity() / 4 {
+            // Half of the list stays free, so that the next change of size is far.
+            let kept = 2 * self.body.len();
+            self.body.shrink_to(kept);
+        }
+        self.note_waste();
+        self.compact_if_too_large();
+        self.release_loaded_file();
+    }
+
+    /// Replaces a range of a file at the front, of which little is left of much that was loaded, by a copy of the rest.
+    fn release_loaded_file(&mut self) {
+        let Some(Segment::File(file)) = self.body.front() else {
+            return;
+        };
+        let (len, loaded) = (file.len(), file.loaded_len());
+        if loaded <= BLOCK || loaded / 4 <= len {
+            return;
+        }
+        let rest = file.chunk(0).filter(|chunk| chunk.len() == len);
+        if let Some(Ok(copy)) = rest.map(BlockSlice::copy_of) {
+            steps::count(len);
+            self.held += copy.allocated();
+            if let Some(file) = self.body.pop_front() {
+                self.body.push_front(Segment::Block(copy));
+                self.count_front();
+                self.release_foreign(file);
+            }
+        }
+    }
+
+    /// Bounds the memory of a buffer that has become empty: one block of at most 16 KiB, the list included.
+    #[inline]
+    fn release_if_large(&mut self) {
+        debug_assert!(self.is_empty() && self.body.is_empty());
+        let is_of_use = self.tail.reset();
+        // The tail is all that is left, so what it keeps is all that is held.
+        if !is_of_use || self.held > BLOCK || self.body.capacity() > LIST_KEPT {
+            self.release_memory(is_of_use);
+        }
+        self.flags.remove(Flags::EMPTIED);
+    }
+
+    #[inline(never)]
+    fn release_memory(&mut self, tail_is_of_use: bool) {
+        if !tail_is_of_use || self.held > BLOCK {
+            self.drop_tail();
+        }
+        if self.list_held() > BLOCK - self.held {
+            self.body = SegmentList::new();
+        }
+    }
+
+    /// Returns the bytes of memory that a long list of segments takes.
+    #[inline]
+    pub(super) fn list_held(&self) -> usize {
+        match self.body.capacity() {
+            0..=LIST_KEPT => 0,
+            capacity => capacity * size_of::<Segment>(),
+        }
+    }
+}
