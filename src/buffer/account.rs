@@ -25,7 +25,7 @@ impl EvBuffer {
     /// Lets memory that comes in count for no account. Memory that is here counts until it is freed.
     pub(super) fn remove_account(&mut self) {
         self.flags.remove(Flags::BUDGETED);
-        if let Some(attached) = &mut self.attached {
+        if let Some(attached) = &mut *self.attached {
             attached.account = None;
         }
     }
@@ -64,6 +64,14 @@ impl EvBuffer {
             }
         }
         bytes
+    }
+
+    /// Makes the block of the tail count for the account.
+    #[cold]
+    pub(super) fn count_tail(&mut self) {
+        if let Some(account) = self.account().cloned() {
+            self.tail.count_for(&account);
+        }
     }
 
     /// Makes the last segment of the body count for the account, if it is a block.

@@ -56,6 +56,9 @@ impl EvBuffer {
             return Ok(());
         }
         self.check_growth(End::Back, n)?;
+        if self.tail.is_none() && !self.flags.intersects(Flags::WASTEFUL) {
+            return self.add_to_new_tail(data);
+        }
         self.prepare_add(n);
         self.enlarge_tail(n);
         let spare = self.tail_spare_for(n).min(n);
@@ -73,6 +76,21 @@ impl EvBuffer {
             self.replace_tail(block);
         }
         self.len += n;
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Copies `data`, which is not empty, to a new block. There is no tail.
+    #[inline]
+    fn add_to_new_tail(&mut self, data: &[u8]) -> Result<()> {
+        if data.len() > sizing::sizes().max_block {
+            return self.append(data.len(), iter::once(data));
+        }
+        steps::count(data.len());
+        let mut block = self.block_behind(data.len())?;
+        block.push(data);
+        self.set_tail(block);
+        self.len += data.len();
         self.debug_check();
         Ok(())
     }

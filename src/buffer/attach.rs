@@ -55,7 +55,7 @@ impl EvBuffer {
     /// Returns the bytes ever prepended, and the bytes ever removed.
     #[inline]
     pub(crate) fn totals(&self) -> (u64, u64) {
-        match &self.attached {
+        match &*self.attached {
             Some(attached) => (attached.prepended, attached.removed),
             None => (0, 0),
         }
@@ -63,7 +63,7 @@ impl EvBuffer {
 
     /// Takes the memory that was released under the lock and must be dropped after it.
     pub(crate) fn take_deferred_drops(&mut self) -> Vec<Segment> {
-        match &mut self.attached {
+        match &mut *self.attached {
             Some(attached) => {
                 attached.check_requested = false;
                 mem::take(&mut attached.deferred_drops)
@@ -91,7 +91,7 @@ impl EvBuffer {
 
     /// Returns the size that the next block is computed from: it will be twice as large.
     pub(super) fn previous_block(&self) -> usize {
-        match &self.attached {
+        match &*self.attached {
             Some(attached) if self.len == 0 => {
                 let usual = attached.usual_len as usize / 2;
                 self.tail.allocated().max(usual)

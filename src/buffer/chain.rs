@@ -3,7 +3,7 @@
 use super::{attached::Attached, chunks::Chunks, eol::EolStyle, flags::Flags};
 use crate::{
     error::{BufferError, End, Result},
-    segment::{BlockSlice, Segment, SegmentList},
+    segment::{BlockSlice, QuickDrop, Segment, SegmentList},
 };
 
 /// A byte queue made of linked segments.
@@ -62,7 +62,7 @@ pub struct EvBuffer {
     pub(super) scanned_for: EolStyle,
     pub(super) held: usize,
     pub(super) body: SegmentList,
-    pub(super) attached: Option<Box<Attached>>,
+    pub(super) attached: QuickDrop<Option<Box<Attached>>>,
 }
 
 /// Many buffers are held, and they are moved; so they stay small.
@@ -85,8 +85,8 @@ impl EvBuffer {
             scanned: 0,
             scanned_for: EolStyle::Lf,
             held: 0,
-            body: SegmentList::new(),
-            attached: None,
+            body: SegmentList::empty(),
+            attached: QuickDrop::new(None),
         }
     }
 

@@ -110,7 +110,7 @@ impl EvBuffer {
             self.chunks().for_each(|chunk| block.push(chunk));
             let owners = self.unlink_first(self.len);
             self.drop_tail();
-            self.body = SegmentList::new();
+            self.body = SegmentList::empty();
             self.set_tail(block);
             self.debug_check();
             // User code, so everything is in order before it runs.

@@ -127,9 +127,20 @@ impl EvBuffer {
     /// Replaces the tail by `block`, without an account of the length.
     #[inline]
     pub(super) fn set_tail(&mut self, block: BlockSlice) {
-        self.held = self.held - self.tail.allocated() + block.allocated();
-        let block = self.counted(block);
-        let old = mem::replace(&mut self.tail, block);
+        if !self.tail.is_none() {
+            self.release_tail();
+        }
+        self.held += block.allocated();
+        self.tail = block;
+        if self.flags.intersects(Flags::BUDGETED) {
+            self.count_tail();
+        }
+    }
+
+    #[inline(never)]
+    fn release_tail(&mut self) {
+        let old = mem::take(&mut self.tail);
+        self.held -= old.allocated();
         self.release_block(old);
     }
 
@@ -137,7 +148,9 @@ impl EvBuffer {
     pub(super) fn drop_tail(&mut self) {
         debug_assert!(self.tail.is_empty());
         self.flags.remove(Flags::PROMISED);
-        self.set_tail(BlockSlice::none());
+        if !self.tail.is_none() {
+            self.release_tail();
+        }
     }
 }
 

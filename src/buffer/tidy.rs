@@ -96,7 +96,7 @@ impl EvBuffer {
             self.drop_tail();
         }
         if self.list_held() > BLOCK - self.held {
-            self.body = SegmentList::new();
+            self.body = SegmentList::empty();
         }
     }
 

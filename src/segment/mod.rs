@@ -6,8 +6,8 @@ mod block;
 mod block_slice;
 mod file;
 mod fill;
-mod list;
 mod pool;
+mod quick_drop;
 pub(crate) mod sizing;
 
 use std::{mem, sync::Arc};
@@ -23,7 +23,7 @@ pub(crate) use fill::filled_in_place;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;
-pub(crate) use list::SegmentList;
+pub(crate) use quick_drop::{QuickDrop, SegmentList};
 pub use sizing::COPY_THRESHOLD;
 
 /// A segment that holds data, which never change.
