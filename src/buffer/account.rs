@@ -94,7 +94,15 @@ impl EvBuffer {
     }
 
     /// Makes the body of `src`, which is about to be moved here, count for the account.
+    #[inline]
     pub(super) fn count_body_of(&self, src: &mut EvBuffer) {
+        if self.flags.intersects(Flags::BUDGETED) {
+            self.count_budgeted_body_of(src);
+        }
+    }
+
+    #[inline(never)]
+    fn count_budgeted_body_of(&self, src: &mut EvBuffer) {
         let is_new = !src.flags.intersects(Flags::BUDGETED);
         if let Some(account) = self.account().filter(|_| is_new) {
             for segment in src.body.iter_mut() {

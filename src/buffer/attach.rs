@@ -221,8 +221,16 @@ impl EvBuffer {
     }
 
     /// Drops foreign memory: now, or after the lock of this buffer is released.
+    #[inline]
     pub(super) fn release_foreign(&mut self, memory: Segment) {
-        if self.has_owner_flag(Flags::SHARED) {
+        if self.flags.intersects(Flags::SHARED) {
+            self.release_after_lock(memory);
+        }
+    }
+
+    #[inline(never)]
+    fn release_after_lock(&mut self, memory: Segment) {
+        if self.is_in_place() {
             self.attached_mut().deferred_drops.push(memory);
             self.request_check();
         }

@@ -69,20 +69,28 @@ impl EvBuffer {
     /// Moves a little data at the front out of a large block, before another segment comes to lie before it.
     ///
     /// At the front most of a block may have been drained; elsewhere a segment fills at least half of it.
+    #[inline]
     pub(super) fn thin_front(&mut self) {
+        if let Some(Segment::Block(first)) = self.body.front() {
+            let allocated = first.allocated();
+            if allocated > 2 * first.len() && allocated > sizing::sizes().copy_threshold {
+                self.replace_front_by_copy();
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn replace_front_by_copy(&mut self) {
         let Some(Segment::Block(first)) = self.body.front_mut() else {
             return;
         };
-        let (len, allocated) = (first.len(), first.allocated());
-        if allocated > 2 * len && allocated > sizing::sizes().copy_threshold {
-            // Without memory for a copy the data stays where it is.
-            if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
-                steps::count(len);
-                self.held = self.held - allocated + copy.allocated();
-                let old = mem::replace(first, copy);
-                self.count_front();
-                self.release_block(old);
-            }
+        // Without memory for a copy the data stays where it is.
+        if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
+            steps::count(copy.len());
+            self.held = self.held - first.allocated() + copy.allocated();
+            let old = mem::replace(first, copy);
+            self.count_front();
+            self.release_block(old);
         }
     }
 
@@ -118,6 +126,7 @@ impl EvBuffer {
     }
 
     /// Makes `block` the tail, where the next byte goes. The data of the old tail become part of the body.
+    #[inline]
     pub(super) fn replace_tail(&mut self, block: BlockSlice) {
         self.seal_tail();
         self.set_tail(block);

@@ -266,8 +266,9 @@ impl EvBuffer {
             }
             left -= len;
             self.held -= first.allocated();
-            if let Some(first) = self.body.pop_front().filter(Segment::has_owner) {
-                owners.more.extend(owners.first.replace(first));
+            match self.body.pop_front() {
+                Some(first) if first.has_owner() => owners.push(first),
+                _ => {}
             }
         }
         owners
@@ -286,15 +287,14 @@ impl EvBuffer {
     /// Removes the first `n` bytes, which the buffer holds, even if the front is frozen.
     #[inline]
     pub(crate) fn discard(&mut self, n: usize) {
-        match self.body.front_mut() {
-            None => self.tail.advance(n),
-            Some(first) if n < first.len() => self.held -= first.advance(n),
-            Some(_) => return self.discard_segments(n),
+        if !self.body.is_empty() {
+            return self.discard_segments(n);
         }
+        self.tail.advance(n);
         self.after_removal(n);
     }
 
-    /// Does the same for whole segments.
+    /// Does the same where there are other segments than the tail.
     ///
     /// The drop of an owner is user code, which may panic. So each segment is accounted for before it is dropped: an owner
     /// that panics takes its own bytes along and no others.
@@ -302,7 +302,15 @@ impl EvBuffer {
     fn discard_segments(&mut self, n: usize) {
         // Bytes that are still to be removed, and bytes of blocks that were removed and not yet accounted for.
         let (mut left, mut blocks) = (n, 0);
-        while self.body.front().is_some_and(|first| first.len() <= left) {
+        loop {
+            let Some(first) = self.body.front_mut() else {
+                self.tail.advance(left);
+                break;
+            };
+            if left < first.len() {
+                self.held -= first.advance(left);
+                break;
+            }
             steps::count(1);
             match self.body.pop_front() {
                 Some(Segment::Block(block)) => {
@@ -311,30 +319,21 @@ impl EvBuffer {
                     self.held -= block.allocated();
                     self.release_block(block);
                 }
-                Some(owner) => {
-                    left -= owner.len();
-                    self.held -= owner.allocated();
-                    self.count_unlinked(mem::take(&mut blocks) + owner.len());
-                    self.release_foreign(owner);
+                Some(Segment::Foreign(bytes)) => {
+                    left -= bytes.len();
+                    self.held -= bytes.len();
+                    self.count_unlinked(mem::take(&mut blocks) + bytes.len());
+                    self.release_foreign(Segment::Foreign(bytes));
+                }
+                Some(file) => {
+                    left -= file.len();
+                    self.count_unlinked(mem::take(&mut blocks) + file.len());
+                    self.release_foreign(file);
                 }
                 None => break,
             }
         }
-        match self.body.front_mut() {
-            Some(first) if left > 0 => self.held -= first.advance(left),
-            Some(_) => {}
-            None => self.tail.advance(left),
-        }
         self.after_removal(blocks + left);
-    }
-
-    /// Accounts for `n` bytes that were unlinked, while more are to follow.
-    fn count_unlinked(&mut self, n: usize) {
-        self.len -= n;
-        self.scanned = self
-            .scanned
-            .saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
-        self.count_removed(n);
     }
 
     /// Copies the first `n` bytes, which are in memory, into new memory.
@@ -425,16 +424,24 @@ fn copy_of_short(data: &[u8]) -> Bytes {
     copied.unwrap_or_else(|_| Bytes::copy_from_slice(data))
 }
 
-/// Segments whose drop runs user code. There is mostly none or one, which costs no list.
+/// Segments whose drop runs user code. There are mostly few, which cost no list.
 #[derive(Default)]
 pub(super) struct Owners {
-    first: Option<Segment>,
+    first: [Option<Segment>; 2],
     more: Vec<Segment>,
 }
 
 impl Owners {
-    pub(super) fn for_each(self, f: impl FnMut(Segment)) {
-        self.more.into_iter().chain(self.first).for_each(f);
+    fn push(&mut self, segment: Segment) {
+        match self.first.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(segment),
+            None => self.more.push(segment),
+        }
+    }
+
+    pub(super) fn for_each(self, mut f: impl FnMut(Segment)) {
+        self.first.into_iter().flatten().for_each(&mut f);
+        self.more.into_iter().for_each(f);
     }
 }
 

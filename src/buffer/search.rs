@@ -147,7 +147,7 @@ impl EvBuffer {
 struct Search<'n> {
     needle: &'n [u8],
     finder: memmem::Finder<'n>,
-    /// The last bytes that were searched, in which a needle may begin.
+    /// The last bytes that were searched, in which a needle may begin; none if it cannot.
     carry: Vec<u8>,
 }
 
@@ -207,15 +207,20 @@ impl<'n> Search<'n> {
         self.finder.find(&chunk[at..]).map(|i| at + i)
     }
 
+    /// Keeps the last bytes of what was searched from the first one on that may begin a needle.
     fn keep_end_of(&mut self, chunk: &[u8]) {
         let kept = self.needle.len() - 1;
-        if chunk.len() >= kept {
+        let end = &chunk[chunk.len().saturating_sub(kept)..];
+        if end.len() == kept {
             self.carry.clear();
-            self.carry.extend_from_slice(&chunk[chunk.len() - kept..]);
-        } else {
-            self.carry.extend_from_slice(chunk);
+        } else if !self.carry.is_empty() {
+            self.carry.extend_from_slice(end);
             let surplus = self.carry.len().saturating_sub(kept);
             self.carry.drain(..surplus);
+            return;
+        }
+        if let Some(first) = end.iter().position(|byte| *byte == self.needle[0]) {
+            self.carry.extend_from_slice(&end[first..]);
         }
     }
 }

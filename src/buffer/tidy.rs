@@ -13,12 +13,16 @@ impl EvBuffer {
     /// Accounts for `n` bytes that were unlinked from the front.
     #[inline]
     pub(super) fn after_removal(&mut self, n: usize) {
-        self.len -= n;
-        self.scanned = self
-            .scanned
-            .saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
-        self.count_removed(n);
+        self.count_unlinked(n);
         self.tidy_up();
+    }
+
+    /// Accounts for `n` bytes that were unlinked, while more are to follow.
+    #[inline]
+    pub(super) fn count_unlinked(&mut self, n: usize) {
+        self.len -= n;
+        self.scanned = (self.scanned as usize).saturating_sub(n) as u32;
+        self.count_removed(n);
     }
 
     /// Bounds the memory of a buffer that has become shorter.
@@ -28,11 +32,16 @@ impl EvBuffer {
             self.release_if_large();
         } else if self.has_much_waste()
             || self.flags.intersects(Flags::FILES)
-            || self.body.capacity() / 4 > self.body.len().max(LIST_KEPT / 4)
+            || self.has_long_list()
         {
             self.release_waste();
         }
         self.debug_check();
+    }
+
+    #[inline]
+    fn has_long_list(&self) -> bool {
+        self.body.capacity() > LIST_KEPT && self.body.len() < self.body.capacity() / 4
     }
 
     /// Returns whether to look for memory to release: once when the memory exceeds twice the data, and again when it
@@ -47,7 +56,7 @@ impl EvBuffer {
 
     #[inline(never)]
     fn release_waste(&mut self) {
-        if self.body.capacity() > LIST_KEPT && self.body.len() < self.body.capacity() / 4 {
+        if self.has_long_list() {
             // Half of the list stays free, so that the next change of size is far.
             let kept = 2 * self.body.len();
             self.body.shrink_to(kept);

@@ -46,10 +46,12 @@ impl EvBuffer {
 
     fn take_all(&mut self, src: &mut EvBuffer) {
         let n = src.len();
-        if self.copy_short(src, n) {
+        if n < sizing::sizes().copy_threshold && self.copy_short(src, n) {
             return src.discard_into(n, self);
         }
-        self.append_body(src);
+        if !src.body.is_empty() {
+            self.append_body(src);
+        }
         if !src.tail.is_empty() {
             self.take_tail(src);
         }
@@ -61,10 +63,11 @@ impl EvBuffer {
 
     /// Moves the tail of `src`, which is not empty, behind the body. It becomes the tail of `self`, unless its spare could
     /// then show bytes that were removed from `src`.
+    #[inline]
     fn take_tail(&mut self, src: &mut EvBuffer) {
-        let mut tail = mem::take(&mut src.tail);
+        let is_new_tail = src.tail.forget_past();
+        let tail = mem::take(&mut src.tail);
         src.held -= tail.allocated();
-        let is_new_tail = tail.forget_past();
         if is_new_tail {
             self.replace_tail(tail);
             self.compact_sparse_tail();
@@ -80,14 +83,16 @@ impl EvBuffer {
         self.check_growth(end, n)
     }
 
-    /// Moves the body of `src` behind all data; the longer list stays in place.
+    /// Moves the body of `src`, which is not empty, behind all data; the longer list stays in place.
+    #[inline]
     fn append_body(&mut self, src: &mut EvBuffer) {
-        if src.body.is_empty() {
-            return;
-        }
         src.thin_front();
         self.count_body_of(src);
         self.adopt_body(src);
+        if self.is_empty() {
+            steps::count(1);
+            return mem::swap(&mut self.body, &mut src.body);
+        }
         if self.body.len() >= src.body.len() {
             self.seal_tail();
             steps::count(src.body.len());
@@ -174,7 +179,7 @@ impl EvBuffer {
             dst.take_all(self);
             return Ok(n);
         }
-        if dst.copy_short(self, n) {
+        if n < sizing::sizes().copy_threshold && dst.copy_short(self, n) {
             self.discard_into(n, dst);
             return Ok(n);
         }
@@ -253,7 +258,7 @@ impl EvBuffer {
             return Ok(0);
         }
         self.check_growth(End::Back, n)?;
-        if self.copy_short(src, n) {
+        if n < sizing::sizes().copy_threshold && self.copy_short(src, n) {
             return Ok(n);
         }
         for segment in src.body.iter() {
@@ -310,12 +315,9 @@ impl EvBuffer {
         all - left
     }
 
-    /// Copies the first `n` bytes of `src` if that costs less than sharing them and they are in memory. Returns whether it
+    /// Copies the first `n` bytes of `src`, which are too few to be shared, if they are in memory. Returns whether it
     /// did.
     fn copy_short(&mut self, src: &EvBuffer, n: usize) -> bool {
-        if n >= sizing::sizes().copy_threshold {
-            return false;
-        }
         match src.first_in_memory().get(..n) {
             Some(first) => self.add(first).is_ok(),
             None if src.flags.intersects(Flags::FILES) => false,
