@@ -70,7 +70,7 @@ impl EvBuffer {
         if rest.is_empty() {
             self.tail.push(fits);
         } else {
-            let mut block = self.block_behind(rest.len())?;
+            let mut block = self.block_behind(rest.len()).ok_or(BufferError::TooLarge)?;
             block.push(rest);
             self.tail.push(fits);
             self.replace_tail(block);
@@ -87,7 +87,7 @@ impl EvBuffer {
             return self.append(data.len(), iter::once(data));
         }
         steps::count(data.len());
-        let mut block = self.block_behind(data.len())?;
+        let mut block = self.block_behind(data.len()).ok_or(BufferError::TooLarge)?;
         block.push(data);
         self.set_tail(block);
         self.len += data.len();
@@ -170,7 +170,7 @@ impl EvBuffer {
         }
         let allocated = self.tail.allocated();
         // Without memory for that the data stays where it is.
-        if let Ok(mut block) =
+        if let Some(mut block) =
             sizing::next_block(len + n, allocated).and_then(BlockSlice::with_capacity)
         {
             steps::count(len);
@@ -198,14 +198,15 @@ impl EvBuffer {
         while left > 0 {
             // All but the last are as large as a block can be; the last is made first.
             let len = (left - 1) % sizing::sizes().max_block + 1;
-            blocks.push_front(self.block_behind(len)?);
+            blocks.push_front(self.block_behind(len).ok_or(BufferError::TooLarge)?);
             left -= len;
         }
         Ok(blocks)
     }
 
-    /// Allocates a block with room for `n` bytes, to follow the tail.
-    pub(super) fn block_behind(&self, n: usize) -> Result<BlockSlice> {
+    /// Allocates a block with room for `n` bytes, to follow the tail. `None` if there is no memory.
+    #[inline]
+    pub(super) fn block_behind(&self, n: usize) -> Option<BlockSlice> {
         BlockSlice::with_capacity(sizing::next_block(n, self.previous_block())?)
     }
 
@@ -281,7 +282,7 @@ impl EvBuffer {
     fn prepend_blocks(&mut self, data: &[u8]) -> Result<()> {
         // All but the first are as large as a block can be.
         let (first, rest) = data.split_at((data.len() - 1) % sizing::sizes().max_block + 1);
-        let block = self.block_before(first)?;
+        let block = self.block_before(first).ok_or(BufferError::TooLarge)?;
         if !rest.is_empty() {
             self.prepend_blocks(rest)?;
         }
@@ -299,7 +300,7 @@ impl EvBuffer {
     }
 
     /// Allocates a block with `data` at its end and room before it.
-    fn block_before(&self, data: &[u8]) -> Result<BlockSlice> {
+    fn block_before(&self, data: &[u8]) -> Option<BlockSlice> {
         // In proportion to the length, so that many small pieces need few blocks.
         let headroom = (self.len / 8).clamp(HEADROOM, BLOCK);
         let wanted = if data.len() < BLOCK {
@@ -311,7 +312,7 @@ impl EvBuffer {
         let mut block = BlockSlice::with_headroom(sizing::next_block(wanted, 0)?)?;
         let has_room = block.push_front(data);
         debug_assert!(has_room, "the block was made for this");
-        Ok(block)
+        Some(block)
     }
 
     /// Accounts for `n` bytes that were put before all others.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, iter, mem};
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
-    error::Result,
+    error::{BufferError, Result},
     segment::{BlockSlice, Segment, SegmentList, sizing},
 };
 
@@ -105,7 +105,7 @@ impl EvBuffer {
         }
         let block = sizing::next_block(self.len, 0).and_then(BlockSlice::with_capacity);
         // Without memory for that the rest stays where it is.
-        if let Ok(mut block) = block {
+        if let Some(mut block) = block {
             steps::count(self.len);
             self.chunks().for_each(|chunk| block.push(chunk));
             let owners = self.unlink_first(self.len);
@@ -165,7 +165,7 @@ impl EvBuffer {
     #[inline(never)]
     fn compact_tail(&mut self) {
         let block = sizing::next_block(self.tail.len(), 0).and_then(BlockSlice::with_capacity);
-        if let Ok(mut block) = block {
+        if let Some(mut block) = block {
             steps::count(self.tail.len());
             block.push(self.tail.as_slice());
             self.set_tail(block);
@@ -198,7 +198,10 @@ fn copy_of(run: &[Segment]) -> Result<Vec<BlockSlice>> {
                     left -= data.len() - rest.len();
                     data = rest;
                 }
-                _ => blocks.push(BlockSlice::with_capacity(left.min(sizing::sizes().block))?),
+                _ => {
+                    let block = BlockSlice::with_capacity(left.min(sizing::sizes().block));
+                    blocks.push(block.ok_or(BufferError::TooLarge)?);
+                }
             }
         }
     }

@@ -68,7 +68,7 @@ impl EvBuffer {
     /// there is no memory.
     fn unshare(&mut self, pos: usize, n: usize) -> Result<()> {
         if !self.tail.is_empty() && pos + n > self.len - self.tail.len() && !self.tail.is_unique() {
-            let copy = BlockSlice::copy_of(self.tail.as_slice())?;
+            let copy = BlockSlice::copy_of(self.tail.as_slice()).ok_or(BufferError::TooLarge)?;
             steps::count(copy.len());
             self.set_tail(copy);
             self.flags.remove(Flags::PROMISED);
@@ -106,9 +106,14 @@ impl EvBuffer {
             Segment::Foreign(_) => None,
         };
         let (copy, first, last) = match whole {
-            Some(bytes) => (BlockSlice::copy_of(bytes)?, 0, len),
+            Some(bytes) => (
+                BlockSlice::copy_of(bytes).ok_or(BufferError::TooLarge)?,
+                0,
+                len,
+            ),
             None => {
-                let mut zeroes = BlockSlice::with_capacity(last - first)?;
+                let mut zeroes =
+                    BlockSlice::with_capacity(last - first).ok_or(BufferError::TooLarge)?;
                 zeroes.commit(last - first);
                 (zeroes, first, last)
             }

@@ -85,7 +85,7 @@ impl EvBuffer {
             return;
         };
         // Without memory for a copy the data stays where it is.
-        if let Ok(copy) = BlockSlice::copy_of(first.as_slice()) {
+        if let Some(copy) = BlockSlice::copy_of(first.as_slice()) {
             steps::count(copy.len());
             self.held = self.held - first.allocated() + copy.allocated();
             let old = mem::replace(first, copy);
@@ -111,7 +111,7 @@ impl EvBuffer {
     pub(super) fn take_tail_data(&mut self) -> BlockSlice {
         let (len, allocated) = (self.tail.len(), self.tail.allocated());
         if len < allocated / 2 {
-            if let Ok(copy) = BlockSlice::copy_of(self.tail.as_slice()) {
+            if let Some(copy) = BlockSlice::copy_of(self.tail.as_slice()) {
                 steps::count(len);
                 self.held += copy.allocated();
                 self.tail.advance(len);
@@ -171,5 +171,5 @@ fn copy_if_wasteful(block: &BlockSlice) -> Option<BlockSlice> {
     }
     steps::count(len);
     // Without memory for a copy the block is kept.
-    BlockSlice::copy_of(block.as_slice()).ok()
+    BlockSlice::copy_of(block.as_slice())
 }

@@ -225,7 +225,9 @@ impl EvBuffer {
                     Some(Segment::Block(first)) => first.allocated(),
                     _ => 0,
                 };
-                BlockSlice::with_capacity(sizing::next_block(n, previous)?)?
+                sizing::next_block(n, previous)
+                    .and_then(BlockSlice::with_capacity)
+                    .ok_or(BufferError::TooLarge)?
             }
         };
         let missing = n - first.len();
@@ -307,33 +309,31 @@ impl EvBuffer {
                 self.tail.advance(left);
                 break;
             };
-            if left < first.len() {
+            let len = first.len();
+            if left < len {
                 self.held -= first.advance(left);
                 break;
             }
             steps::count(1);
-            match self.body.pop_front() {
-                Some(Segment::Block(block)) => {
-                    left -= block.len();
-                    blocks += block.len();
-                    self.held -= block.allocated();
-                    self.release_block(block);
-                }
-                Some(Segment::Foreign(bytes)) => {
-                    left -= bytes.len();
-                    self.held -= bytes.len();
-                    self.count_unlinked(mem::take(&mut blocks) + bytes.len());
-                    self.release_foreign(Segment::Foreign(bytes));
-                }
-                Some(file) => {
-                    left -= file.len();
-                    self.count_unlinked(mem::take(&mut blocks) + file.len());
-                    self.release_foreign(file);
-                }
-                None => break,
+            left -= len;
+            self.held -= first.allocated();
+            if first.has_owner() {
+                self.count_unlinked(mem::take(&mut blocks) + len);
+                self.release_front();
+            } else {
+                blocks += len;
+                drop(self.body.pop_front());
             }
         }
         self.after_removal(blocks + left);
+    }
+
+    /// Drops the first segment, which was accounted for.
+    #[inline]
+    fn release_front(&mut self) {
+        if let Some(first) = self.body.pop_front() {
+            self.release_foreign(first);
+        }
     }
 
     /// Copies the first `n` bytes, which are in memory, into new memory.

@@ -76,7 +76,7 @@ impl EvBuffer {
             let spare = self.tail.spare().min(n);
             return Ok(Reservation::new(self, spare, None));
         }
-        let fresh = Some(vec![self.block_behind(n)?]);
+        let fresh = Some(vec![self.block_behind(n).ok_or(BufferError::TooLarge)?]);
         let mut room = Reservation::new(self, 0, fresh);
         // The block may be larger.
         room.capacity = n;
@@ -94,7 +94,9 @@ impl EvBuffer {
         let mut blocks = Vec::new();
         let mut left = n;
         while left > 0 {
-            let block = self.block_behind(left.min(each))?;
+            let block = self
+                .block_behind(left.min(each))
+                .ok_or(BufferError::TooLarge)?;
             left = left.saturating_sub(block.spare());
             blocks.push(block);
         }
@@ -129,7 +131,7 @@ impl EvBuffer {
         self.prepare_add(n);
         self.enlarge_tail(n);
         if self.tail.spare() < n {
-            let block = self.block_behind(n)?;
+            let block = self.block_behind(n).ok_or(BufferError::TooLarge)?;
             self.replace_tail(block);
         }
         self.debug_check();

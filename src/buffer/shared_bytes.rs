@@ -102,10 +102,10 @@ impl EvBuffer {
 fn shared_block(block: &BlockSlice) -> Segment {
     let is_sparse = block.allocated() > 2 * block.len();
     let copy = is_sparse.then(|| BlockSlice::copy_of(block.as_slice()));
-    match copy {
-        Some(Ok(copy)) => Segment::Block(copy),
+    match copy.flatten() {
+        Some(copy) => Segment::Block(copy),
         // Without memory for a copy the block is shared.
-        _ => Segment::Block(block.share(0, block.len())),
+        None => Segment::Block(block.share(0, block.len())),
     }
 }
 

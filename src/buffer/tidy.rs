@@ -76,7 +76,7 @@ impl EvBuffer {
             return;
         }
         let rest = file.chunk(0).filter(|chunk| chunk.len() == len);
-        if let Some(Ok(copy)) = rest.map(BlockSlice::copy_of) {
+        if let Some(copy) = rest.and_then(BlockSlice::copy_of) {
             steps::count(len);
             self.held += copy.allocated();
             if let Some(file) = self.body.pop_front() {

@@ -136,9 +136,9 @@ impl EvBuffer {
         if n < sizing::sizes().copy_threshold && src.load_first(n).is_ok() {
             let copied = BlockSlice::with_capacity(n).and_then(|mut copy| {
                 src.chunks().for_each(|chunk| copy.push(chunk));
-                self.prepend(copy.as_slice())
+                self.prepend(copy.as_slice()).ok()
             });
-            if copied.is_ok() {
+            if copied.is_some() {
                 src.discard_into(n, self);
                 return Ok(n);
             }
@@ -216,7 +216,7 @@ impl EvBuffer {
         let copy = match first {
             Segment::File(file) if file.loaded_len() / 2 > left => {
                 let loaded = file.chunk(0).and_then(|chunk| chunk.get(..left));
-                loaded.and_then(|loaded| BlockSlice::copy_of(loaded).ok())
+                loaded.and_then(|loaded| BlockSlice::copy_of(loaded))
             }
             _ => None,
         };

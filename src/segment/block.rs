@@ -10,24 +10,20 @@ use std::{
     },
 };
 
-use crate::{
-    error::{BufferError, Result},
-    limits::budget::Account,
-    stats,
-};
+use crate::{limits::budget::Account, stats};
 
 /// The alignment of blocks: a freed block in the pool holds a pointer to the next one.
 pub(super) const ALIGN: usize = align_of::<usize>();
 
-/// Allocates a block of `len` bytes, which are uninitialised. `len` is not zero.
-pub(super) fn allocate_new(len: usize) -> Result<NonNull<u8>> {
+/// Allocates a block of `len` bytes, which are uninitialised; `None` if there is no memory. `len` is not zero.
+pub(super) fn allocate_new(len: usize) -> Option<NonNull<u8>> {
     assert!(len > 0);
-    let layout = Layout::from_size_align(len, ALIGN).map_err(|_| BufferError::TooLarge)?;
+    let layout = Layout::from_size_align(len, ALIGN).ok()?;
     // SAFETY: the size of the layout is not zero, since `len` is not.
     let block = unsafe { alloc(layout) };
-    let block = NonNull::new(block).ok_or(BufferError::TooLarge)?;
+    let block = NonNull::new(block)?;
     stats::block_allocated(len);
-    Ok(block)
+    Some(block)
 }
 
 /// Returns a block to the allocator.

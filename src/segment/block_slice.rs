@@ -19,10 +19,7 @@ use super::{
     pool,
     sizing::sizes,
 };
-use crate::{
-    error::{BufferError, Result},
-    limits::budget::Account,
-};
+use crate::limits::budget::Account;
 
 /// A slice of a block: bytes that it shows, and possibly the right to append to them.
 ///
@@ -73,24 +70,29 @@ impl BlockSlice {
         }
     }
 
-    /// Allocates a block of `cap` bytes, all of them spare.
+    /// Allocates a block of `cap` bytes, all of them spare. `None` if there is no memory.
+    // Not a `Result`, whose moves through memory cost more than the allocation.
     #[inline]
-    pub(crate) fn with_capacity(cap: usize) -> Result<Self> {
-        let cap = u32::try_from(cap).map_err(|_| BufferError::TooLarge)?;
+    pub(crate) fn with_capacity(cap: usize) -> Option<Self> {
+        let cap = u32::try_from(cap).ok()?;
         if cap == 0 {
-            return Ok(Self::none());
+            return Some(Self::none());
         }
-        let mut block = Self::none();
-        block.base = pool::allocate(cap as usize)?;
-        block.cap = cap;
-        Ok(block)
+        Some(Self {
+            base: pool::allocate(cap as usize)?,
+            counter: AtomicPtr::new(ptr::null_mut()),
+            cap,
+            start: 0,
+            end: 0,
+            init: 0,
+        })
     }
 
     /// Copies `data` into a block of that length. `data` is not empty.
-    pub(crate) fn copy_of(data: &[u8]) -> Result<Self> {
+    pub(crate) fn copy_of(data: &[u8]) -> Option<Self> {
         let mut copy = Self::with_capacity(data.len())?;
         copy.push(data);
-        Ok(copy)
+        Some(copy)
     }
 
     /// Returns whether this slice has no memory.
@@ -174,11 +176,11 @@ impl BlockSlice {
     }
 
     /// Allocates a block of `cap` bytes, all of them misalign: room for [`push_front`](Self::push_front).
-    pub(crate) fn with_headroom(cap: usize) -> Result<Self> {
+    pub(crate) fn with_headroom(cap: usize) -> Option<Self> {
         let mut block = Self::with_capacity(cap)?;
         block.zero_unknown(cap);
         (block.start, block.end) = (block.cap, block.cap);
-        Ok(block)
+        Some(block)
     }
 
     /// Removes the first `n` bytes.

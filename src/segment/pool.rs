@@ -7,10 +7,7 @@ use super::{
     block,
     sizing::{BLOCK, MIN_BLOCK},
 };
-use crate::{
-    error::Result,
-    stats::{PoolCounter, UNCLAIMED},
-};
+use crate::stats::{PoolCounter, UNCLAIMED};
 
 /// The number of lists of blocks: one for each power of two from the smallest block to the largest that is kept.
 const CLASSES: usize = (BLOCK / MIN_BLOCK).ilog2() as usize + 1;
@@ -22,13 +19,11 @@ thread_local! {
     static POOL: Pool = Pool::new();
 }
 
-/// Returns a block of `len` bytes, which are uninitialised: one that this thread kept, or a new one. `len` is not zero.
+/// Returns a block of `len` bytes, which are uninitialised: one that this thread kept, or a new one. `None` if there is no
+/// memory. `len` is not zero.
 #[inline]
-pub(super) fn allocate(len: usize) -> Result<NonNull<u8>> {
-    match take(len) {
-        Some(block) => Ok(block),
-        None => block::allocate_new(len),
-    }
+pub(super) fn allocate(len: usize) -> Option<NonNull<u8>> {
+    take(len).or_else(|| block::allocate_new(len))
 }
 
 /// Returns a block to the pool of this thread, or to the allocator.

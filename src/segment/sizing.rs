@@ -1,7 +1,5 @@
 //! Sizes of blocks, and the sizes from which on sharing pays more than copying.
 
-use crate::error::{BufferError, Result};
-
 /// Blocks grow by doubling up to this size, in bytes.
 ///
 /// A system call moves several blocks at once. Larger blocks measured no better, and waste more when they are only partly
@@ -58,25 +56,26 @@ pub(crate) fn sizes() -> Sizes {
     Sizes::USUAL
 }
 
-/// Returns the size of a block for `n` bytes that follows one of `previous` bytes.
+/// Returns the size of a block for `n` bytes that follows one of `previous` bytes; `None` if no block is so large.
 ///
 /// Small blocks are powers of two and at least twice as large as the one before, so that a buffer that is filled in small
 /// steps has few of them; a large one is exact.
-pub(crate) fn next_block(n: usize, previous: usize) -> Result<usize> {
+#[inline]
+pub(crate) fn next_block(n: usize, previous: usize) -> Option<usize> {
     let Sizes {
         block, max_block, ..
     } = sizes();
     if n > max_block {
-        return Err(BufferError::TooLarge);
+        return None;
     }
     if n >= block {
-        return Ok(n);
+        return Some(n);
     }
     let grown = n
         .next_power_of_two()
         .max(previous.saturating_mul(2))
         .max(MIN_BLOCK);
-    Ok(grown.min(block))
+    Some(grown.min(block))
 }
 
 #[cfg(test)]
