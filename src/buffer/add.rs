@@ -417,10 +417,11 @@ impl EvBuffer {
             End::Front if is_short && self.prepend(&data).is_ok() => {
                 self.release_foreign(Segment::Foreign(data));
             }
-            End::Back => {
+            End::Back if self.flags.intersects(Flags::BUDGETED) => {
                 let data = self.counted_bytes(data);
                 self.link_foreign(data);
             }
+            End::Back => self.link_foreign(data),
             End::Front => {
                 let data = self.counted_bytes(data);
                 self.push_front(Segment::Foreign(data));

@@ -21,9 +21,10 @@ impl EvBuffer {
     pub(super) fn link_foreign(&mut self, bytes: Bytes) {
         steps::count(1);
         self.seal_tail();
-        self.len += bytes.len();
-        self.held += bytes.len();
+        let n = bytes.len();
+        self.held += n;
         self.body.push_back(Segment::Foreign(bytes));
+        self.len += n;
     }
 
     /// Appends `segment` to the body, without counting its length.
@@ -139,8 +140,14 @@ impl EvBuffer {
         if !self.tail.is_none() {
             self.release_tail();
         }
-        self.held += block.allocated();
         self.tail = block;
+        self.count_new_tail();
+    }
+
+    /// Accounts for the memory of a tail that was just put in place.
+    #[inline]
+    pub(super) fn count_new_tail(&mut self) {
+        self.held += self.tail.allocated();
         if self.flags.intersects(Flags::BUDGETED) {
             self.count_tail();
         }
@@ -154,6 +161,7 @@ impl EvBuffer {
     }
 
     /// Drops the tail, which is empty.
+    #[inline]
     pub(super) fn drop_tail(&mut self) {
         debug_assert!(self.tail.is_empty());
         self.flags.remove(Flags::PROMISED);

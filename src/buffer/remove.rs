@@ -235,8 +235,9 @@ impl EvBuffer {
         self.copy_to(missing, |chunk| first.push(chunk));
         let owners = self.unlink_first(missing);
         let is_last = self.body.is_empty() && self.tail.is_empty();
-        if is_last && self.tail.spare() < first.spare() && first.forget_past() {
+        if is_last && self.tail.spare() < first.spare() && !first.has_past() {
             // The spare behind the gathered bytes is where the next byte goes.
+            first.forget_spare();
             self.replace_tail(first);
         } else {
             self.push_front(Segment::Block(first));

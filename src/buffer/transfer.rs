@@ -65,14 +65,17 @@ impl EvBuffer {
     /// then show bytes that were removed from `src`.
     #[inline]
     fn take_tail(&mut self, src: &mut EvBuffer) {
-        let is_new_tail = src.tail.forget_past();
-        let tail = mem::take(&mut src.tail);
-        src.held -= tail.allocated();
-        if is_new_tail {
-            self.replace_tail(tail);
+        self.seal_tail();
+        src.held -= src.tail.allocated();
+        if !src.tail.has_past() {
+            self.drop_tail();
+            // In place: a move through other memory would cost more than the rest.
+            mem::swap(&mut self.tail, &mut src.tail);
+            self.tail.forget_spare();
+            self.count_new_tail();
             self.compact_sparse_tail();
         } else {
-            self.seal_tail();
+            let tail = mem::take(&mut src.tail);
             self.push_back(Segment::Block(tail));
         }
     }

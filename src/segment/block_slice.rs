@@ -280,12 +280,17 @@ impl BlockSlice {
             .is_some_and(|counter| unsafe { counter.account() }.get().is_some())
     }
 
-    /// Hides from a new holder what the old one left in the spare. Returns false if old data may lie before the present
-    /// data: the spare must not be used then, since an empty slice starts again at the beginning of its block.
-    #[must_use]
-    pub(crate) fn forget_past(&mut self) -> bool {
+    /// Returns whether old data may lie before the present data. A new holder must not use the spare then, since an empty
+    /// slice starts again at the beginning of its block.
+    #[inline]
+    pub(crate) fn has_past(&self) -> bool {
+        self.start > 0
+    }
+
+    /// Hides from a new holder what the old one left in the spare.
+    #[inline]
+    pub(crate) fn forget_spare(&mut self) {
         self.init = self.end;
-        self.start == 0
     }
 
     /// Returns a slice of the bytes from `from` to `from + n`, without a copy and without spare. `n` is not zero.
