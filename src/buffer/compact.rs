@@ -114,7 +114,7 @@ impl EvBuffer {
             self.set_tail(block);
             self.debug_check();
             // User code, so everything is in order before it runs.
-            owners.for_each(|owner| self.release_foreign(owner));
+            self.release_owners(owners);
         }
     }
 

@@ -92,8 +92,10 @@ impl Scan {
             EolStyle::Nul => memchr(0, chunk).map(|nul| self.eol(nul, 1)),
             EolStyle::Any => self.run_in(chunk),
         };
-        self.at += chunk.len();
-        self.last = chunk.last().copied().unwrap_or(self.last);
+        if found.is_none() {
+            self.at += chunk.len();
+            self.last = chunk.last().copied().unwrap_or(self.last);
+        }
         found
     }
 

@@ -1,8 +1,8 @@
 //! Removing bytes at the front.
 
-use std::{cell::RefCell, mem};
+use std::mem;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
@@ -90,7 +90,7 @@ impl EvBuffer {
             None | Some(Segment::Block(_)) if kept < sizing::sizes().copy_threshold => {
                 if let Some(first) = self.first_in_memory().get(..n) {
                     // A copy of a short piece costs no more than to share it, and keeps little else in memory.
-                    let copied = copy_of_short(&first[..kept]);
+                    let copied = Bytes::copy_from_slice(&first[..kept]);
                     self.discard(n);
                     return Ok(copied);
                 }
@@ -249,7 +249,7 @@ impl EvBuffer {
     fn end_gathering(&mut self, owners: Owners) {
         self.tidy_up();
         // User code, so the bytes are in their new place before it runs.
-        owners.for_each(|owner| self.release_foreign(owner));
+        self.release_owners(owners);
     }
 
     /// Unlinks the first `n` bytes, without counting their length, and returns the segments whose drop runs user code.
@@ -275,6 +275,16 @@ impl EvBuffer {
             }
         }
         owners
+    }
+
+    /// Drops `owners`: now, or after the lock around this buffer was released.
+    #[inline]
+    pub(super) fn release_owners(&mut self, owners: Owners) {
+        if self.defers_drops() {
+            owners
+                .into_iter()
+                .for_each(|owner| self.release_foreign(owner));
+        }
     }
 
     /// Returns how many of at most `n` bytes may be removed now.
@@ -400,31 +410,6 @@ impl EvBuffer {
     }
 }
 
-/// The size of the memory that short copies share, in bytes. A piece that is kept keeps no more than this.
-const SHORT_COPIES: usize = 512;
-
-thread_local! {
-    /// Where the next short copy goes: one allocation for many, and none if they are dropped before the next ones are made.
-    static COPIES: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
-
-/// Copies a short piece.
-fn copy_of_short(data: &[u8]) -> Bytes {
-    if data.len() > SHORT_COPIES / 2 {
-        return Bytes::copy_from_slice(data);
-    }
-    let copied = COPIES.try_with(|copies| {
-        let mut copies = copies.borrow_mut();
-        if copies.capacity() < data.len() {
-            copies.reserve(SHORT_COPIES);
-        }
-        copies.extend_from_slice(data);
-        copies.split().freeze()
-    });
-    // An ending thread may have dropped its memory already.
-    copied.unwrap_or_else(|_| Bytes::copy_from_slice(data))
-}
-
 /// Segments whose drop runs user code. There are mostly few, which cost no list.
 #[derive(Default)]
 pub(super) struct Owners {
@@ -440,9 +425,8 @@ impl Owners {
         }
     }
 
-    pub(super) fn for_each(self, mut f: impl FnMut(Segment)) {
-        self.first.into_iter().flatten().for_each(&mut f);
-        self.more.into_iter().for_each(f);
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Segment> {
+        self.first.into_iter().flatten().chain(self.more)
     }
 }
 

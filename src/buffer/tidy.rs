@@ -45,13 +45,18 @@ impl EvBuffer {
     }
 
     /// Returns whether to look for memory to release: once when the memory exceeds twice the data, and again when it
-    /// exceeds four times the data.
+    /// exceeds what [`capacity`](EvBuffer::capacity) promises.
     #[inline]
     fn has_much_waste(&self) -> bool {
         let held = self.held + self.body.len() * size_of::<Segment>();
-        let is_noted = self.flags.intersects(Flags::WASTEFUL);
-        let factor = if is_noted { 4 } else { 2 };
-        held > sizing::sizes().waste_allowed && held / factor > self.len
+        let allowed = sizing::sizes().waste_allowed;
+        if held <= allowed {
+            return false;
+        }
+        match self.flags.intersects(Flags::WASTEFUL) {
+            true => (held - allowed).div_ceil(4) > self.len,
+            false => held / 2 > self.len,
+        }
     }
 
     #[inline(never)]
@@ -88,7 +93,7 @@ impl EvBuffer {
     }
 
     /// Bounds the memory of a buffer that has become empty: one block of at most 16 KiB, the list included.
-    #[inline]
+    #[inline(never)]
     fn release_if_large(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
         let is_of_use = self.tail.reset();

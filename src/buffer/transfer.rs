@@ -344,7 +344,7 @@ impl EvBuffer {
         }
         let owners = self.unlink_first(n);
         self.after_removal(n);
-        owners.for_each(|owner| dst.release_foreign(owner));
+        dst.release_owners(owners);
     }
 }
 
