@@ -1,6 +1,6 @@
 //! What a shared buffer stores in the buffer that it holds: totals, borrows, deferred drops, frozen ends.
 
-use std::{mem, ptr};
+use std::ptr;
 
 use bytes::Bytes;
 
@@ -66,7 +66,8 @@ impl EvBuffer {
         match &mut *self.attached {
             Some(attached) => {
                 attached.check_requested = false;
-                mem::take(&mut attached.deferred_drops)
+                let drops = attached.deferred_drops.take();
+                drops.map_or_else(Vec::new, |drops| *drops)
             }
             None => Vec::new(),
         }
@@ -79,7 +80,10 @@ impl EvBuffer {
 
     /// Drops `memory` together with the memory that this buffer released under the lock.
     pub(crate) fn defer_drops(&mut self, memory: Vec<Segment>) {
-        self.attached_mut().deferred_drops.extend(memory);
+        if !memory.is_empty() {
+            let drops = &mut self.attached_mut().deferred_drops;
+            drops.get_or_insert_default().extend(memory);
+        }
         self.request_check();
     }
 
@@ -231,7 +235,8 @@ impl EvBuffer {
     #[inline(never)]
     fn release_after_lock(&mut self, memory: Segment) {
         if self.is_in_place() {
-            self.attached_mut().deferred_drops.push(memory);
+            let drops = &mut self.attached_mut().deferred_drops;
+            drops.get_or_insert_default().push(memory);
             self.request_check();
         }
     }

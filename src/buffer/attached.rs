@@ -27,7 +27,9 @@ pub(super) struct Attached {
     /// The account for which the memory of this buffer counts.
     pub(super) account: Option<Arc<Account>>,
     /// Foreign memory to drop after the lock is released.
-    pub(super) deferred_drops: Vec<Segment>,
+    // Boxed, since most buffers never have any.
+    #[allow(clippy::box_collection)]
+    pub(super) deferred_drops: Option<Box<Vec<Segment>>>,
 }
 
 /// The range of bytes that a reader has borrowed and not yet consumed.

@@ -300,10 +300,11 @@ impl EvBuffer {
     /// Removes the first `n` bytes, which the buffer holds, even if the front is frozen.
     #[inline]
     pub(crate) fn discard(&mut self, n: usize) {
-        if !self.body.is_empty() {
-            return self.discard_segments(n);
+        match self.body.front_mut() {
+            None => self.tail.advance(n),
+            Some(Segment::Block(first)) if n < first.len() => first.advance(n),
+            Some(_) => return self.discard_segments(n),
         }
-        self.tail.advance(n);
         self.after_removal(n);
     }
 
