@@ -219,7 +219,7 @@ impl EvBuffer {
         let copy = match first {
             Segment::File(file) if file.loaded_len() / 2 > left => {
                 let loaded = file.chunk(0).and_then(|chunk| chunk.get(..left));
-                loaded.and_then(|loaded| BlockSlice::copy_of(loaded))
+                loaded.and_then(BlockSlice::copy_of)
             }
             _ => None,
         };
