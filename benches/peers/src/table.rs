@@ -108,9 +108,13 @@ impl Figures {
         Ok(fs::write(file, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
-    /// Replaces the table with the same id by one that was measured on this machine.
+    /// Replaces the table with the same id by one that was measured on this machine. Tables of another machine go.
     pub fn put(&mut self, table: Table) {
-        self.machine = sys::machine();
+        let machine = sys::machine();
+        if self.machine != machine {
+            self.machine = machine;
+            self.tables.clear();
+        }
         self.tables.retain(|other| other.id != table.id);
         self.tables.push(table);
         self.tables.sort_by_key(|table| table.id);

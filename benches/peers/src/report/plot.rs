@@ -290,13 +290,16 @@ where
         .label_style(font(SMALL, &BLACK))
         .draw()?;
     let mut peer_colours = PEER_COLOURS.iter().cycle();
+    let mut ours = 0;
     for row in &table.rows {
-        let colour = if row.ours {
-            OUR_COLOUR
+        // The first of this crate is the darkest.
+        let (colour, width) = if row.ours {
+            ours += 1;
+            (OUR_COLOUR.mix(1.0 / f64::from(ours)), 3)
         } else {
-            *peer_colours.next().expect("endless")
+            (peer_colours.next().expect("endless").mix(1.0), 2)
         };
-        let style = colour.stroke_width(if row.ours { 3 } else { 2 });
+        let style = colour.stroke_width(width);
         let points: Vec<_> = xs
             .iter()
             .zip(&row.cells)
