@@ -97,7 +97,7 @@ fn listen(answer: Answer) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     if answer == Answer::Flood {
         // The kernel's buffers of the upstream are not the subject.
-        socket.set_send_buffer_size(64 * 1024)?;
+        socket.set_send_buffer_size(16 * 1024)?;
         limit_packets(&socket)?;
     }
     socket.bind(([127, 0, 0, 1], 0).into())?;

@@ -9,7 +9,7 @@ use crate::{
         idle::Idle,
         upstream::{Answer, Upstream},
     },
-    names::{COPY_8, SPLICE_EPOLL, SPLICE_LOOP},
+    names::{COPY_8, HAPROXY_SPLICE, SPLICE_EPOLL, SPLICE_LOOP},
     table::{Column, Id, Table},
 };
 
@@ -119,8 +119,9 @@ async fn memory(
     candidates: &[Candidate],
     failures: &mut Vec<String>,
 ) -> Result<Table> {
-    // The bare loops keep two pipes for each pair and run out of files long before the others.
-    let is_frugal = |c: &&Candidate| ![SPLICE_LOOP, SPLICE_EPOLL].contains(&c.name);
+    // Those that splice may need files for pipes, and run out of them long before the others.
+    const SPLICING: [&str; 3] = [SPLICE_LOOP, SPLICE_EPOLL, HAPROXY_SPLICE];
+    let is_frugal = |candidate: &&Candidate| !SPLICING.contains(&candidate.name);
     let candidates: Vec<_> = candidates.iter().filter(is_frugal).copied().collect();
     let steps = plan.amount(&PAIRS[..], &PAIRS[..], &PAIRS[..2]);
     let possible = possible_pairs(*steps.last().expect("there are some"))?;
