@@ -396,12 +396,10 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         // Without its prefix a `Prefixed` socket can be used as a socket.
         let prefix_a = take_prefix(&mut self.a.stream, usize::MAX);
         let prefix_b = take_prefix(&mut self.b.stream, usize::MAX);
-        let mode = match self.splice {
-            Splice::Auto if self.a.is_socket() && self.b.is_socket() => Mode::START,
-            _ => Mode::Never,
-        };
-        let mut a_to_b = Direction::new(self.from_a, mode).followed_by(prefix_a);
-        let mut b_to_a = Direction::new(self.from_b, mode).followed_by(prefix_b);
+        let (a, b) = (self.a.socket(), self.b.socket());
+        let (forth, back) = (Mode::of(self.splice, a, b), Mode::of(self.splice, b, a));
+        let mut a_to_b = Direction::new(self.from_a, forth).followed_by(prefix_a);
+        let mut b_to_a = Direction::new(self.from_b, back).followed_by(prefix_b);
         let flow = FlowLimits::new(self.flow, &mut a_to_b, &mut b_to_a);
         let has_time_limit = self.idle_timeout.is_some() || self.max_lifetime.is_some();
         let deadlines = has_time_limit

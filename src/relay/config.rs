@@ -65,7 +65,7 @@ pub enum OnError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Splice {
-    /// Splices on Linux, from socket to socket, while a flow is bulk. The default.
+    /// Splices on Linux, from a TCP socket to a TCP or Unix socket, while a flow is bulk. The default.
     #[default]
     Auto,
     /// Always copies.

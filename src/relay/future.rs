@@ -25,7 +25,10 @@ use super::{
 };
 #[cfg(feature = "net")]
 use crate::transport::Hook;
-use crate::{timer::Timer, transport::Finder};
+use crate::{
+    timer::Timer,
+    transport::{Finder, Socket},
+};
 
 /// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +86,8 @@ impl<S> Side<S> {
         }
     }
 
-    pub(super) fn is_socket(&self) -> bool {
-        self.finder().socket(&self.stream).is_some()
+    pub(super) fn socket(&self) -> Option<Socket<'_>> {
+        self.finder().socket(&self.stream)
     }
 
     /// Whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
@@ -623,7 +626,7 @@ mod tests {
     mod splice {
         use tokio::{
             io::{AsyncReadExt, AsyncWriteExt},
-            net::UnixStream,
+            net::{TcpListener, TcpStream, UnixStream},
         };
 
         use crate::{
@@ -632,9 +635,16 @@ mod tests {
             transport::{Pipe, pipe_test_lock},
         };
 
+        async fn tcp_pair() -> (TcpStream, TcpStream) {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let connect = TcpStream::connect(listener.local_addr().unwrap());
+            let (accepted, connected) = tokio::join!(listener.accept(), connect);
+            (accepted.unwrap().0, connected.unwrap())
+        }
+
         /// Returns whether a relay splices after `len` bytes in pieces of `piece`. Checks what it holds afterwards.
         async fn splices(mode: Splice, len: usize, piece: usize) -> bool {
-            let (mut left, a) = UnixStream::pair().unwrap();
+            let (mut left, a) = tcp_pair().await;
             let (mut right, b) = UnixStream::pair().unwrap();
             let mut running = Relay::new(a, b).splice(mode).run_until_error();
             let traffic = async {
@@ -671,8 +681,7 @@ mod tests {
 
         #[tokio::test]
         async fn a_prefixed_socket_may_be_spliced_and_gives_its_prefix_as_segments() {
-            let (_left, a) = UnixStream::pair().unwrap();
-            let (_right, mut b) = UnixStream::pair().unwrap();
+            let ((_left, a), (_right, mut b)) = (tcp_pair().await, tcp_pair().await);
             let a = Prefixed::new(a, EvBuffer::from(&b"prefix"[..]));
             let running = Relay::new(a, &mut b)
                 .initial(EvBuffer::from(&b"first, "[..]), EvBuffer::new())
@@ -681,6 +690,14 @@ mod tests {
             assert!(a.stream.prefix().is_empty());
             assert_eq!(running.a_to_b.chain, b"first, prefix"[..]);
             assert_ne!(running.a_to_b.mode, Mode::Never);
+        }
+
+        #[tokio::test]
+        async fn a_unix_socket_is_spliced_to_and_not_from() {
+            let ((_left, a), (_right, b)) = (tcp_pair().await, UnixStream::pair().unwrap());
+            let running = Relay::new(a, b).run_until_error();
+            assert_eq!(running.a_to_b.mode, Mode::START);
+            assert_eq!(running.b_to_a.mode, Mode::Never);
         }
 
         #[tokio::test]

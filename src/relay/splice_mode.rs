@@ -1,5 +1,8 @@
 //! Decides whether a flow is bulk, and so is spliced. No I/O.
 
+use super::Splice;
+use crate::transport::Socket;
+
 /// The bytes that arrive in large reads before a flow is spliced.
 const PROVEN: u32 = 1 << 20;
 
@@ -22,6 +25,16 @@ pub(crate) enum Mode {
 
 impl Mode {
     pub(crate) const START: Self = Self::Copying(0);
+
+    /// The mode in which a direction from one stream to another begins.
+    ///
+    /// A Unix socket is not spliced from: that took 1.3 times the CPU time of copying. Splicing to one takes less.
+    pub(crate) fn of(splice: Splice, from: Option<Socket<'_>>, to: Option<Socket<'_>>) -> Self {
+        match splice {
+            Splice::Auto if from.is_some_and(Socket::is_tcp) && to.is_some() => Self::START,
+            _ => Self::Never,
+        }
+    }
 
     #[inline]
     pub(crate) fn is_splicing(self) -> bool {

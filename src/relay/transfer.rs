@@ -299,12 +299,11 @@ where
         let in_memory = usize::try_from(limit).unwrap_or(usize::MAX);
         let initial = first_bytes(transfer.initial, in_memory);
         let prefix = take_prefix(&mut transfer.reader, in_memory - initial.len());
-        let is_socket = Finder::by_type().socket(&transfer.reader).is_some()
-            && Finder::by_type().socket(&transfer.writer).is_some();
-        let mode = match transfer.splice {
-            Splice::Auto if is_socket => Mode::START,
-            _ => Mode::Never,
-        };
+        let mode = Mode::of(
+            transfer.splice,
+            Finder::by_type().socket(&transfer.reader),
+            Finder::by_type().socket(&transfer.writer),
+        );
         let mut direction = Direction::new(initial, mode).followed_by(prefix);
         // With a limit, an end before it must not reach the writer.
         direction.set_sink_end(match shutdown && limit == u64::MAX {

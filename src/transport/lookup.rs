@@ -130,13 +130,19 @@ impl<'h, S> Finder<'h, S> {
         self.socket(stream)?.unread()
     }
 
-    /// Makes a TCP socket send a reset when it is closed. Does nothing for any other stream.
+    /// Makes a TCP socket send a reset when it is closed, or at once if it is inside the stream. Does nothing for any other
+    /// stream.
     ///
     /// The reset discards what the peer has not acknowledged.
     pub(crate) fn reset_on_close(&self, stream: &S) {
         if let Some(Socket::Tcp(tcp)) = self.socket(stream) {
-            // Fails only for a connection that is gone already.
+            // Both fail only for a connection that is gone already.
             let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+            // A wrapper may end its stream in order when it is dropped, as an owned half does.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            if self.is_inside(stream) {
+                let _ = rustix::net::connect_unspec(tcp);
+            }
         }
     }
 }

@@ -213,6 +213,65 @@ async fn a_reset_on_one_side_is_a_reset_on_the_other_after_what_was_sent() {
     }
 }
 
+/// The owned half of a socket that writes ends its stream in order when it is dropped.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pair_of_owned_halves_is_reset_before_it_is_dropped() {
+    use tokio::io::join;
+
+    for stopped in [false, true] {
+        let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+        let (a, b) = (a.into_split(), b.into_split());
+        let relay = Relay::new(join(a.0, a.1), join(b.0, b.1)).sockets(
+            |a| Some(a.reader().as_ref().into()),
+            |b| Some(b.reader().as_ref().into()),
+        );
+        let relaying = tokio::spawn(relay.run());
+        server.write_all(b"half an ans").await.unwrap();
+        let mut received = [0; 11];
+        client.read_exact(&mut received).await.unwrap();
+        if stopped {
+            // The relay is dropped while the client does not read all that the server sends.
+            let flood = [1; 64 << 10];
+            let full = tokio::time::timeout(Duration::from_millis(100), async {
+                while server.write_all(&flood).await.is_ok() {}
+            });
+            assert!(full.await.is_err());
+            relaying.abort();
+        } else {
+            reset(server);
+            relaying.await.unwrap().unwrap_err();
+        }
+        let mut rest = vec![0; 1 << 20];
+        let error = loop {
+            match client.read(&mut rest).await {
+                Ok(0) => panic!("an end that looks complete"),
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_function_finds_unix_sockets_and_their_halves() {
+    use tokio::{io::join, net::UnixStream};
+
+    let ((client, a), (server, b)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let (a, b) = (a.into_split(), b.into_split());
+    let relaying = async {
+        let relay = Relay::new(join(a.0, a.1), join(b.0, b.1)).sockets(
+            |a| Some(a.reader().as_ref().into()),
+            |b| Some(b.reader().as_ref().into()),
+        );
+        let summary = relay.run().await.unwrap();
+        (summary.a_to_b, summary.b_to_a)
+    };
+    check_bulk(client, server, relaying).await;
+}
+
 #[tokio::test]
 async fn with_fin_a_reset_on_one_side_is_an_end_on_the_other() {
     let ((mut client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
