@@ -190,6 +190,23 @@ async fn every_address_gets_its_attempt_while_others_are_pending() {
     assert_eq!(bev.peer_addr(), Some(good));
 }
 
+/// The second attempt starts after 250 ms, long before the timeout.
+#[tokio::test]
+async fn a_silent_first_address_does_not_use_up_the_timeout() {
+    let silent = SilentPort::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = listener.local_addr().unwrap();
+    let addrs = vec![silent.addr(), good];
+    let bev = BufferEvent::builder()
+        .connect_timeout(30 * SECOND)
+        .connect_resolved(async move { Ok(addrs) });
+    timeout(20 * SECOND, bev.connected())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(bev.peer_addr(), Some(good));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_end_of_the_peer_is_reported_while_reading_is_paused() {

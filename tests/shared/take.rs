@@ -167,3 +167,49 @@ fn a_stream_of_lines_ends_with_an_error_for_a_line_that_is_too_long() {
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert!(assert_ready!(lines.poll_next()).is_none());
 }
+
+/// Never takes anything.
+struct Stuck {
+    ends_quietly: bool,
+}
+
+impl FrameDecoder for Stuck {
+    type Item = Bytes;
+    type Error = std::io::Error;
+
+    fn decode(&mut self, _: &mut EvBuffer) -> std::io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    fn decode_eof(&mut self, src: &mut EvBuffer) -> std::io::Result<Option<Bytes>> {
+        if self.ends_quietly || src.is_empty() {
+            return Ok(None);
+        }
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+#[test]
+fn a_decoder_without_progress_at_the_end_of_the_stream_is_no_loop() {
+    for ends_quietly in [false, true] {
+        let buffer = SharedEvBuffer::new();
+        buffer.add(b"left").unwrap();
+        let mut frames = task::spawn(buffer.frames(Stuck { ends_quietly }));
+        assert_pending!(frames.poll_next());
+        buffer.close();
+        if !ends_quietly {
+            let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        }
+        assert!(assert_ready!(frames.poll_next()).is_none());
+        assert_eq!(buffer.len(), 4, "the bytes are still there");
+    }
+    // The default of `decode_eof`.
+    let buffer = SharedEvBuffer::new();
+    buffer.add(b"\0\0\0\x09cut").unwrap();
+    buffer.close();
+    let mut frames = task::spawn(buffer.frames(LengthDecoder::new(10)));
+    let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(assert_ready!(frames.poll_next()).is_none());
+}

@@ -286,3 +286,30 @@ fn a_dropped_cancel_removes_the_callback() {
         assert_eq!(calls.load(Ordering::SeqCst), 0);
     }
 }
+
+/// The same if it is dropped while it waits for a run that is in progress.
+#[test]
+fn a_cancel_that_is_dropped_during_a_run_removes_the_callback() {
+    let buffer = SharedEvBuffer::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (started, has_started) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let count = Arc::clone(&calls);
+    let handle = buffer.on_change_inline(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        started.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    let adder = thread::spawn({
+        let buffer = buffer.clone();
+        move || buffer.add(b"x").unwrap()
+    });
+    has_started.recv().unwrap();
+    let mut cancel = tokio_test::task::spawn(handle.cancel());
+    assert!(cancel.poll().is_pending());
+    drop(cancel);
+    go_on.send(()).unwrap();
+    adder.join().unwrap();
+    buffer.add(b"y").unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
