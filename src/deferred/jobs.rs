@@ -83,6 +83,7 @@ struct Done {
     panicked: u64,
     waited: Duration,
     ran: Duration,
+    ended: Instant,
 }
 
 enum Next {
@@ -190,8 +191,10 @@ impl JobQueue {
 
     /// Runs up to [`RUN_BATCH`] jobs. Pending while there are none.
     pub(super) fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Batch> {
-        let mut done = None;
+        let mut done: Option<Done> = None;
         for _ in 0..RUN_BATCH {
+            // A job starts when the one before it ends, so that the clock is read once for both.
+            let start = done.as_ref().map(|done| done.ended);
             let mut next = self.next(done.take(), None);
             if matches!(next, Next::Empty) {
                 next = self.next(None, Some(cx.waker().clone()));
@@ -201,7 +204,7 @@ impl JobQueue {
                 Next::Empty | Next::Sleep => return Poll::Pending,
                 Next::End => return Poll::Ready(Batch::End),
             };
-            match run(job, pushed) {
+            match run(job, pushed, start.unwrap_or_else(Instant::now)) {
                 Ok(finished) => done = Some(finished),
                 Err(blocked) => return self.wait_for_other_queue(blocked, pushed, cx),
             }
@@ -336,8 +339,7 @@ impl State {
 }
 
 /// Runs `job`, or returns its source if another queue runs that now.
-fn run(job: Job, pushed: Instant) -> Result<Done, Arc<dyn Deferred>> {
-    let start = Instant::now();
+fn run(job: Job, pushed: Instant, start: Instant) -> Result<Done, Arc<dyn Deferred>> {
     let mut runner = Runner::default();
     match job {
         Job::Once(f) => runner.call(f),
@@ -353,10 +355,12 @@ fn run(job: Job, pushed: Instant) -> Result<Done, Arc<dyn Deferred>> {
             runner.call(|| drop(source));
         }
     }
+    let ended = Instant::now();
     Ok(Done {
         panicked: runner.panicked(),
         waited: start.saturating_duration_since(pushed),
-        ran: start.elapsed(),
+        ran: ended.saturating_duration_since(start),
+        ended,
     })
 }
 
