@@ -65,7 +65,7 @@ mod no_sockets {
         }
 
         #[inline]
-        pub(crate) fn socket(&self, _: &S) -> Option<Socket<'_>> {
+        pub(crate) fn socket<'a>(&self, _: &'a S) -> Option<Socket<'a>> {
             None
         }
 
