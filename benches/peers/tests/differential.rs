@@ -4,7 +4,7 @@
 //! A step leaves out cases in which the two differ on purpose or libevent is wrong, and says so.
 #![cfg(libevent)]
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, mem};
 
 use peers::libevent::{Eol as CEol, Evbuffer};
 use proptest::prelude::*;
@@ -35,6 +35,13 @@ enum Step {
     Reserve(usize, usize, u8),
     Expand(usize, usize),
     Peek(usize),
+    /// Keeps a part of the bytes.
+    Truncate(usize, u8),
+    /// Splits the first at a position; the rest replaces the second.
+    SplitOff(usize, usize, u8),
+    TakeBytes(usize, usize),
+    ReadLines(usize, usize),
+    SearchAny(usize, u8),
     Freeze(usize, bool),
     Unfreeze(usize, bool),
 }
@@ -71,6 +78,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (at(), size(), any_part()).prop_map(|(i, n, part)| Step::Reserve(i, n, part)),
         2 => (at(), size()).prop_map(|(i, n)| Step::Expand(i, n)),
         1 => at().prop_map(Step::Peek),
+        2 => (at(), any_part()).prop_map(|(i, part)| Step::Truncate(i, part)),
+        2 => (at(), at(), any_part()).prop_map(|(i, j, part)| Step::SplitOff(i, j, part)),
+        2 => (at(), size()).prop_map(|(i, n)| Step::TakeBytes(i, n)),
+        1 => (at(), 0..STYLES.len()).prop_map(|(i, k)| Step::ReadLines(i, k)),
+        1 => (at(), any_part()).prop_map(|(i, part)| Step::SearchAny(i, part)),
         1 => (at(), any::<bool>()).prop_map(|(i, front)| Step::Freeze(i, front)),
         2 => (at(), any::<bool>()).prop_map(|(i, front)| Step::Unfreeze(i, front)),
     ]
@@ -110,6 +122,24 @@ impl Twins {
             self.c.freeze(true);
         }
         out
+    }
+
+    /// Cuts libevent's buffer at position `at`, for which it has no function, and returns the rest.
+    fn cut_c(&mut self, at: usize) -> Evbuffer {
+        let mut front = Evbuffer::default();
+        self.c.unfreeze(true);
+        self.c.unfreeze(false);
+        if at > 0 {
+            assert_eq!(self.c.remove_buffer(&mut front, at), Ok(at));
+        }
+        let back = mem::replace(&mut self.c, front);
+        if self.frozen(End::Front) {
+            self.c.freeze(true);
+        }
+        if self.frozen(End::Back) {
+            self.c.freeze(false);
+        }
+        back
     }
 
     fn compare(&mut self) {
@@ -165,6 +195,11 @@ impl World {
             Step::Reserve(i, n, part) => self.reserve(i, n, part),
             Step::Expand(i, n) => self.expand(i, n),
             Step::Peek(i) => self.peek(i),
+            Step::Truncate(i, part) => self.truncate(i, part),
+            Step::SplitOff(i, j, part) => self.split_off(i, j, part),
+            Step::TakeBytes(i, n) => self.take_bytes(i, n),
+            Step::ReadLines(i, k) => self.read_lines(i, STYLES[k]),
+            Step::SearchAny(i, part) => self.search_any(i, part),
             Step::Freeze(i, front) => self.freeze(i, front),
             Step::Unfreeze(i, front) => self.unfreeze(i, front),
         }
@@ -329,6 +364,77 @@ impl World {
             twins.c.find(needle),
             "{needle:?}"
         );
+        if needle.is_empty() {
+            return;
+        }
+        // libevent finds the last needle only by finding all.
+        let mut last = None;
+        let mut at = from;
+        while let Ok(Some(hit)) = twins.c.search(needle, at, to) {
+            (last, at) = (Some(hit), hit + 1);
+        }
+        assert_eq!(twins.ours.rsearch(needle, from..to), last, "{needle:?}");
+    }
+
+    /// libevent searches for one byte at a time.
+    fn search_any(&mut self, i: usize, part: u8) {
+        let twins = &mut self.twins[i];
+        let (from, len) = (twins.part(part), twins.ours.len());
+        let hits = [b"\n", b"\0", b"z"].map(|byte| twins.c.search(byte, from, len));
+        let first = hits.into_iter().filter_map(|hit| hit.ok().flatten()).min();
+        assert_eq!(twins.ours.search_any(b"\n\0z", from), first, "from {from}");
+    }
+
+    fn truncate(&mut self, i: usize, part: u8) {
+        let twins = &mut self.twins[i];
+        let at = twins.part(part);
+        let refuses = at < twins.ours.len() && twins.frozen(End::Back);
+        assert_eq!(twins.ours.truncate(at).is_err(), refuses);
+        if !refuses {
+            drop(twins.cut_c(at));
+        }
+    }
+
+    fn split_off(&mut self, i: usize, j: usize, part: u8) {
+        let Some((twins, other)) = self.two(i, j) else {
+            return;
+        };
+        let at = twins.part(part);
+        let refuses = at < twins.ours.len() && twins.frozen(End::Back);
+        let back = twins.ours.split_off(at);
+        assert_eq!(back.is_err(), refuses);
+        if let Ok(ours) = back {
+            let c = twins.cut_c(at);
+            *other = Twins {
+                ours,
+                c,
+                shares: twins.shares,
+            };
+        }
+    }
+
+    fn take_bytes(&mut self, i: usize, n: usize) {
+        let twins = &mut self.twins[i];
+        let Some(_) = twins.refuses(End::Front, n.min(twins.ours.len())) else {
+            return;
+        };
+        let mut c = vec![0; n];
+        let removed = twins.c.remove(&mut c).ok();
+        let taken = twins.ours.take_bytes(n).ok();
+        assert_eq!(taken.as_deref(), removed.map(|n| &c[..n]));
+    }
+
+    fn read_lines(&mut self, i: usize, (ours, c): (EolStyle, CEol)) {
+        let twins = &mut self.twins[i];
+        let mut lines = Vec::new();
+        // With a frozen front, ours is an error if there is a line.
+        let _ = twins
+            .ours
+            .read_lines(ours, |line| lines.push(line.to_vec()));
+        for line in lines {
+            assert_eq!(Some(&line[..]), twins.c.readln(c).as_deref(), "{ours:?}");
+        }
+        assert!(twins.c.readln(c).is_none(), "{ours:?}");
     }
 
     fn search_eol(&mut self, i: usize, part: u8, (ours, c): (EolStyle, CEol)) {
