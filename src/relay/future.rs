@@ -603,11 +603,20 @@ fn end_side<S: RelayStream>(
         side.finder().reset_on_close(&side.stream);
         return unacknowledged as u64;
     }
-    if let (true, Some(cx)) = (to.is_open(), cx) {
+    if !to.is_open() {
+        return 0;
+    }
+    let unread = side.finder().unread(&side.stream).unwrap_or(0);
+    // The kernel resets a connection that is closed with unread bytes, and discards what the peer has not acknowledged.
+    let discarded = match unread > 0 && side.closes_tcp() {
+        true => side.unacknowledged(),
+        false => 0,
+    };
+    if let Some(cx) = cx {
         // The relay ends by a time limit, so there is one attempt and no wait.
         let _ = Pin::new(&mut side.stream).poll_shutdown(cx);
     }
-    0
+    discarded as u64
 }
 
 #[cfg(all(test, feature = "net"))]
