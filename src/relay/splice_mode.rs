@@ -1,6 +1,6 @@
 //! Decides whether a flow is bulk, and so is spliced. No I/O.
 
-use super::Splice;
+use super::config::Splice;
 use crate::transport::Socket;
 
 /// The bytes that arrive in large reads before a flow is spliced.

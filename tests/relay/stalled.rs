@@ -14,6 +14,9 @@ use crate::support::net::tcp_pair;
 
 const PAIRS: usize = 8;
 
+/// The kernel takes less than it promises when other tests use much of its memory for TCP.
+const HELD_MAX: usize = 64 << 10;
+
 /// Writes until the socket takes no more.
 fn fill(stream: &TcpStream) -> bool {
     let piece = [1; 64 << 10];
@@ -40,7 +43,7 @@ async fn bytes_that_a_sink_does_not_take_stay_in_the_kernel_of_the_source() {
             while quiet < 10 {
                 sleep(Duration::from_millis(20)).await;
                 assert!(streams.iter().all(|(_, server)| fill(server)));
-                let is_small = budget.used() <= PAIRS * (16 << 10);
+                let is_small = budget.used() <= PAIRS * HELD_MAX;
                 quiet = if is_small { quiet + 1 } else { 0 };
             }
         };
