@@ -1,14 +1,16 @@
 //! What readers borrow and writers keep: each byte is read once, and nothing is lost or kept without need.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio_evbuffer::{EolStyle, EvBuffer, SharedEvBuffer, Watermarks, buffer::End};
+use tokio_evbuffer::{
+    EolStyle, EvBuffer, SharedEvBuffer, Watermarks, buffer::End, shared::Crossing,
+};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
 /// As in a `select!` whose other branch wins: the bytes are borrowed, then taken by another handle.
@@ -173,4 +175,22 @@ fn the_last_byte_is_consumed_under_the_lock() {
     assert_pending!(drained.poll());
     reader.consume(1);
     assert!(drained.is_woken() && drained.poll().is_ready());
+}
+
+/// The low watermark is one byte: consuming down to that is a crossing.
+#[test]
+fn consuming_all_but_one_byte_is_reported_where_that_crosses_a_watermark() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::new(1, 50).unwrap());
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let reported = Arc::clone(&lengths);
+    let _handle = buffer.on_watermark(move |_, crossing| reported.lock().unwrap().push(crossing));
+    buffer.add(&[7; 60]).unwrap();
+    let mut reader = buffer.reader();
+    assert_ready_ok!(task::spawn(reader.fill_buf()).poll());
+    reader.consume(59);
+    assert_eq!(
+        *lengths.lock().unwrap(),
+        [Crossing::High { len: 60 }, Crossing::Low { len: 1 }]
+    );
 }

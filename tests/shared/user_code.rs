@@ -162,6 +162,28 @@ async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
     assert!(dropped.is_ok(), "the drop of the reader panicked");
 }
 
+/// The last bytes of an owner are drained; a panic of its drop goes no further, and the buffer stays usable.
+#[test]
+fn a_panic_of_an_owner_does_not_reach_the_call_that_releases_it() {
+    struct Owner;
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &[7; 1000]
+        }
+    }
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            panic!("as planned");
+        }
+    }
+    let buffer = SharedEvBuffer::new();
+    buffer.add_reference(Bytes::from_owner(Owner)).unwrap();
+    buffer.add(b"behind").unwrap();
+    let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.drain(1000)));
+    assert!(drained.is_ok(), "the panic reached the caller");
+    assert_eq!(buffer.take_bytes(6).unwrap(), "behind");
+}
+
 /// The queue of the runtime holds a buffer that is locked by this thread.
 #[test]
 fn a_runtime_may_be_dropped_under_a_guard() {
