@@ -228,3 +228,34 @@ fn bulk_between_halves_of_sockets_is_spliced() {
         }
     });
 }
+
+/// The flow waits for its limit again and again, also while the relay looks for stalled flows.
+#[cfg(all(target_os = "linux", feature = "net"))]
+#[test]
+fn a_flow_that_a_rate_limit_holds_up_stays_spliced() {
+    use crate::support::net::tcp_pair;
+    use tokio_evbuffer::{Relay, limits::RateLimit};
+
+    const BULK: usize = 8 << 20;
+
+    alone_async(async {
+        let before = stats();
+        let ((mut left, a), (b, mut right)) = (tcp_pair().await, tcp_pair().await);
+        let limit = RateLimit::both(16 << 20)
+            .unwrap()
+            .and_burst(1 << 20)
+            .unwrap();
+        let relaying = tokio::spawn(Relay::new(a, b).rate_limit(limit).run());
+        let (data, mut received) = (vec![5; BULK], vec![0; BULK]);
+        tokio::try_join!(left.write_all(&data), right.read_exact(&mut received)).unwrap();
+        drop((left, right));
+        relaying.await.unwrap().unwrap();
+
+        let now = stats();
+        let [spliced, copied, _] = moved(before, now);
+        assert_eq!(spliced + copied, BULK as u64);
+        if now.pipes_refused == before.pipes_refused {
+            assert!(spliced > BULK as u64 / 2, "{spliced} spliced");
+        }
+    });
+}

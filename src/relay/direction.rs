@@ -221,7 +221,11 @@ impl Direction {
         }
         self.count_read(n);
         self.sizer.record(offered, n);
-        self.mode.copied(n);
+        if n < offered || self.allowance > 0 {
+            self.mode.copied(n);
+        } else {
+            self.mode.copied_cut(n);
+        }
     }
 
     /// A splice has brought `n` bytes to the pipe, which may hold `limit`.

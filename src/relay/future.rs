@@ -441,8 +441,10 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             if !direction.is_blocked() && !held_up {
                 continue;
             }
-            direction.watches_source = true;
-            if !direction.made_no_progress() {
+            let progress = !direction.made_no_progress();
+            // A flow that only a limit holds up is read again soon. A watch would end its splices.
+            direction.watches_source |= direction.is_blocked() || !progress;
+            if progress {
                 self.deadlines().repeat_stall_check();
             } else if let Err(error) = direction.return_pipe() {
                 self.fail(peer, Step::Read, error);

@@ -56,6 +56,13 @@ impl Mode {
         }
     }
 
+    /// A read has copied `n` bytes, and a limit allowed no more: a small one tells nothing about the flow.
+    pub(crate) fn copied_cut(&mut self, n: usize) {
+        if n >= LARGE {
+            self.copied(n);
+        }
+    }
+
     /// A splice has brought `n` bytes to the pipe.
     #[inline]
     pub(crate) fn spliced(&mut self, n: usize) {
@@ -92,6 +99,16 @@ mod tests {
             assert!(!mode.is_splicing(), "a small read starts the count again");
         }
         mode.copied(LARGE);
+        assert!(mode.is_splicing());
+    }
+
+    #[test]
+    fn a_read_that_a_limit_cuts_short_does_not_start_the_count_again() {
+        let mut mode = Mode::START;
+        for _ in 0..64 {
+            mode.copied(LARGE);
+            mode.copied_cut(LARGE - 1);
+        }
         assert!(mode.is_splicing());
     }
 
