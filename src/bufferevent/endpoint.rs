@@ -15,7 +15,7 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use super::{event::Metrics, stream_cell::AnyStream};
+use super::event::Metrics;
 use crate::{
     EvBuffer,
     segment::FilePiece,
@@ -106,6 +106,18 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
 
     /// The stream itself.
     fn into_any(self) -> Box<dyn Any + Send>;
+}
+
+/// A stream whose type is erased, for the handles.
+pub(super) trait AnyStream: Send + Sync {
+    /// The [`StreamCell`](super::stream_cell::StreamCell); `None` if the connection that has it is over.
+    fn with_cell(&self, f: &mut dyn FnMut(&dyn Any));
+
+    fn peer_addr(&self) -> Option<SocketAddr>;
+
+    fn local_addr(&self) -> Option<SocketAddr>;
+
+    fn unacknowledged(&self) -> Option<usize>;
 }
 
 /// Any stream.

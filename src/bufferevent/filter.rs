@@ -21,10 +21,9 @@ use std::{
 
 use super::{
     callbacks::Callbacks,
-    endpoint::Endpoint,
+    endpoint::{AnyStream, Endpoint},
     event::Metrics,
     inner::{BufferEvent, Inner},
-    stream_cell::AnyStream,
 };
 use crate::{EvBuffer, panic::catch_panic, shared::BufferWait, transport::poll::yield_to_driver};
 

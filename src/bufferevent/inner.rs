@@ -11,10 +11,9 @@ use tracing::Span;
 
 use super::{
     control::ConnectionState,
-    endpoint::Endpoint,
+    endpoint::{AnyStream, Endpoint},
     event::{Event, EventQueue, Metrics, Side, Summary},
     settings::Settings,
-    stream_cell::AnyStream,
     task_waker::TaskWaker,
     throttles::RateControl,
     waiters::Interest,

@@ -2,7 +2,7 @@
 
 use std::{any::Any, cell::Cell, net::SocketAddr, thread};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{AnyStream, Endpoint};
 use crate::sync::{AtomicBool, Lock, LockGuard, Ordering};
 
 /// Gives the stream to one user at a time, since it need not be `Sync`.
@@ -99,18 +99,6 @@ impl Drop for UserCode<'_> {
         RUNNING.set(RUNNING.get() - 1);
         self.runs.store(false, Ordering::Release);
     }
-}
-
-/// A stream whose type is erased, for the handles.
-pub(super) trait AnyStream: Send + Sync {
-    /// The [`StreamCell`]; `None` if the connection that has it is over.
-    fn with_cell(&self, f: &mut dyn FnMut(&dyn Any));
-
-    fn peer_addr(&self) -> Option<SocketAddr>;
-
-    fn local_addr(&self) -> Option<SocketAddr>;
-
-    fn unacknowledged(&self) -> Option<usize>;
 }
 
 impl<E: Endpoint> AnyStream for StreamCell<E> {

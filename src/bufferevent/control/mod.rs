@@ -13,6 +13,7 @@
 //! A phase only moves forward. Next to its phase each direction has a switch, which the user and the timeouts turn.
 
 mod read;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -20,6 +21,7 @@ mod write;
 use std::sync::Arc;
 
 pub(super) use read::ReadState;
+use switch::Switch;
 use write::WritePhase;
 pub(super) use write::WriteState;
 
@@ -42,22 +44,6 @@ impl CloseMode {
     /// Whether the connection is being closed in order.
     pub(super) fn is_closing(self) -> bool {
         matches!(self, Self::Close | Self::Drop)
-    }
-}
-
-/// Whether a direction may move bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Switch {
-    On,
-    /// Switched off by the user.
-    Off,
-    /// Switched off by a timeout.
-    TimedOut,
-}
-
-impl Switch {
-    fn of(on: bool) -> Self {
-        if on { Self::On } else { Self::Off }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::Switch;
+use super::switch::Switch;
 
 /// How far writing has come.
 #[derive(Clone, Debug)]
