@@ -442,8 +442,8 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 continue;
             }
             let progress = !direction.made_no_progress();
-            // A flow that only a limit holds up is read again soon. A watch would end its splices.
-            direction.watches_source |= direction.is_blocked() || !progress;
+            // A flow that moves is read again soon. A watch would end its splices.
+            direction.watches_source |= !progress;
             if progress {
                 self.deadlines().repeat_stall_check();
             } else if let Err(error) = direction.return_pipe() {

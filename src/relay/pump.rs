@@ -33,9 +33,11 @@ const STACK_READ_MAX: usize = 8 << 10;
 /// Larger reads are limited to the room in the sink. To ask for it costs two system calls, as much as moving 10 KiB.
 const UNCHECKED_READ_MAX: usize = 32 << 10;
 
-/// The most bytes to read after one question. While bytes are queued, the limit is twice what was acknowledged since the
-/// last question: the kernel takes less than its room when it runs short of memory.
+/// While the peer of the sink acknowledges what it gets, at most this much is read after one question.
 const ROOM_TRUSTED: usize = 1 << 20;
+
+/// While the peer of the sink acknowledges what it gets, this much is read although the sink has less room.
+const READ_AHEAD: usize = 64 << 10;
 
 /// The least room in a sink that makes a read worthwhile.
 const SINK_ROOM_MIN: usize = 16 << 10;
@@ -176,21 +178,23 @@ where
             Offer::Chain(n) => n,
             Offer::Pipe(limit) => limit.saturating_sub(held),
         };
-        let known = self.direction.sink_room as usize;
-        if want <= UNCHECKED_READ_MAX || known >= want / 2 {
+        if want <= UNCHECKED_READ_MAX || self.direction.sink_room as usize >= want {
             self.direction.sink_is_full = false;
-            return Some(limited(known.max(UNCHECKED_READ_MAX)));
+            return Some(offer);
         }
         let Endpoint { stream, finder } = &self.to;
         let Some(SendQueue { len, room }) = transport::send_queue(&**stream, *finder) else {
             return Some(offer);
         };
-        let trusted = match len {
-            0 => ROOM_TRUSTED,
-            _ => self.direction.newly_acknowledged(len).saturating_mul(2),
-        };
-        let trusted = trusted.clamp(UNCHECKED_READ_MAX, ROOM_TRUSTED);
-        let mut room = room.saturating_sub(held).min(trusted);
+        let is_read = len == 0 || self.direction.newly_acknowledged(len) > 0;
+        let mut room = room.saturating_sub(held);
+        if is_read {
+            // A full send queue makes the kernel enlarge it. What is ahead of the sink in a pipe costs no memory here.
+            room = match offer {
+                Offer::Pipe(_) => room.max(ROOM_TRUSTED),
+                Offer::Chain(_) => room.clamp(READ_AHEAD, ROOM_TRUSTED),
+            };
+        }
         let stall = self.limits.stall();
         if stall > SINK_ROOM_MIN {
             room = room.max(stall.saturating_sub(held));
