@@ -229,7 +229,7 @@ fn bulk_between_halves_of_sockets_is_spliced() {
     });
 }
 
-/// The flow waits for its limit again and again, also while the relay looks for stalled flows.
+/// The flow waits for its limit repeatedly, also while the relay looks for stalled flows.
 #[cfg(all(target_os = "linux", feature = "net"))]
 #[test]
 fn a_flow_that_a_rate_limit_holds_up_stays_spliced() {
