@@ -37,7 +37,7 @@ const UNCHECKED_READ_MAX: usize = 32 << 10;
 const ROOM_TRUSTED: usize = 1 << 20;
 
 /// While the peer of the sink acknowledges what it gets, this much is read although the sink has less room.
-const READ_AHEAD: usize = 64 << 10;
+const READ_AHEAD: usize = 48 << 10;
 
 /// The least room in a sink that makes a read worthwhile.
 const SINK_ROOM_MIN: usize = 16 << 10;
@@ -189,7 +189,7 @@ where
         let is_read = len == 0 || self.direction.newly_acknowledged(len) > 0;
         let mut room = room.saturating_sub(held);
         if is_read {
-            // A full send queue makes the kernel enlarge it. What is ahead of the sink in a pipe costs no memory here.
+            // A full send queue makes the kernel enlarge it. A pipe is kernel memory until the stall check empties it.
             room = match offer {
                 Offer::Pipe(_) => room.max(ROOM_TRUSTED),
                 Offer::Chain(_) => room.clamp(READ_AHEAD, ROOM_TRUSTED),

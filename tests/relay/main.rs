@@ -17,7 +17,6 @@ mod policy;
 mod prefixed;
 mod sockets;
 mod splice;
-mod stalled;
 mod stop;
 mod streams;
 mod transfer;
