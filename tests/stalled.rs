@@ -1,5 +1,5 @@
-//! A flow whose sink takes nothing holds little memory. A program of its own, since other tests use up the kernel's memory for
-//! TCP, and the kernel then takes less than it has promised.
+//! A flow whose sink takes nothing holds little memory. This is a separate program, since other tests use up the kernel's
+//! memory for TCP, and the kernel then takes less than it has promised.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
