@@ -17,7 +17,7 @@ pub type Result<T, E = BufferError> = std::result::Result<T, E>;
 
 /// The reason why a buffer refused an operation. The buffer is unchanged.
 ///
-/// Converts into an [`io::Error`] that keeps it as its source.
+/// Converts into an [`io::Error`] that holds it ([`get_ref`](io::Error::get_ref)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BufferError {
@@ -272,12 +272,11 @@ impl From<WaitError> for LineError {
 
 impl From<LineError> for io::Error {
     fn from(error: LineError) -> Self {
-        let kind = match &error {
-            LineError::TooLong { .. } => io::ErrorKind::InvalidData,
-            LineError::Closed(error) => io::Error::from(error.clone()).kind(),
-            LineError::Buffer(error) => io::Error::from(*error).kind(),
-        };
-        io::Error::new(kind, error)
+        match error {
+            LineError::TooLong { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+            LineError::Closed(error) => error.into(),
+            LineError::Buffer(error) => error.into(),
+        }
     }
 }
 
@@ -287,9 +286,10 @@ mod tests {
 
     #[test]
     fn the_error_of_a_stream_keeps_its_number_its_kind_and_its_source() {
-        let cause = Arc::new(io::Error::from_raw_os_error(104));
-        let error = io::Error::from(WaitError::Stream(cause));
-        assert_eq!(error.raw_os_error(), Some(104));
+        let failed = WaitError::Stream(Arc::new(io::Error::from_raw_os_error(104)));
+        let of_line = io::Error::from(LineError::Closed(failed.clone()));
+        assert_eq!(of_line.raw_os_error(), Some(104));
+        assert_eq!(io::Error::from(failed).raw_os_error(), Some(104));
 
         let cause = Arc::new(io::Error::new(io::ErrorKind::TimedOut, "no answer"));
         let error = io::Error::from(WaitError::Stream(cause.clone()));
