@@ -4,7 +4,7 @@
 //!
 //! **A chain of segments.** An [`EvBuffer`] is a byte queue made of linked segments. Whole segments move from buffer to
 //! buffer, memory of the user is linked by reference, a header is put in front without moving the body, and one system
-//! call reads or writes many segments. An empty buffer holds no memory.
+//! call reads or writes many segments. A new buffer holds no memory, and one that was emptied at most 16 KiB.
 //!
 //! **Changes that notify.** A change of a [`SharedEvBuffer`] runs watermark callbacks inline, when the length crosses a
 //! watermark. Other callbacks are deferred: they run on the [`DeferredQueue`] of a runtime, never inside the call that

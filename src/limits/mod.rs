@@ -1,7 +1,7 @@
-//! Limits on what connections use: bytes per second.
+//! Limits on what connections use: bytes per second, and memory.
 //!
 //! A [`RateLimit`] is a plain value: bytes per second, and the largest burst. Give it to one connection, or to a
-//! [`RateLimitGroup`] that many connections share.
+//! [`RateLimitGroup`] that many connections share. A [`MemoryBudget`] bounds the memory that its members hold together.
 //!
 //! # Examples
 //!

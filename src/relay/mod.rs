@@ -7,9 +7,10 @@
 //! limit. An empty chain holds no memory, so an idle relay costs its future and nothing else. A relay spawns no task and
 //! takes no lock.
 //!
-//! A [`TcpStream`] or [`UnixStream`], by value or as `&mut`, is recognised and read with one system call for many segments. On Linux, bulk flows between two of them are spliced ([`Splice`]). As
-//! with Tokio's own reads, bytes behind an urgent mark (`MSG_OOB`) that were queued already wait for the next byte, the
-//! end of the stream or a time limit.
+//! A [`TcpStream`] or [`UnixStream`], by value or as `&mut`, is recognised and read with one system call for many
+//! segments. On Linux, bulk flows from a TCP socket to another socket are spliced ([`Splice`]). As with Tokio's own reads,
+//! bytes behind an urgent mark (`MSG_OOB`) that were queued already wait for the next byte, the end of the stream or a time
+//! limit.
 //!
 //! # Ends
 //!

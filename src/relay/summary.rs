@@ -155,7 +155,7 @@ impl fmt::Display for Peer {
 
 /// The error of a relay that has ended because an operation failed.
 ///
-/// Converts into an [`io::Error`] of the same kind as its cause, and stays inside of that.
+/// Converts into an [`io::Error`] of the same kind as its cause, which holds it ([`get_ref`](io::Error::get_ref)).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RelayError {

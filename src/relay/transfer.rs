@@ -41,7 +41,7 @@ use crate::{
 /// | [`idle_timeout`](Self::idle_timeout) | none | ends when it has to wait |
 /// | [`shutdown`](Self::shutdown) | off | |
 ///
-/// Between two sockets, or owned halves of sockets, bulk is spliced on Linux: the bytes stay in the kernel. A
+/// From a TCP socket or half of one to a socket, bulk is spliced on Linux: the bytes stay in the kernel. A
 /// [`FileSegment`](crate::buffer::FileSegment) goes to a socket by `sendfile`. Everything else goes through a chain.
 /// Give the streams as `&mut` to use them afterwards. Those that you give by value are closed when the transfer ends.
 ///
@@ -228,7 +228,7 @@ impl TransferCounters {
 
 /// The error of a transfer: the operation that failed, its error, and how much was written before.
 ///
-/// Converts into an [`io::Error`] of the same kind, which has this error as its source.
+/// Converts into an [`io::Error`] of the same kind, which holds this error ([`get_ref`](io::Error::get_ref)).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TransferError {

@@ -202,7 +202,7 @@ fn within(range: impl RangeBounds<u64>, len: u64) -> io::Result<Range<u64>> {
         (Some(start), Some(end)) if start <= end && end <= len => Ok(start..end),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("the range exceeds the {len} bytes of the file"),
+            format!("the range is reversed, or exceeds {len} bytes"),
         )),
     }
 }

@@ -70,7 +70,7 @@ impl SharedEvBuffer {
         Some(BufferGuard::new(self, self.inner.state.try_lock()?))
     }
 
-    /// Whether both are handles to the same buffer.
+    /// Returns whether both are handles to the same buffer.
     #[must_use]
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
