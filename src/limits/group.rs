@@ -271,8 +271,9 @@ struct Pool {
     /// `None` if the direction is not limited.
     bucket: Option<Bucket>,
     min_share: u64,
-    /// The members that wait, in the order in which they came. A ticket is in here, or in `grants`, or has expired.
-    queue: BTreeMap<u64, Waker>,
+    /// The members that wait, in the order in which they came. A ticket is in here, or in `grants`, or has expired. A member
+    /// that was woken has no waker until it asks again: a waker is taken and not cloned, since cloning runs user code.
+    queue: BTreeMap<u64, Option<Waker>>,
     /// What members that waited may move when they are polled.
     grants: BTreeMap<u64, Grant>,
     next_ticket: u64,
@@ -318,10 +319,10 @@ impl Pool {
         }
         let mut wakers = WakeList::default();
         match self.bucket {
-            Some(_) => wakers.extend(self.queue.values().cloned()),
+            Some(_) => wakers.extend(self.queue.values_mut().filter_map(Option::take)),
             None => {
                 self.grants.clear();
-                wakers.extend(std::mem::take(&mut self.queue).into_values());
+                wakers.extend(std::mem::take(&mut self.queue).into_values().flatten());
             }
         }
         wakers
@@ -361,9 +362,9 @@ impl Pool {
             Some(waker)
         } else {
             // It is new in the queue, or there already, or its grant has expired and it is served first.
-            let replaced = self.queue.insert(ticket, waker);
+            let replaced = self.queue.insert(ticket, Some(waker));
             self.grant(now, wakers);
-            replaced
+            replaced.flatten()
         };
         match self.grants.remove(&ticket) {
             Some(grant) => {
@@ -395,7 +396,7 @@ impl Pool {
         if let Some(ticket) = seat.ticket.take() {
             let grant = self.grants.remove(&ticket);
             self.put_back(grant.map_or(0, |grant| grant.bytes));
-            waiter = self.queue.remove(&ticket);
+            waiter = self.queue.remove(&ticket).flatten();
         }
         self.grant(now, wakers);
         self.wake_head(wakers);
@@ -430,7 +431,7 @@ impl Pool {
             bucket.take(bytes);
             available -= bytes;
             self.grants.insert(ticket, Grant { bytes, at: now });
-            wakers.push(waker);
+            wakers.extend(waker);
         }
         // Its timer may be set for a later turn.
         self.wake_head(wakers);
@@ -465,9 +466,9 @@ impl Pool {
     }
 
     /// Wakes the first member of the queue, which checks again whether it may proceed.
-    fn wake_head(&self, wakers: &mut WakeList) {
-        if let Some((_, head)) = self.queue.first_key_value() {
-            wakers.push(head.clone());
+    fn wake_head(&mut self, wakers: &mut WakeList) {
+        if let Some(mut head) = self.queue.first_entry() {
+            wakers.extend(head.get_mut().take());
         }
     }
 }

@@ -19,7 +19,7 @@ impl Extend<Waker> for WakeList {
 }
 
 impl WakeList {
-    pub(crate) fn push(&mut self, waker: Waker) {
+    fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),
             Some(_) => self.more.push(waker),
