@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -57,6 +58,21 @@ impl Timer {
     /// Whether the timer never fires, since the runtime has no timers. Known after the first poll.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self.0, State::Unavailable)
+    }
+}
+
+/// The times between checks of something that no event reports, such as the acknowledgements of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    /// Returns the time until the next check.
+    pub(crate) fn next_delay(&mut self) -> Duration {
+        self.0 = (self.0 * 2).clamp(Self::FIRST, Self::LONGEST);
+        self.0
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{task::coop, time::Instant};
 
-use crate::{timer::Timer, transport::poll::yield_to_driver};
+use crate::{
+    timer::{Backoff, Timer},
+    transport::poll::yield_to_driver,
+};
 
 /// How long a connection may make no progress; `None` is without a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,22 +123,16 @@ impl Stopwatch {
 
 /// When to ask again for an acknowledgement: no readiness event reports it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Backoff {
+struct NextCheck {
     at: Option<Instant>,
-    delay: Duration,
+    backoff: Backoff,
 }
 
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_millis(50);
-
+impl NextCheck {
     fn look(&mut self, now: Instant, waiting: bool) {
         match (waiting, self.at) {
             (false, _) => *self = Self::default(),
-            (true, None) => {
-                self.delay = (self.delay * 2).clamp(Self::FIRST, Self::LONGEST);
-                self.at = Some(now + self.delay);
-            }
+            (true, None) => self.at = Some(now + self.backoff.next_delay()),
             (true, Some(_)) => {}
         }
     }
@@ -151,7 +148,7 @@ pub(super) struct Deadlines {
     stalled_output: Stopwatch,
     linger: Stopwatch,
     close_wait: Stopwatch,
-    acknowledged: Backoff,
+    acknowledged: NextCheck,
 }
 
 impl Deadlines {

@@ -5,7 +5,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::{
@@ -26,7 +25,7 @@ use super::{
 #[cfg(feature = "net")]
 use crate::transport::Hook;
 use crate::{
-    timer::Timer,
+    timer::{Backoff, Timer},
     transport::{Finder, Socket},
 };
 
@@ -129,17 +128,12 @@ pub(super) struct Failure {
     error: io::Error,
 }
 
-/// The time between two checks of the send queue of a socket that is about to be closed: from the first to the second of
-/// these. No event reports that the queue is empty.
-const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(50));
-
 /// Waits until the peers have acknowledged what was written to them.
 #[derive(Debug)]
 pub(super) struct AcknowledgementWait {
     timer: Timer,
     next: Instant,
-    delay: Duration,
+    backoff: Backoff,
     unacknowledged: usize,
 }
 
@@ -389,24 +383,23 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return Poll::Ready(());
         }
         let now = Instant::now();
-        let (first, longest) = ACKNOWLEDGEMENT_POLLS;
         let wait = self.acknowledgement.get_or_insert_with(|| {
+            let mut backoff = Backoff::default();
             Box::new(AcknowledgementWait {
                 timer: Timer::default(),
-                next: now + first,
-                delay: first,
+                next: now + backoff.next_delay(),
+                backoff,
                 unacknowledged,
             })
         });
         let progress = unacknowledged < wait.unacknowledged;
         if progress {
             wait.unacknowledged = unacknowledged;
-            wait.delay = first;
-            wait.next = wait.next.min(now + first);
+            wait.backoff = Backoff::default();
+            wait.next = wait.next.min(now + wait.backoff.next_delay());
         }
         while wait.timer.poll(cx, wait.next).is_ready() {
-            wait.delay = (wait.delay * 2).min(longest);
-            wait.next = now + wait.delay;
+            wait.next = now + wait.backoff.next_delay();
         }
         // Without a timer the wait would have no end.
         let polled = match wait.timer.is_unavailable() {

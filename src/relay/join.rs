@@ -5,7 +5,6 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -15,13 +14,9 @@ use crate::{
     BufferEvent, EvBuffer,
     bufferevent::Callbacks,
     shared::BufferWait,
-    timer::Timer,
+    timer::{Backoff, Timer},
     transport::poll::{BYTES_PER_POLL, ROUNDS_PER_POLL, yield_to_driver},
 };
-
-/// The time between two checks of the send queue of a socket that is about to be reset: from the first to the second.
-const ACKNOWLEDGEMENT_POLLS: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(50));
 
 impl BufferEvent {
     /// Relays between two live connections: what is in the input of each, and what arrives there, moves to the output
@@ -141,7 +136,7 @@ async fn deliver(healthy: &BufferEvent) {
     })
     .await;
 
-    let (mut delay, longest) = ACKNOWLEDGEMENT_POLLS;
+    let mut backoff = Backoff::default();
     (left, since) = (usize::MAX, Instant::now());
     loop {
         let unacknowledged = healthy.unacknowledged();
@@ -149,13 +144,12 @@ async fn deliver(healthy: &BufferEvent) {
         if unacknowledged == 0 || since.elapsed() >= linger || timer.is_unavailable() {
             return;
         }
-        let next = Instant::now() + delay;
+        let next = Instant::now() + backoff.next_delay();
         poll_fn(|cx| match timer.poll(cx, next) {
             Poll::Pending if !timer.is_unavailable() => Poll::Pending,
             _ => Poll::Ready(()),
         })
         .await;
-        delay = (delay * 2).min(longest);
     }
 }
 
