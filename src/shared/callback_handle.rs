@@ -9,7 +9,7 @@ use super::{
     inner::{Callback, Inner, SharedEvBuffer, State},
     interest::Interest,
     notify::discard,
-    wait::Until,
+    wait::Look,
 };
 use crate::{DeferredQueue, sync::WakeList};
 
@@ -67,7 +67,7 @@ impl CallbackHandle {
         let id = self.id;
         drop(self);
         let buffer = SharedEvBuffer { inner };
-        Until::new(&buffer, |guard| {
+        Look::new(&buffer, |guard| {
             match guard.state().is_callback_running(id) {
                 false => Ok(()),
                 true => Err(Interest::CallbackReturned(id)),

@@ -248,45 +248,20 @@ impl Stream for Changes {
     }
 }
 
-/// Waits until `look` is ready.
+/// Waits until `look` is ready. If it `TAKES` something, several tasks take turns.
 #[derive(Debug)]
-pub(super) struct Until<'a, F> {
+pub(super) struct Until<'a, F, const TAKES: bool> {
     waiter: Waiter<'a>,
     look: F,
 }
 
-impl<'a, F> Until<'a, F> {
-    pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
-    where
-        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
-    {
-        Self {
-            waiter: Waiter::new(buffer),
-            look,
-        }
-    }
-}
+/// Waits until `look` has taken what it takes.
+pub(super) type Take<'a, F> = Until<'a, F, true>;
 
-/// No field is pinned.
-impl<F> Unpin for Until<'_, F> {}
+/// Waits until `look` is ready, which takes nothing.
+pub(super) type Look<'a, F> = Until<'a, F, false>;
 
-impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Until<'_, F> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
-        this.waiter.poll(cx, &mut this.look)
-    }
-}
-
-/// Waits until `look` has taken what it takes. Several tasks take turns.
-#[derive(Debug)]
-pub(super) struct Take<'a, F> {
-    waiter: Waiter<'a>,
-    look: F,
-}
-
-impl<'a, F> Take<'a, F> {
+impl<'a, F, const TAKES: bool> Until<'a, F, TAKES> {
     #[inline]
     pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
     where
@@ -300,15 +275,21 @@ impl<'a, F> Take<'a, F> {
 }
 
 /// No field is pinned.
-impl<F> Unpin for Take<'_, F> {}
+impl<F, const TAKES: bool> Unpin for Until<'_, F, TAKES> {}
 
-impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Take<'_, F> {
+impl<T, F, const TAKES: bool> Future for Until<'_, F, TAKES>
+where
+    F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
+{
     type Output = T;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
-        this.waiter.poll_in_turn(cx, Interest::Take, &mut this.look)
+        let Self { waiter, look } = self.get_mut();
+        match TAKES {
+            true => waiter.poll_in_turn(cx, Interest::Take, look),
+            false => waiter.poll(cx, look),
+        }
     }
 }
 
@@ -420,7 +401,7 @@ impl SharedEvBuffer {
     /// # }
     /// ```
     pub async fn wait_for(&self, mut pred: impl FnMut(&EvBuffer) -> bool) -> Result<(), WaitError> {
-        Until::new(self, |guard| {
+        Look::new(self, |guard| {
             if pred(guard) {
                 return Ok(Ok(()));
             }
@@ -452,7 +433,7 @@ impl SharedEvBuffer {
     ///
     /// Dropping the future loses nothing: the bytes stay in the buffer.
     pub async fn readable(&self, n: usize) -> Result<(), WaitError> {
-        Until::new(self, |guard| {
+        Look::new(self, |guard| {
             if guard.len() >= n {
                 return Ok(Ok(()));
             }
@@ -500,7 +481,7 @@ impl SharedEvBuffer {
     /// # }
     /// ```
     pub async fn drained_to(&self, mark: Mark) -> Result<(), WaitError> {
-        Until::new(self, |guard| {
+        Look::new(self, |guard| {
             let state = guard.state();
             if state.was_discarded(mark) {
                 return Ok(Err(state.end().unwrap_or(WaitError::Closed)));
