@@ -1,6 +1,18 @@
 //! A byte queue made of linked segments: [`EvBuffer`](crate::EvBuffer) and what its methods take and return.
 //!
 //! No async runtime, no lock and no callback appears here; those belong to the layers above.
+//!
+//! # Examples
+//!
+//! ```
+//! use tokio_evbuffer::EvBuffer;
+//!
+//! let (mut message, mut body) = (EvBuffer::from("GET / "), EvBuffer::from(vec![7; 4096]));
+//! message.add_buffer(&mut body)?; // moves the segments
+//! assert_eq!(message.take_bytes(3)?, "GET");
+//! assert_eq!((message.len(), body.len()), (3 + 4096, 0));
+//! # Ok::<(), tokio_evbuffer::BufferError>(())
+//! ```
 
 mod account;
 mod add;

@@ -19,6 +19,25 @@
 //! reset, a TLS stream is dropped without `close_notify`. The reset waits until the peer's kernel has acknowledged what was
 //! written, so that it discards nothing that counts as delivered.
 //!
+//! # Examples
+//!
+//! ```
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let (mut client, a) = tokio::io::duplex(64);
+//! let (b, mut server) = tokio::io::duplex(64);
+//! tokio::spawn(tokio_evbuffer::relay(a, b));
+//!
+//! client.write_all(b"ping").await?;
+//! let mut request = [0; 4];
+//! server.read_exact(&mut request).await?;
+//! assert_eq!(&request, b"ping");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`TcpStream`]: https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html
 //! [`UnixStream`]: https://docs.rs/tokio/latest/tokio/net/struct.UnixStream.html
 

@@ -1,4 +1,21 @@
 //! A buffer that several tasks share: [`SharedEvBuffer`](crate::SharedEvBuffer), its callbacks, and waiting for it.
+//!
+//! # Examples
+//!
+//! ```
+//! use tokio_evbuffer::SharedEvBuffer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let buffer = SharedEvBuffer::new();
+//! let producer = buffer.clone();
+//! let produced = tokio::spawn(async move { producer.add("a message") });
+//!
+//! buffer.readable(9).await?;
+//! assert_eq!(buffer.take_bytes(9)?, "a message");
+//! # Ok(produced.await??)
+//! # }
+//! ```
 
 mod callback_handle;
 mod callbacks;
