@@ -177,8 +177,7 @@ impl Direction {
             return Some(Offer::Chain(offered.min(allowance)));
         }
         let in_pipe = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
-        // Only a read finds bytes that arrived while the source was watched.
-        let splices = in_pipe || (self.mode.is_splicing() && !self.hang_up.is_cleared());
+        let splices = in_pipe || self.mode.is_splicing();
         let held = self.held();
         let high = if splices {
             limits.pipe()
@@ -197,8 +196,10 @@ impl Direction {
         if splices {
             // Writes the chain before it reads more: otherwise a chain whose sink is slower than its source would
             // never be empty.
-            let readable = self.chain.is_empty() && !self.hang_up.is_cleared();
-            return readable.then_some(Offer::Pipe(held + room.min(allowance)));
+            return self
+                .chain
+                .is_empty()
+                .then_some(Offer::Pipe(held + room.min(allowance)));
         }
         Some(Offer::Chain(self.sizer.offer().min(room).min(allowance)))
     }

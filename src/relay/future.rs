@@ -426,7 +426,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         self.deadlines().poll(cx, turn, blocked)
     }
 
-    /// Gives back the pipes of flows that make no progress, and watches the sources that are not read.
+    /// Watches the sources of flows that make no progress for a reset, since they are not read.
     fn check_stalled(&mut self) {
         let held_up = self.is_held_up();
         for peer in [Peer::A, Peer::B] {
@@ -439,8 +439,6 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             direction.watches_source |= !progress;
             if progress {
                 self.deadlines().repeat_stall_check();
-            } else if let Err(error) = direction.return_pipe() {
-                self.fail(peer, Step::Read, error);
             }
         }
     }

@@ -297,8 +297,9 @@ where
 
     fn fill_pipe(&mut self, cx: &mut Context<'_>, limit: usize) -> io::Result<Moved> {
         let Endpoint { stream, finder } = &mut self.from;
-        let pipe = &mut self.direction.pipe;
-        let moved = match transport::poll_splice_in(cx, &**stream, *finder, pipe, limit) {
+        let Direction { pipe, hang_up, .. } = &mut *self.direction;
+        let polled = transport::poll_splice_in(cx, &**stream, *finder, pipe, limit, hang_up);
+        let moved = match polled {
             Poll::Ready(Ok(Spliced::Bytes(n))) => Moved::Bytes(n),
             Poll::Ready(Ok(Spliced::Full)) => Moved::Nothing,
             Poll::Ready(Ok(Spliced::End)) => {

@@ -401,16 +401,15 @@ where
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
-        let blocked = self.direction.held() > 0;
-        if self.deadlines.is_none() && (!blocked || turn.more) {
-            return Poll::Pending;
-        }
         let is_throttled = self.is_throttled();
-        let deadlines = self.deadlines();
+        let Some(deadlines) = &mut self.deadlines else {
+            return Poll::Pending;
+        };
         if is_throttled {
             deadlines.note_progress();
         }
-        deadlines.poll(cx, turn, blocked)
+        // Without a stall check: a transfer does not watch its reader, and bytes in a pipe stay there.
+        deadlines.poll(cx, turn, false)
     }
 
     fn deadlines(&mut self) -> &mut Deadlines {
@@ -486,11 +485,7 @@ where
                 return Poll::Ready(this.finish(None));
             }
             match ready!(this.poll_deadlines(cx, turn)) {
-                Due::StallCheck => {
-                    if let Err(error) = this.direction.return_pipe() {
-                        return Poll::Ready(this.finish(Some((Step::Read, error))));
-                    }
-                }
+                Due::StallCheck => {}
                 Due::End(_) => {
                     let step = match this.direction.held() {
                         0 => Step::Read,

@@ -157,6 +157,7 @@ mod no_pipes {
             _: &mut Context<'_>,
             _: &mut Option<Pipe>,
             _: usize,
+            _: &mut HangUp,
         ) -> Poll<io::Result<Spliced>> {
             Poll::Ready(Ok(Spliced::Refused))
         }

@@ -236,16 +236,18 @@ pub(crate) enum Spliced {
 
 /// Moves what `stream` has received to the pipe in `slot`, up to `limit` bytes in it.
 ///
-/// A pipe is leased when there is something to move. `Pending` means that the socket is empty.
+/// A pipe is leased when there is something to move. `Pending` means that the socket is empty. Works also after
+/// [`poll_hang_up`] has hidden the readiness of the socket.
 pub(crate) fn poll_splice_in<S>(
     cx: &mut Context<'_>,
     stream: &S,
     finder: Finder<'_, S>,
     slot: &mut Option<Pipe>,
     limit: usize,
+    hang_up: &mut HangUp,
 ) -> Poll<io::Result<Spliced>> {
     match finder.socket(stream) {
-        Some(socket) => socket.poll_splice_in(cx, slot, limit),
+        Some(socket) => socket.poll_splice_in(cx, slot, limit, hang_up),
         None => Poll::Ready(Ok(Spliced::Refused)),
     }
 }

@@ -44,6 +44,11 @@ impl HangUp {
         self.cleared
     }
 
+    /// The kernel has just reported that the socket is empty, so it will report what arrives.
+    pub(super) fn found_empty(&mut self) {
+        self.cleared = false;
+    }
+
     /// Reads what the kernel holds even if Tokio has not seen that the socket is readable. `None` if there is nothing.
     pub(crate) fn read_held(
         &mut self,
@@ -61,7 +66,7 @@ impl HangUp {
                 Some(Ok(n))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.cleared = false;
+                self.found_empty();
                 chain.shrink_to_fit();
                 None
             }

@@ -17,7 +17,7 @@ use crate::{
     buffer::chain::EvBuffer,
     stats,
     sync::Global,
-    transport::{Spliced, lookup::Socket},
+    transport::{HangUp, Spliced, lookup::Socket},
 };
 
 /// The default for the most pipes of this process. They may hold half of what Linux grants a user without privilege.
@@ -273,9 +273,13 @@ impl Socket<'_> {
         cx: &mut Context<'_>,
         slot: &mut Option<Pipe>,
         limit: usize,
+        hang_up: &mut HangUp,
     ) -> Poll<io::Result<Spliced>> {
         loop {
-            ready!(self.poll_ready(cx, Interest::READABLE))?;
+            let asks_kernel = hang_up.is_cleared();
+            if !asks_kernel {
+                ready!(self.poll_ready(cx, Interest::READABLE))?;
+            }
             let first = slot.is_none();
             if first {
                 *slot = Pipe::lease();
@@ -283,20 +287,29 @@ impl Socket<'_> {
             let Some(pipe) = slot else {
                 return Poll::Ready(Ok(Spliced::Refused));
             };
-            let mut outcome = Spliced::Full;
-            let moved = self.transfer(Interest::READABLE, |socket| {
-                outcome = match pipe.fill(socket, limit) {
-                    // The socket is readable, but there is nothing to splice: that is an urgent mark.
-                    Err(error) if first && would_block(&error) && matches!(peek(socket), Ok(1)) => {
-                        Spliced::Refused
-                    }
-                    filled => filled?,
-                };
-                // A short splice does not show that the socket is empty.
-                Ok((0, 0))
-            });
-            if let Some(moved) = moved {
-                return Poll::Ready(moved.map(|_| outcome));
+            let mut fill = |socket: &socket2::Socket| match pipe.fill(socket, limit) {
+                // The socket is readable, but there is nothing to splice: that is an urgent mark.
+                Err(error) if first && would_block(&error) && matches!(peek(socket), Ok(1)) => {
+                    Ok(Spliced::Refused)
+                }
+                filled => filled,
+            };
+            if asks_kernel {
+                match fill(&self.sock_ref()) {
+                    // The socket is empty: from now on the kernel reports changes.
+                    Err(error) if would_block(&error) => hang_up.found_empty(),
+                    filled => return Poll::Ready(filled),
+                }
+            } else {
+                let mut outcome = Spliced::Full;
+                let moved = self.transfer(Interest::READABLE, |socket| {
+                    outcome = fill(socket)?;
+                    // A short splice does not show that the socket is empty.
+                    Ok((0, 0))
+                });
+                if let Some(moved) = moved {
+                    return Poll::Ready(moved.map(|_| outcome));
+                }
             }
             if pipe.is_empty() {
                 *slot = None;
