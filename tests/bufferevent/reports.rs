@@ -2,19 +2,18 @@
 
 use std::{
     io::{self, Read, Write},
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_evbuffer::{
@@ -27,6 +26,7 @@ use tokio_evbuffer::{
 use crate::support::{
     data::leak,
     net::{SilentPort, tcp_pair},
+    wrapped::Wrapped,
 };
 
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
@@ -150,69 +150,23 @@ fn a_refusal_reaches_a_client_that_still_sends_by_drop() {
     assert_eq!((got, &*end), (300_000, "end of stream"));
 }
 
-/// A stream that notes when it is dropped.
-struct Watched(TcpStream, Arc<AtomicBool>);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.1.store(true, SeqCst);
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// libevent/libevent#1872, #294, #1112: connections that the peer has reset are never released. The server has a read callback
 /// only.
 #[tokio::test]
 async fn a_detached_connection_that_was_reset_is_dropped() {
-    let mut left = Vec::new();
-    for kind in ["reset", "end of stream"] {
-        let (far, near) = tcp_pair().await;
-        let gone = Arc::new(AtomicBool::new(false));
-        BufferEvent::builder()
-            .on_read(|bev| {
-                let input = bev.input().take_bytes(usize::MAX).unwrap();
-                let _ = bev.output().add_reference(input);
-            })
-            .spawn(Watched(near, Arc::clone(&gone)))
-            .detach();
-        sleep(Duration::from_millis(20)).await;
-        if kind == "reset" {
-            far.set_zero_linger().unwrap();
-        }
-        drop(far);
-        sleep(Duration::from_secs(1)).await;
-        if !gone.load(SeqCst) {
-            left.push(kind);
-        }
-    }
-    assert!(!left.contains(&"reset"), "still held 1 s after: {left:?}");
+    let (mut far, near) = tcp_pair().await;
+    let (in_stream, dropped) = oneshot::channel::<()>();
+    BufferEvent::builder()
+        .on_read(|bev| {
+            let input = bev.input().take_bytes(usize::MAX).unwrap();
+            let _ = bev.output().add_reference(input);
+        })
+        .spawn_detached(Wrapped(near, in_stream));
+    far.write_all(b"echo").await.unwrap();
+    far.read_exact(&mut [0; 4]).await.unwrap();
+    far.set_zero_linger().unwrap();
+    drop(far);
+    soon("the drop of the stream", dropped).await.unwrap_err();
 }
 
 /// haproxy/haproxy#1863: the peer accepts, says something and hangs up at once, so that the first check of the connection already

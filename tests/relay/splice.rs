@@ -4,17 +4,15 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     task::JoinHandle,
 };
@@ -23,7 +21,7 @@ use tokio_evbuffer::{
     relay::{HalfClose, OnError, RelayEnd, RelayError, RelayStream, RelaySummary, Splice, Step},
 };
 
-use crate::support::{net::tcp_pair, tasks::yield_many};
+use crate::support::{net::tcp_pair, tasks::yield_many, wrapped::Wrapped};
 
 /// Returns the bytes of each stream from position `from`. Their period is no multiple of a buffer's length.
 fn bytes(from: usize, len: usize) -> Vec<u8> {
@@ -335,46 +333,16 @@ async fn bytes_behind_an_urgent_mark_of_a_spliced_flow_are_neither_lost_nor_held
     }
 }
 
-/// A sink whose socket can be hidden. While it is hidden, the relay writes to the wrapper itself.
-struct Fickle(TcpStream);
-
-static IS_FOUND: AtomicBool = AtomicBool::new(true);
-
-impl AsyncRead for Fickle {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Fickle {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// The bytes in the pipe are copied if splice to the sink stops working.
 #[tokio::test]
 async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let ((left, a), (right, b)) = (tcp_pair().await, tcp_pair().await);
-    let relaying = Relay::new(a, Fickle(b)).sockets(
+    // While the socket is hidden, the relay writes to the wrapper.
+    let is_found = Arc::new(AtomicBool::new(true));
+    let finds = Arc::clone(&is_found);
+    let relaying = Relay::new(a, Wrapped(b, ())).sockets(
         |_| None,
-        |fickle| IS_FOUND.load(Ordering::Relaxed).then(|| (&fickle.0).into()),
+        move |b| finds.load(Ordering::Relaxed).then(|| (&b.0).into()),
     );
     let relaying = tokio::spawn(relaying.run());
     let (mut left, mut right) = (End::new(left), End::new(right));
@@ -384,7 +352,7 @@ async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     let stuck = tokio::time::timeout(Duration::from_millis(200), left.stream.write_all(&data));
     stuck.await.expect_err("more than all buffers hold");
 
-    IS_FOUND.store(false, Ordering::Relaxed);
+    is_found.store(false, Ordering::Relaxed);
     left.stream.shutdown().await.unwrap();
     right.receive_rest().await.unwrap();
     assert!(right.received > 4_000_000);

@@ -8,3 +8,4 @@ pub mod net;
 pub mod sim;
 pub mod tasks;
 mod watchdog;
+pub mod wrapped;

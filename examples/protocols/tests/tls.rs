@@ -1,20 +1,11 @@
 //! TLS over BufferEvents and relays: ends, flushes and pauses.
 #![cfg(unix)]
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use evbuffer_protocols::certificate;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -23,7 +14,7 @@ use tokio_evbuffer::{
 };
 use tokio_rustls::{client, rustls::pki_types::ServerName, server};
 
-use support::net::tcp_pair;
+use support::{net::tcp_pair, wrapped::Wrapped};
 
 mod support;
 
@@ -181,48 +172,10 @@ async fn each_orderly_end_sends_close_notify() {
     }
 }
 
-/// A stream that reports when it is dropped.
-struct Watched<S>(S, Arc<AtomicBool>);
-
-impl<S> Drop for Watched<S> {
-    fn drop(&mut self) {
-        self.1.store(true, SeqCst);
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// Deferred callbacks, a write callback, and many writes in the read callback release everything at the end.
 #[tokio::test]
 async fn deferred_callbacks_on_tls_leak_nothing() {
     let (mut client, server) = tls_pair().await;
-    let dropped = Arc::new(AtomicBool::new(false));
     let owned = Arc::new(());
     let (in_read, in_write) = (Arc::clone(&owned), Arc::clone(&owned));
     let connection = BufferEvent::builder()
@@ -242,7 +195,7 @@ async fn deferred_callbacks_on_tls_leak_nothing() {
                 connection.output().close();
             }
         })
-        .spawn(Watched(server, Arc::clone(&dropped)));
+        .spawn(Wrapped(server, Arc::clone(&owned)));
     connection.detach();
     client.write_all(b"go").await.unwrap();
     client.flush().await.unwrap();
@@ -253,7 +206,7 @@ async fn deferred_callbacks_on_tls_leak_nothing() {
     client.shutdown().await.unwrap();
     drop(client);
     let released = async {
-        while !dropped.load(SeqCst) || Arc::strong_count(&owned) > 1 {
+        while Arc::strong_count(&owned) > 1 {
             sleep(Duration::from_millis(10)).await;
         }
     };

@@ -5,3 +5,5 @@
 pub mod data;
 #[path = "../../../../tests/support/net.rs"]
 pub mod net;
+#[path = "../../../../tests/support/wrapped.rs"]
+pub mod wrapped;
