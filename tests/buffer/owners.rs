@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
-use crate::support::data::leak;
+use crate::support::faulty_stream::Exchanging;
 
 /// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
 struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
@@ -32,54 +32,40 @@ impl Drop for UsesBufferOnDrop {
     }
 }
 
-fn must_end(name: &str, f: impl FnOnce() + Send + 'static) {
+/// Calls `edit` with a shared buffer and a buffer of one short segment, whose drop uses the shared one.
+fn owner_is_dropped_after_the_lock(edit: impl FnOnce(&SharedEvBuffer, EvBuffer) + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        f();
-        done.send(()).unwrap();
-    });
-    let ended = is_done.recv_timeout(Duration::from_secs(5));
-    assert!(
-        ended.is_ok(),
-        "{name}: deadlock: an owner was dropped under the lock"
-    );
-}
-
-#[test]
-fn no_owner_is_dropped_under_the_lock_when_a_small_buffer_is_added() {
-    must_end("SharedEvBuffer::add_buffer", || {
         let shared = SharedEvBuffer::new();
         let (lengths, _keep) = mpsc::channel();
         let mut small = EvBuffer::new();
         small
             .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
             .unwrap();
+        edit(&shared, small);
+        done.send(()).unwrap();
+    });
+    let ended = is_done.recv_timeout(Duration::from_secs(20));
+    ended.expect("a deadlock: the owner was dropped under the lock");
+}
+
+#[test]
+fn no_owner_is_dropped_under_the_lock_when_a_small_buffer_is_added() {
+    owner_is_dropped_after_the_lock(|shared, mut small| {
         shared.add_buffer(&mut small).unwrap();
     });
 }
 
 #[test]
 fn no_owner_is_dropped_under_the_lock_when_a_small_buffer_is_prepended() {
-    must_end("guard.prepend_buffer", || {
-        let shared = SharedEvBuffer::new();
-        let (lengths, _keep) = mpsc::channel();
-        let mut small = EvBuffer::new();
-        small
-            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
-            .unwrap();
+    owner_is_dropped_after_the_lock(|shared, mut small| {
         shared.lock().prepend_buffer(&mut small).unwrap();
     });
 }
 
 #[test]
 fn no_owner_is_dropped_under_the_lock_when_a_part_of_a_buffer_is_moved() {
-    must_end("add_buffer from a partial move", || {
-        let shared = SharedEvBuffer::new();
-        let (lengths, _keep) = mpsc::channel();
-        let mut small = EvBuffer::new();
-        small
-            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
-            .unwrap();
+    owner_is_dropped_after_the_lock(|shared, mut small| {
         small.add_reference("and more").unwrap();
         small.remove_buffer(&mut shared.lock(), 5).unwrap();
     });
@@ -214,28 +200,12 @@ fn a_lying_reader_adds_no_more_than_it_was_given_room_for() {
     }
 }
 
-/// A stream that puts another buffer in the place of the one it was given.
-struct ExchangingStream;
-
-impl AsyncRead for ExchangingStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        *buf = ReadBuf::new(leak([7; 64]));
-        buf.set_filled(64);
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[test]
 fn a_stream_that_exchanges_the_buffer_is_an_error_and_adds_nothing() {
     let cx = &mut Context::from_waker(Waker::noop());
     for before in [&b""[..], b"before"] {
         let mut buffer = EvBuffer::from(before);
-        let Poll::Ready(Err(error)) =
-            buffer.poll_read_from(cx, Pin::new(&mut ExchangingStream), 1000)
+        let Poll::Ready(Err(error)) = buffer.poll_read_from(cx, Pin::new(&mut Exchanging), 1000)
         else {
             panic!("the stream was trusted")
         };

@@ -10,15 +10,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, empty, join, sink};
+use tokio::io::{AsyncWrite, empty, join, sink};
 use tokio_evbuffer::{
     EvBuffer, Relay, copy_bidirectional,
     relay::{HalfClose, OnError, Peer, RelayCounters, RelayEnd, RelayError, RelaySummary, Step},
 };
 
 use crate::support::{
-    data::{leak, random_bytes},
-    faulty_stream::{Ending, Faults, FaultyStream, Observed},
+    data::random_bytes,
+    faulty_stream::{Ending, Exchanging, Faults, FaultyStream, Observed},
     sim::Sim,
 };
 
@@ -601,20 +601,6 @@ fn a_stream_that_reports_more_bytes_than_offered_is_not_trusted() {
 /// A read that puts another buffer in the place of the one it was given is an error, and its bytes go nowhere.
 #[test]
 fn a_stream_that_exchanges_the_buffer_is_an_error_and_counts_nothing() {
-    struct Exchanging;
-
-    impl AsyncRead for Exchanging {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buf: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            *buf = ReadBuf::new(leak([7; 100]));
-            buf.set_filled(100);
-            Poll::Ready(Ok(()))
-        }
-    }
-
     let sim = Sim::new(12);
     let b = FaultyStream::new(&sim, 0, b"", Faults::default());
     let outcome = sim.run(Relay::new(join(Exchanging, sink()), b).run());

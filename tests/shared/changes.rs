@@ -563,20 +563,24 @@ fn crossings_before_a_subscription_are_not_reported() {
     assert_eq!(taken(&reported), [Crossing::Low { len: 0 }]);
 }
 
+/// Memory that notes whether the buffer is empty when it is released.
+struct Owner(SharedEvBuffer, Arc<AtomicBool>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        b"owned"
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // This deadlocks if the lock is held.
+        self.1.store(self.0.is_empty(), Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn an_owner_is_released_after_the_lock() {
-    struct Owner(SharedEvBuffer, Arc<AtomicBool>);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            b"owned"
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            // This deadlocks if the lock is held.
-            self.1.store(self.0.is_empty(), Ordering::Relaxed);
-        }
-    }
     let buffer = SharedEvBuffer::new();
     let released = Arc::new(AtomicBool::new(false));
     let owner = Owner(buffer.clone(), Arc::clone(&released));
@@ -587,17 +591,6 @@ fn an_owner_is_released_after_the_lock() {
 
 #[test]
 fn a_refused_reference_is_released_after_the_lock() {
-    struct Owner(SharedEvBuffer, Arc<AtomicBool>);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            b"owned"
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            self.1.store(self.0.is_empty(), Ordering::Relaxed);
-        }
-    }
     let buffer = SharedEvBuffer::new();
     let released = Arc::new(AtomicBool::new(false));
     let owner = Owner(buffer.clone(), Arc::clone(&released));

@@ -266,32 +266,45 @@ fn no_run_is_in_progress_after_cancel() {
     );
 }
 
-/// `cancel` waits for a run that another thread is in the middle of.
+/// An inline callback that another thread is in the middle of.
+struct Running {
+    handle: CallbackHandle,
+    end: mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+fn running(buffer: &SharedEvBuffer, calls: &Arc<AtomicUsize>) -> Running {
+    let (started, has_started) = mpsc::channel();
+    let (end, may_end) = mpsc::channel::<()>();
+    let calls = Arc::clone(calls);
+    let handle = buffer.on_change_inline(move |_, _| {
+        calls.fetch_add(1, Ordering::SeqCst);
+        started.send(()).unwrap();
+        may_end.recv().unwrap();
+    });
+    let buffer = buffer.clone();
+    let thread = thread::spawn(move || buffer.add(b"x").unwrap());
+    has_started.recv().unwrap();
+    Running {
+        handle,
+        end,
+        thread,
+    }
+}
+
 #[test]
 fn cancel_waits_for_the_run_in_progress() {
-    let buffer = SharedEvBuffer::new();
-    let (started, has_started) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
-    let handle = buffer.on_change_inline(move |_, _| {
-        started.send(()).unwrap();
-        may_go_on.recv().unwrap();
-    });
-    let adder = thread::spawn({
-        let buffer = buffer.clone();
-        move || buffer.add(b"x").unwrap()
-    });
-    has_started.recv().unwrap();
-    let mut cancel = tokio_test::task::spawn(handle.cancel());
+    let running = running(&SharedEvBuffer::new(), &Arc::default());
+    let mut cancel = tokio_test::task::spawn(running.handle.cancel());
     assert!(cancel.poll().is_pending());
-    go_on.send(()).unwrap();
-    adder.join().unwrap();
+    running.end.send(()).unwrap();
+    running.thread.join().unwrap();
     assert!(cancel.is_woken());
     assert!(cancel.poll().is_ready());
 }
 
-/// A dropped `cancel` has removed the callback nevertheless.
 #[test]
-fn a_dropped_cancel_removes_the_callback() {
+fn a_cancel_that_is_dropped_at_any_moment_removes_the_callback() {
     for polls in [0, 1] {
         let buffer = SharedEvBuffer::new();
         let calls = Arc::new(AtomicUsize::new(0));
@@ -307,31 +320,13 @@ fn a_dropped_cancel_removes_the_callback() {
         buffer.add(b"x").unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), 0);
     }
-}
-
-/// The same if it is dropped while it waits for a run that is in progress.
-#[test]
-fn a_cancel_that_is_dropped_during_a_run_removes_the_callback() {
-    let buffer = SharedEvBuffer::new();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (started, has_started) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
-    let count = Arc::clone(&calls);
-    let handle = buffer.on_change_inline(move |_, _| {
-        count.fetch_add(1, Ordering::SeqCst);
-        started.send(()).unwrap();
-        may_go_on.recv().unwrap();
-    });
-    let adder = thread::spawn({
-        let buffer = buffer.clone();
-        move || buffer.add(b"x").unwrap()
-    });
-    has_started.recv().unwrap();
-    let mut cancel = tokio_test::task::spawn(handle.cancel());
+    let (buffer, calls) = (SharedEvBuffer::new(), Arc::default());
+    let running = running(&buffer, &calls);
+    let mut cancel = tokio_test::task::spawn(running.handle.cancel());
     assert!(cancel.poll().is_pending());
     drop(cancel);
-    go_on.send(()).unwrap();
-    adder.join().unwrap();
+    running.end.send(()).unwrap();
+    running.thread.join().unwrap();
     buffer.add(b"y").unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::sim::{Sim, Source};
+use super::{
+    data::leak,
+    sim::{Sim, Source},
+};
 
 /// What a read returns after the last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +223,21 @@ impl AsyncWrite for FaultyStream {
             return Poll::Ready(Err(kind.into()));
         }
         this.seen.lock().unwrap().shut_down = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream that puts another buffer in the place of the one it was given to read into.
+pub struct Exchanging;
+
+impl AsyncRead for Exchanging {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        *buf = ReadBuf::new(leak([7; 100]));
+        buf.set_filled(100);
         Poll::Ready(Ok(()))
     }
 }

@@ -42,7 +42,16 @@ pub const STEP_MAX: Duration = Duration::from_secs(10);
 pub struct Routes(HashMap<String, SocketAddr>);
 
 impl Routes {
-    /// Adds the route of an argument, `HOST=ADDR`.
+    /// Takes the value of an option if that is `--route`. Returns whether it is.
+    pub fn option(&mut self, name: &str, value: &str) -> Result<bool> {
+        let is_route = name == "route";
+        if is_route {
+            self.add(value)?;
+        }
+        Ok(is_route)
+    }
+
+    /// Adds a route, `HOST=ADDR`.
     pub fn add(&mut self, route: &str) -> Result<()> {
         let parsed = route
             .split_once('=')

@@ -30,13 +30,7 @@ const HEAD_MAX: usize = 16 * 1024;
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut routes = Routes::default();
-    let listen = support::arguments(|name, value| {
-        let is_route = name == "route";
-        if is_route {
-            routes.add(&value)?;
-        }
-        Ok(is_route)
-    })?;
+    let listen = support::arguments(|name, value| routes.option(name, &value))?;
     let Some(addr) = listen else {
         return demonstrate().await;
     };
