@@ -22,11 +22,9 @@ use super::{
     flow_limits::{FlowLimits, Round, poll_rounds},
     pump::{Endpoint, Failed, Pump, Turn},
 };
-#[cfg(feature = "net")]
-use crate::transport::Hook;
 use crate::{
     timer::{Backoff, Timer},
-    transport::{Finder, Socket},
+    transport::{Finder, Hook, Socket},
 };
 
 /// What a relay does after an operation has failed.
@@ -53,34 +51,23 @@ pub(super) struct Settings {
 /// A stream and the user's function that finds its socket.
 pub(super) struct Side<S> {
     pub(super) stream: S,
-    #[cfg(feature = "net")]
     pub(super) hook: Option<Box<Hook<S>>>,
 }
 
 impl<S> Side<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            #[cfg(feature = "net")]
-            hook: None,
-        }
+        Self { stream, hook: None }
     }
 
     #[inline]
     pub(super) fn finder(&self) -> Finder<'_, S> {
-        #[cfg(feature = "net")]
-        return Finder::with_hook(self.hook.as_deref());
-        #[cfg(not(feature = "net"))]
-        return Finder::by_type();
+        Finder::with_hook(self.hook.as_deref())
     }
 
     #[inline]
     fn endpoint(&mut self) -> Endpoint<'_, S> {
         Endpoint {
-            #[cfg(feature = "net")]
             finder: Finder::with_hook(self.hook.as_deref()),
-            #[cfg(not(feature = "net"))]
-            finder: Finder::by_type(),
             stream: &mut self.stream,
         }
     }
@@ -449,9 +436,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         mut cx: Option<&mut Context<'_>>,
         end: RelayEnd,
     ) -> Result<RelaySummary, RelayError> {
-        let mut summary = RelaySummary::new(self.progress(), end);
-        summary.held_a = self.a_to_b.held() as u64;
-        summary.held_b = self.b_to_a.held() as u64;
+        let mut summary = self.summary(end);
         self.recheck_sources();
         if let Some((mut a, mut b)) = self.sides.take() {
             let lost = end_side(&mut a, &self.b_to_a, cx.as_deref_mut()).min(summary.b_to_a);
@@ -492,9 +477,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 return self.finish(None, RelayEnd::Error).map(RelayOutcome::Ended);
             }
         }
-        let mut summary = RelaySummary::new(self.progress(), RelayEnd::Stopped);
-        summary.held_a = self.a_to_b.held() as u64;
-        summary.held_b = self.b_to_a.held() as u64;
+        let summary = self.summary(RelayEnd::Stopped);
         let Some((a, b)) = self.sides.take() else {
             panic!("a relay was stopped after it had ended");
         };
@@ -512,6 +495,16 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         Progress {
             a_to_b: self.a_to_b.written,
             b_to_a: self.b_to_a.written,
+        }
+    }
+
+    fn summary(&self, reason: RelayEnd) -> RelaySummary {
+        RelaySummary {
+            a_to_b: self.a_to_b.written,
+            b_to_a: self.b_to_a.written,
+            held_a: self.a_to_b.held() as u64,
+            held_b: self.b_to_a.held() as u64,
+            reason,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Peer, Progress, RelayEnd, RelayError, RelaySummary, Step};
+use super::{Peer, RelayEnd, RelayError, RelaySummary, Step};
 use crate::{
     BufferEvent, EvBuffer,
     bufferevent::Callbacks,
@@ -225,15 +225,14 @@ impl Joined {
         }
     }
 
-    fn summary(&self, end: RelayEnd) -> RelaySummary {
-        let done = Progress {
+    fn summary(&self, reason: RelayEnd) -> RelaySummary {
+        RelaySummary {
             a_to_b: self.a_to_b.delivered(),
             b_to_a: self.b_to_a.delivered(),
-        };
-        let mut summary = RelaySummary::new(done, end);
-        summary.held_a = self.a_to_b.held();
-        summary.held_b = self.b_to_a.held();
-        summary
+            held_a: self.a_to_b.held(),
+            held_b: self.b_to_a.held(),
+            reason,
+        }
     }
 }
 

@@ -34,18 +34,6 @@ pub struct RelaySummary {
     pub reason: RelayEnd,
 }
 
-impl RelaySummary {
-    pub(crate) fn new(done: Progress, reason: RelayEnd) -> Self {
-        Self {
-            a_to_b: done.a_to_b,
-            b_to_a: done.b_to_a,
-            held_a: 0,
-            held_b: 0,
-            reason,
-        }
-    }
-}
-
 /// Why a relay has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -203,13 +191,13 @@ mod tests {
     #[test]
     fn an_error_names_its_place_and_keeps_its_cause() {
         let error = RelayError {
-            summary: RelaySummary::new(
-                Progress {
-                    a_to_b: 7,
-                    b_to_a: 0,
-                },
-                RelayEnd::Error,
-            ),
+            summary: RelaySummary {
+                a_to_b: 7,
+                b_to_a: 0,
+                held_a: 0,
+                held_b: 0,
+                reason: RelayEnd::Error,
+            },
             peer: Peer::B,
             step: Step::Write,
             error: io::ErrorKind::BrokenPipe.into(),

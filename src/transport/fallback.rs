@@ -3,7 +3,7 @@
 #[cfg(not(all(feature = "net", any(target_os = "linux", target_os = "android"))))]
 pub(crate) use no_pipes::{HangUp, Pipe};
 #[cfg(not(feature = "net"))]
-pub(crate) use no_sockets::{Finder, Socket, take_prefix};
+pub(crate) use no_sockets::{Finder, Hook, Socket, take_prefix};
 
 /// Replaces `lookup` and `socket`: no stream has a socket.
 #[cfg(not(feature = "net"))]
@@ -55,6 +55,8 @@ mod no_sockets {
         }
     }
 
+    pub(crate) type Hook<S> = dyn Fn(&S) -> Option<Socket<'_>> + Send;
+
     /// Finds no socket.
     #[derive(Debug)]
     pub(crate) struct Finder<'h, S>(PhantomData<&'h ()>, PhantomData<fn(&S)>);
@@ -62,6 +64,10 @@ mod no_sockets {
     impl<S> Finder<'_, S> {
         pub(crate) const fn by_type() -> Self {
             Self(PhantomData, PhantomData)
+        }
+
+        pub(crate) fn with_hook(_: Option<&Hook<S>>) -> Self {
+            Self::by_type()
         }
 
         #[inline]

@@ -23,7 +23,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(not(feature = "net"))]
-pub(crate) use fallback::{Finder, Socket, take_prefix};
+pub(crate) use fallback::{Finder, Hook, Socket, take_prefix};
 #[cfg(not(all(feature = "net", any(target_os = "linux", target_os = "android"))))]
 pub(crate) use fallback::{HangUp, Pipe};
 #[cfg(all(test, feature = "net", target_os = "linux"))]
