@@ -124,7 +124,7 @@ async fn no_byte_is_lost_or_held_when_a_flow_changes_between_splice_and_copy() {
 }
 
 #[tokio::test]
-async fn unix_sockets_are_spliced_to() {
+async fn no_byte_is_lost_or_held_when_a_flow_to_a_unix_socket_changes() {
     let (left, a) = tcp_pair().await;
     let (right, b) = UnixStream::pair().unwrap();
     let relaying = tokio::spawn(relay(a, b));
