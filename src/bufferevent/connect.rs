@@ -120,7 +120,12 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
                 }
             }
             if remaining.len() == 0 && attempts.is_empty() {
-                let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+                let none = || {
+                    io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "the host has no address of the selected family",
+                    )
+                };
                 return Poll::Ready(Err(last_error.take().unwrap_or_else(none)));
             }
             let is_time = failed || attempts.is_empty() || is_due(&mut timer, cx, next_at);

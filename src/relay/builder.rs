@@ -128,7 +128,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         }
     }
 
-    /// Sets the most bytes to hold in each direction, in memory or in a pipe. Zero counts as one.
+    /// Sets the most bytes to hold in each direction, in memory or in a pipe. Zero counts as one. The default is 256 KiB in
+    /// memory, and 1 MiB in a pipe.
     ///
     /// Memory is held only for bytes in transit: an idle relay has none. A full direction reads again when half of it was
     /// written.
@@ -147,13 +148,13 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
-    /// Sets what the end of one side's stream means for the other direction.
+    /// Sets what the end of one side's stream means for the other direction. The default is [`HalfClose::Linger`] with 30 s.
     pub fn half_close(mut self, policy: HalfClose) -> Self {
         self.half_close = policy;
         self
     }
 
-    /// Ends the relay when no byte was read or written for this duration, in either direction.
+    /// Ends the relay when no byte was read or written for this duration, in either direction. By default it never does.
     ///
     /// Then a TCP socket is reset if bytes for it were held or not yet read; otherwise each side sees the end of the
     /// stream. [`Duration::ZERO`] ends the relay as soon as it has to wait, [`Duration::MAX`] never.
@@ -162,7 +163,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
-    /// Ends the relay this long after it was first polled, whether bytes move or not.
+    /// Ends the relay this long after it was first polled, whether bytes move or not. By default it never does.
     ///
     /// It stops reading and delivers what it has read, for which it has the time of [`HalfClose::Linger`] (30 s with the
     /// other policies). Then a TCP socket is reset if its source had sent more; otherwise each side sees the end of the
@@ -176,13 +177,13 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     ///
     /// What was read is delivered, as with [`max_lifetime`](Self::max_lifetime). The side whose source was cut off is then
     /// reset, if it is a TCP socket. The reason is [`RelayEnd::MaxBytes`](super::RelayEnd::MaxBytes). Zero ends the relay
-    /// before it reads anything; `u64::MAX` is no limit. [`initial`](Self::initial) bytes count.
+    /// before it reads anything; `u64::MAX`, the default, is no limit. [`initial`](Self::initial) bytes count.
     pub fn max_bytes(mut self, n: u64) -> Self {
         self.max_bytes = n;
         self
     }
 
-    /// Sets how the connection to the healthy side ends when the other side fails.
+    /// Sets how the connection to the healthy side ends when the other side fails. The default is [`OnError::Reset`].
     pub fn on_error(mut self, how: OnError) -> Self {
         self.on_error = how;
         self
@@ -289,7 +290,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         self
     }
 
-    /// Sets whether the kernel may move the bytes of bulk flows from socket to socket without copying them.
+    /// Sets whether the kernel may move the bytes of bulk flows from socket to socket without copying them. By default it may.
     ///
     /// A flow is spliced after 1 MiB in large reads, until small ones come again. It leases a pipe while bytes are in
     /// transit. The process has a limited number of pipes, see [`set_max_pipes`](super::set_max_pipes); without one, bytes

@@ -180,7 +180,7 @@ pub struct InvalidWatermarks {
 
 impl fmt::Display for InvalidWatermarks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("watermarks must rise and be above zero:")?;
+        f.write_str("watermarks must rise, and only the low one may be zero:")?;
         for (name, watermark) in [
             ("low", self.low),
             ("high", self.high),

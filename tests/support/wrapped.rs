@@ -1,4 +1,4 @@
-//! A stream in a type of its own.
+//! A stream inside another type.
 
 use std::{
     io,
