@@ -80,6 +80,7 @@ pub mod bufferevent;
 pub mod deferred;
 mod error;
 pub mod limits;
+mod loading;
 mod panic;
 #[cfg(not(loom))]
 pub mod relay;

@@ -13,7 +13,7 @@ use super::{chain::EvBuffer, flags::Flags};
 use crate::segment::{self, sizing::BLOCK};
 use crate::{
     error::End,
-    segment::{FilePiece, Segment, sizing::SLICES_MAX},
+    segment::{FilePart, Segment, sizing::SLICES_MAX},
 };
 
 impl EvBuffer {
@@ -182,25 +182,39 @@ impl EvBuffer {
         (f(&slices[..used]), n - left)
     }
 
-    /// Returns the range of a file at the front, if there is one that is not in memory: the file, the position in it, the
-    /// length.
+    /// Returns at most `max` bytes of the range of a file at the front, if there is one that is not in memory.
     #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
-    pub(crate) fn first_file(&self) -> Option<(&std::fs::File, u64, usize)> {
+    pub(crate) fn first_file(&self, max: usize) -> Option<FilePart> {
         match self.body.front() {
-            Some(Segment::File(range)) if range.chunk(0).is_none() => {
-                let (file, at) = range.place();
-                Some((file, at, range.len()))
-            }
+            Some(Segment::File(range)) if range.chunk(0).is_none() => Some(range.first_part(max)),
             _ => None,
         }
     }
 
-    /// Returns the first piece of a file at the front, if it is not in memory, to be loaded by another thread.
-    pub(crate) fn first_unloaded(&self) -> Option<FilePiece> {
-        match self.body.front() {
-            Some(Segment::File(range)) => range.first_unloaded(),
-            _ => None,
+    /// Returns the first part of a file among the first `n` bytes that is not in memory, and the position of a byte in it.
+    #[inline]
+    pub(crate) fn first_unloaded(&self, n: usize) -> Option<(usize, FilePart)> {
+        match self.flags.intersects(Flags::FILES) {
+            true => self.find_unloaded(n),
+            false => None,
         }
+    }
+
+    #[cold]
+    fn find_unloaded(&self, n: usize) -> Option<(usize, FilePart)> {
+        let mut before = 0;
+        for segment in self.body.iter() {
+            if before >= n {
+                break;
+            }
+            if let Segment::File(range) = segment {
+                if let Some((at, part)) = range.first_unloaded(n - before) {
+                    return Some((before + at, part));
+                }
+            }
+            before += segment.len();
+        }
+        None
     }
 
     /// Returns the data up to the first piece of a file that is not in memory. Of a range of a file only the first piece is

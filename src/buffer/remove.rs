@@ -389,7 +389,7 @@ impl EvBuffer {
 
     /// Loads the parts of files among the `n` bytes from position `from` on.
     #[inline]
-    pub(super) fn load_range(&self, from: usize, n: usize) -> Result<()> {
+    pub(crate) fn load_range(&self, from: usize, n: usize) -> Result<()> {
         if self.flags.intersects(Flags::FILES) {
             self.load_files(from, n)
         } else {

@@ -2,23 +2,19 @@
 
 use std::{
     any::{Any, TypeId},
-    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::{self, JoinHandle},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::event::Metrics;
 use crate::{
     EvBuffer,
-    segment::FilePiece,
+    loading::Loading,
     transport::{self, Finder, HangUp},
 };
 
@@ -123,8 +119,8 @@ pub(super) trait AnyStream: Send + Sync {
 /// Any stream.
 pub(super) struct Stream<S> {
     stream: S,
-    /// A file range that the stream cannot send by itself, and the blocking task that loads it.
-    loading: Option<Box<(FilePiece, JoinHandle<io::Result<()>>)>>,
+    /// Reads ranges of files in the output.
+    loading: Loading,
     hang_up: HangUp,
 }
 
@@ -140,7 +136,7 @@ impl<S: Transport> Stream<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
-            loading: None,
+            loading: Loading::default(),
             hang_up: HangUp::default(),
         }
     }
@@ -148,32 +144,6 @@ impl<S: Transport> Stream<S> {
     fn is_socket(&self) -> bool {
         Self::FINDER.socket(&self.stream).is_some()
     }
-
-    /// Waits until the front of `chain` can be written without reading from a file.
-    fn poll_loaded(&mut self, cx: &mut Context<'_>, chain: &EvBuffer) -> Poll<io::Result<()>> {
-        loop {
-            let front = chain.first_unloaded();
-            let Some(loading) = &mut self.loading else {
-                let Some(piece) = front else {
-                    return Poll::Ready(Ok(()));
-                };
-                self.loading = Some(Box::new((piece.clone(), load(piece.clone()))));
-                continue;
-            };
-            let (piece, task) = &mut **loading;
-            let loaded = ready!(Pin::new(task).poll(cx));
-            // User code may have replaced the output meanwhile. The result of this load is then ignored.
-            let is_wanted = front.is_some_and(|front| front.is_part_of_same(piece));
-            self.loading = None;
-            if is_wanted {
-                return Poll::Ready(loaded.map_err(io::Error::other).and_then(|loaded| loaded));
-            }
-        }
-    }
-}
-
-fn load(piece: FilePiece) -> JoinHandle<io::Result<()>> {
-    task::spawn_blocking(move || piece.load().map(drop).map_err(Into::into))
 }
 
 impl<S: Transport> Endpoint for Stream<S> {
@@ -206,11 +176,10 @@ impl<S: Transport> Endpoint for Stream<S> {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let kernel_sends = cfg!(any(target_os = "linux", target_os = "android"));
-        if !(kernel_sends && self.is_socket()) {
-            ready!(self.poll_loaded(cx, chain))?;
-        }
-        transport::poll_write_from(cx, &mut self.stream, Self::FINDER, chain, max)
+        let Self {
+            stream, loading, ..
+        } = self;
+        transport::poll_write_from(cx, stream, Self::FINDER, chain, max, loading)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -25,7 +25,10 @@ use super::{
     event::Metrics,
     inner::{BufferEvent, Inner},
 };
-use crate::{EvBuffer, panic::catch_panic, shared::BufferWait, transport::poll::yield_to_driver};
+use crate::{
+    EvBuffer, loading::Loading, panic::catch_panic, shared::BufferWait,
+    transport::poll::yield_to_driver,
+};
 
 /// Calls of a filter in one poll that consume bytes without any output, before the task yields.
 const CALLS_PER_POLL: u32 = 64;
@@ -278,6 +281,8 @@ pub(super) struct FilterEndpoint {
     below: BufferEvent,
     input: Stage,
     output: Stage,
+    /// Reads ranges of files in the output.
+    loading: Loading,
     /// `Finished` once nothing more comes from below.
     input_mode: FlushMode,
     /// The strongest mode with which the output filter was called for the current flush or shutdown.
@@ -297,6 +302,7 @@ impl FilterEndpoint {
             below,
             input: Stage::new(input),
             output: Stage::new(output),
+            loading: Loading::default(),
             input_mode: FlushMode::Normal,
             output_mode: FlushMode::Normal,
             finishing: None,
@@ -412,6 +418,7 @@ impl Endpoint for FilterEndpoint {
         ready!(self.poll_run_output(cx))?;
         let high = self.below.output().watermarks().high();
         self.output.check_held(high)?;
+        ready!(self.loading.poll_loaded(cx, chain, max))?;
         let taken = chain.remove_buffer(&mut self.output.src, max)?;
         self.output.is_ready = true;
         // The bytes have left the output, so they count as written; `poll_idle` continues with the rest.

@@ -3,6 +3,7 @@
 use super::{config::Limits, splice_mode::Mode};
 use crate::{
     buffer::{End, chain::EvBuffer},
+    loading::Loading,
     transport::{HangUp, Pipe, ReadSizer},
 };
 
@@ -17,6 +18,8 @@ const EMPTY_READS: u8 = 2;
 pub(crate) struct Direction {
     /// What was read and not yet written, unless it is in the pipe.
     pub(crate) chain: EvBuffer,
+    /// Reads ranges of files in the chain.
+    pub(crate) loading: Loading,
     /// Present while the flow is spliced and bytes are in transit.
     pub(crate) pipe: Option<Pipe>,
     pub(crate) mode: Mode,
@@ -118,6 +121,7 @@ impl Direction {
         }
         Self {
             chain,
+            loading: Loading::default(),
             pipe: None,
             mode,
             written: 0,

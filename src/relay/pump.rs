@@ -335,8 +335,9 @@ where
 
     fn write_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
         let Endpoint { stream, finder } = &mut self.to;
-        let chain = &mut self.direction.chain;
-        let polled = transport::poll_write_from(cx, *stream, *finder, chain, BYTES_PER_POLL);
+        let Direction { chain, loading, .. } = &mut *self.direction;
+        let polled =
+            transport::poll_write_from(cx, *stream, *finder, chain, BYTES_PER_POLL, loading);
         Moved::from_poll(polled)
     }
 

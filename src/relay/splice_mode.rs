@@ -3,8 +3,11 @@
 use super::config::Splice;
 use crate::transport::Socket;
 
-/// The bytes that arrive in large reads before a flow is spliced.
-const PROVEN: u32 = 1 << 20;
+/// The unit in which the bytes of large reads are counted, so that the count takes one byte.
+const UNIT: usize = 8 << 10;
+
+/// The units that arrive in large reads before a flow is spliced: 1 MiB.
+const PROVEN: u8 = ((1 << 20) / UNIT) as u8;
 
 /// The smallest large read, in bytes. Smaller ones are cheaper to copy.
 const LARGE: usize = 16 << 10;
@@ -17,8 +20,8 @@ const SMALL_MAX: u8 = 2;
 pub(crate) enum Mode {
     /// Always copies.
     Never,
-    /// Copies. The value is the number of bytes in large reads in a row.
-    Copying(u32),
+    /// Copies. The value is the number of units in large reads in a row.
+    Copying(u8),
     /// Splices. The value is the number of small splices in a row.
     Splicing(u8),
 }
@@ -48,7 +51,7 @@ impl Mode {
             *proof = if n < LARGE {
                 0
             } else {
-                proof.saturating_add(n as u32)
+                proof.saturating_add(u8::try_from(n / UNIT).unwrap_or(u8::MAX))
             };
             if *proof >= PROVEN {
                 *self = Self::Splicing(0);

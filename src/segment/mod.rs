@@ -5,10 +5,16 @@
 mod block;
 mod block_slice;
 mod file;
+mod file_part;
+mod file_range;
 mod fill;
+mod open_file;
+mod page_cache;
 mod pool;
 mod quick_drop;
 pub(crate) mod sizing;
+#[cfg(test)]
+pub(crate) mod slow_disk;
 
 use std::{mem, sync::Arc};
 
@@ -18,11 +24,13 @@ use crate::{error::Result, limits::budget::Account};
 
 pub(crate) use block_slice::BlockSlice;
 pub use file::FileSegment;
-pub(crate) use file::{FilePiece, FileRange};
+pub(crate) use file_part::{FilePart, FilePlace};
+pub(crate) use file_range::FileRange;
 pub(crate) use fill::filled_in_place;
 #[cfg(feature = "net")]
 #[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;
+pub(crate) use page_cache::Residency;
 pub(crate) use quick_drop::{QuickDrop, SegmentList};
 pub use sizing::COPY_THRESHOLD;
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 
-use super::{WaitError, inner::SharedEvBuffer, interest::Interest, wait::Waiter};
+use super::{WaitError, inner::SharedEvBuffer, interest::Interest, taker::Taker, wait::Waiter};
 use crate::{
     EolStyle, EvBuffer,
     buffer::{End, LineError},
@@ -62,7 +62,7 @@ pub trait FrameDecoder {
 /// not returned are in the buffer.
 #[must_use = "streams do nothing unless polled"]
 pub struct Frames<D> {
-    waiter: Waiter<'static>,
+    taker: Taker<'static>,
     decoder: D,
     ended: bool,
 }
@@ -71,7 +71,7 @@ impl<D> Frames<D> {
     /// Returns the buffer.
     #[must_use]
     pub fn buffer(&self) -> &SharedEvBuffer {
-        self.waiter.buffer()
+        self.taker.buffer()
     }
 
     /// Returns the decoder.
@@ -95,14 +95,14 @@ impl<D: FrameDecoder> Stream for Frames<D> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self {
-            waiter,
+            taker,
             decoder,
             ended,
         } = self.get_mut();
         if *ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(waiter.poll_once_in_turn(cx, Interest::Take, |guard| {
+        let frame = ready!(taker.poll_once(cx, Interest::Take, |guard| {
             if guard.is_frozen_by_user(End::Front) {
                 let error = WaitError::Frozen(End::Front);
                 return Ok(Some(Err(io::Error::from(error).into())));
@@ -166,7 +166,7 @@ impl SharedEvBuffer {
     /// ```
     pub fn frames<D: FrameDecoder>(&self, decoder: D) -> Frames<D> {
         Frames {
-            waiter: Waiter::owning(self.clone()),
+            taker: Taker::new(Waiter::owning(self.clone())),
             decoder,
             ended: false,
         }

@@ -34,6 +34,7 @@ pub(crate) mod pipe;
 mod reader;
 mod state;
 mod take;
+mod taker;
 mod tracker;
 mod wait;
 pub(crate) mod watermarks;

@@ -11,7 +11,8 @@ use futures::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
-    BufferGuard, inner::SharedEvBuffer, interest::Interest, lock::ConsumeToken, wait::Waiter,
+    BufferGuard, inner::SharedEvBuffer, interest::Interest, lock::ConsumeToken, taker::Taker,
+    wait::Waiter,
 };
 use crate::{BufferError, buffer::End, error::clone_io_error};
 
@@ -54,7 +55,7 @@ use crate::{BufferError, buffer::End, error::clone_io_error};
 /// # }
 /// ```
 pub struct Reader {
-    waiter: Waiter<'static>,
+    taker: Taker<'static>,
     /// The bytes that `fill_buf` has returned and that were not consumed. Others may have taken them since.
     borrowed: Bytes,
     /// The number of the borrow. Later borrows, also of other readers, have other numbers.
@@ -68,7 +69,7 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(buffer: SharedEvBuffer, closes: bool) -> Self {
         Self {
-            waiter: Waiter::owning(buffer),
+            taker: Taker::new(Waiter::owning(buffer)),
             borrowed: Bytes::new(),
             borrow_id: 0,
             token: ConsumeToken::default(),
@@ -79,7 +80,7 @@ impl Reader {
     /// Returns the buffer that this reads from.
     #[must_use]
     pub fn buffer(&self) -> &SharedEvBuffer {
-        self.waiter.buffer()
+        self.taker.buffer()
     }
 
     /// Returns the bytes that `fill_buf` has returned and that were not consumed.
@@ -108,7 +109,7 @@ impl Reader {
             // An empty range would still keep its memory.
             false => mem::take(&mut self.borrowed),
         };
-        let lock = &self.waiter.buffer().inner.state;
+        let lock = &self.taker.buffer().inner.state;
         if self.borrowed.is_empty() || !lock.consume(&mut self.token, n) {
             self.consume_locked(n);
         }
@@ -119,7 +120,7 @@ impl Reader {
     /// Slow path of [`consume_borrowed`](Self::consume_borrowed): removes `n` bytes that were split off `borrowed`.
     fn consume_locked(&mut self, n: usize) {
         self.token = ConsumeToken::default();
-        let mut guard = self.waiter.buffer().lock();
+        let mut guard = self.taker.buffer().lock();
         if guard.is_borrowed_by(self.borrow_id) {
             let taken_by_others = self.borrowed.len() + n - guard.borrowed();
             guard.consume_borrowed(n.saturating_sub(taken_by_others));
@@ -135,7 +136,7 @@ impl Reader {
         if self.borrowed.is_empty() || self.is_current() {
             return;
         }
-        let mut guard = self.waiter.buffer().lock();
+        let mut guard = self.taker.buffer().lock();
         if guard.is_borrowed_by(self.borrow_id) {
             guard.return_front();
         }
@@ -144,12 +145,14 @@ impl Reader {
         self.borrowed = Bytes::new();
     }
 
+    /// Takes something with `take`, which needs the first `reach` bytes in memory.
     fn poll_ready<T>(
         &mut self,
         cx: &mut Context<'_>,
+        reach: usize,
         mut take: impl FnMut(&mut BufferGuard<'_>) -> Result<T, BufferError>,
     ) -> Poll<Option<io::Result<T>>> {
-        self.waiter.poll_in_turn(cx, Interest::Read, |guard| {
+        self.taker.poll(cx, Interest::Read, reach, |guard| {
             if guard.is_frozen_by_user(End::Front) {
                 return Ok(Some(Err(BufferError::Frozen(End::Front).into())));
             }
@@ -208,7 +211,7 @@ impl AsyncBufRead for Reader {
         let this = self.get_mut();
         this.return_outdated();
         if this.borrowed.is_empty() {
-            match ready!(this.poll_ready(cx, |guard| guard.borrow_numbered())) {
+            match ready!(this.poll_ready(cx, 1, |guard| guard.borrow_numbered())) {
                 Some(front) => (this.borrowed, this.borrow_id, this.token) = front?,
                 None => return Poll::Ready(Ok(&[])),
             }
@@ -238,7 +241,7 @@ impl AsyncRead for Reader {
             this.consume_borrowed(n);
             return Poll::Ready(Ok(()));
         }
-        let read = this.poll_ready(cx, |guard| {
+        let read = this.poll_ready(cx, out.remaining(), |guard| {
             let n = guard.len().min(out.remaining());
             guard.load_first(n)?;
             for chunk in guard.chunks() {
@@ -265,7 +268,7 @@ impl Stream for Reader {
             this.consume_borrowed(borrowed.len());
             return Poll::Ready(Some(Ok(borrowed)));
         }
-        this.poll_ready(cx, |guard| {
+        this.poll_ready(cx, 1, |guard| {
             guard.load_first(1)?;
             let first = guard.chunks().next().map_or(0, <[u8]>::len);
             guard.take_bytes(first)
@@ -276,7 +279,7 @@ impl Stream for Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if !mem::take(&mut self.borrowed).is_empty() {
-            let mut guard = self.waiter.buffer().lock();
+            let mut guard = self.taker.buffer().lock();
             if guard.is_borrowed_by(self.borrow_id) {
                 guard.return_front();
             }

@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{WaitError, inner::SharedEvBuffer, inner::State, interest::Interest, wait::Take};
+use super::{
+    WaitError,
+    inner::SharedEvBuffer,
+    inner::State,
+    interest::Interest,
+    taker::{LOADED_AHEAD, Take},
+};
 use crate::{
     BufferError, EolStyle,
     buffer::{End, LineError},
@@ -50,7 +56,8 @@ impl SharedEvBuffer {
     /// ```
     #[doc(alias = "evbuffer_readln")]
     pub async fn next_line(&self, style: EolStyle, max: usize) -> Result<Option<Bytes>, LineError> {
-        Take::new(self, |guard| {
+        let reach = max.saturating_add(2).min(LOADED_AHEAD);
+        Take::new(self, reach, |guard| {
             match guard.readln_max(style, max) {
                 Ok(Some(line)) => return Ok(Ok(Some(line))),
                 Ok(None) => {}
@@ -104,7 +111,7 @@ impl SharedEvBuffer {
     /// # }
     /// ```
     pub async fn take_exact(&self, n: usize) -> Result<Bytes, WaitError> {
-        Take::new(self, |guard| {
+        Take::new(self, n, |guard| {
             if n > 0 && guard.is_frozen_by_user(End::Front) {
                 return Ok(Err(WaitError::Frozen(End::Front)));
             }
@@ -151,7 +158,7 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_search")]
     pub async fn take_until(&self, needle: &[u8], max: usize) -> Result<Option<Bytes>, LineError> {
         let mut searched = Searched::default();
-        Take::new(self, |guard| {
+        Take::new(self, max.min(LOADED_AHEAD), |guard| {
             let len = guard.len();
             let from = searched.position(guard.state());
             let found = guard.search(needle, from.min(len)..len.min(max));

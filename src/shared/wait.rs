@@ -248,20 +248,14 @@ impl Stream for Changes {
     }
 }
 
-/// Waits until `look` is ready. If it `TAKES` something, several tasks take turns.
+/// Waits until `look` is ready, which takes nothing. [`Take`](super::taker::Take) is for one that does.
 #[derive(Debug)]
-pub(super) struct Until<'a, F, const TAKES: bool> {
+pub(super) struct Look<'a, F> {
     waiter: Waiter<'a>,
     look: F,
 }
 
-/// Waits until `look` has taken what it takes.
-pub(super) type Take<'a, F> = Until<'a, F, true>;
-
-/// Waits until `look` is ready, which takes nothing.
-pub(super) type Look<'a, F> = Until<'a, F, false>;
-
-impl<'a, F, const TAKES: bool> Until<'a, F, TAKES> {
+impl<'a, F> Look<'a, F> {
     #[inline]
     pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
     where
@@ -275,21 +269,14 @@ impl<'a, F, const TAKES: bool> Until<'a, F, TAKES> {
 }
 
 /// No field is pinned.
-impl<F, const TAKES: bool> Unpin for Until<'_, F, TAKES> {}
+impl<F> Unpin for Look<'_, F> {}
 
-impl<T, F, const TAKES: bool> Future for Until<'_, F, TAKES>
-where
-    F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
-{
+impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Look<'_, F> {
     type Output = T;
 
-    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Self { waiter, look } = self.get_mut();
-        match TAKES {
-            true => waiter.poll_in_turn(cx, Interest::Take, look),
-            false => waiter.poll(cx, look),
-        }
+        let this = self.get_mut();
+        this.waiter.poll(cx, &mut this.look)
     }
 }
 

@@ -16,7 +16,7 @@ mod no_sockets {
         task::{Context, Poll},
     };
 
-    use crate::{buffer::chain::EvBuffer, transport::Layout};
+    use crate::{buffer::chain::EvBuffer, loading::Loading, transport::Layout};
 
     /// The socket of a stream; there is none.
     #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,7 @@ mod no_sockets {
             _: &mut Context<'_>,
             _: &mut EvBuffer,
             _: usize,
+            _: &mut Loading,
         ) -> Poll<io::Result<usize>> {
             match self.0 {}
         }

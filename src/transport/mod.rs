@@ -17,7 +17,7 @@ mod socket;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,7 +38,7 @@ pub(crate) use read_size::ReadSizer;
 #[cfg(feature = "net")]
 pub use lookup::Socket;
 
-use crate::{buffer::chain::EvBuffer, stats};
+use crate::{buffer::chain::EvBuffer, loading::Loading, stats};
 
 /// Returns the most pipes that the relays of this process use at the same time. The default is 32.
 ///
@@ -127,9 +127,11 @@ pub(crate) fn poll_fill_watched<S: AsyncRead + Unpin>(
 
 /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes what was written.
 ///
+/// A range of a file that the page cache does not hold is read by `loading` first.
+///
 /// # Errors
 ///
-/// [`io::ErrorKind::WriteZero`] if the stream takes nothing.
+/// [`io::ErrorKind::WriteZero`] if the stream takes nothing; the error of reading a range of a file.
 #[inline]
 pub(crate) fn poll_write_from<S: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
@@ -137,11 +139,15 @@ pub(crate) fn poll_write_from<S: AsyncWrite + Unpin>(
     finder: Finder<'_, S>,
     chain: &mut EvBuffer,
     max: usize,
+    loading: &mut Loading,
 ) -> Poll<io::Result<usize>> {
     debug_assert!(!chain.is_empty() && max > 0);
     let written = match finder.socket(stream) {
-        Some(socket) => socket.poll_send(cx, chain, max),
-        None => count_copied(chain.poll_write_to(cx, Pin::new(stream), max)),
+        Some(socket) => socket.poll_send(cx, chain, max, loading),
+        None => {
+            ready!(loading.poll_loaded(cx, chain, 1))?;
+            count_copied(chain.poll_write_to(cx, Pin::new(stream), max))
+        }
     };
     zero_is_an_error(written)
 }

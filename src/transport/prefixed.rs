@@ -12,7 +12,10 @@ use std::{
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::poll::retry_interrupted;
-use crate::buffer::{End, chain::EvBuffer};
+use crate::{
+    buffer::{End, chain::EvBuffer},
+    loading::Loading,
+};
 
 /// Bytes that a peek reads at once at most.
 const READ_MAX: usize = 4 << 10;
@@ -58,6 +61,8 @@ const READ_MAX: usize = 4 << 10;
 pub struct Prefixed<S> {
     stream: S,
     prefix: EvBuffer,
+    /// Reads ranges of files in the prefix.
+    loading: Loading,
 }
 
 impl<S> Prefixed<S> {
@@ -68,7 +73,11 @@ impl<S> Prefixed<S> {
         prefix.unfreeze(End::Front);
         prefix.unfreeze(End::Back);
         prefix.set_max_len(None);
-        let mut prefixed = Self { stream, prefix };
+        let mut prefixed = Self {
+            stream,
+            prefix,
+            loading: Loading::default(),
+        };
         prefixed.release_if_empty();
         prefixed
     }
@@ -150,7 +159,7 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
         }
         let n = n.min(self.prefix.len());
         // A file range in the prefix is read here, and its error must not be lost.
-        self.prefix.load_first(n)?;
+        self.load_first(n).await?;
         (self.prefix.pullup(n)).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
@@ -194,7 +203,7 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
         let mut searched = 0;
         loop {
             let len = self.prefix.len().min(max);
-            self.prefix.load_first(len).map_err(io::Error::from)?;
+            self.load_first(len).await?;
             // A needle may begin in the bytes that were searched already.
             let from = searched.max(needle.len()) - needle.len();
             if let Some(at) = self.prefix.search(needle, from..len) {
@@ -208,6 +217,14 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
                 return Ok(None);
             }
         }
+    }
+
+    /// Brings the first `n` bytes of the prefix into memory.
+    async fn load_first(&mut self, n: usize) -> io::Result<()> {
+        let Self {
+            prefix, loading, ..
+        } = self;
+        Ok(poll_fn(|cx| loading.poll_loaded(cx, prefix, n)).await?)
     }
 
     /// Reads at most `max` bytes to the back of the prefix.
@@ -233,6 +250,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         if this.prefix.is_empty() {
             return Pin::new(&mut this.stream).poll_read(cx, buf);
         }
+        ready!(this.loading.poll_loaded(cx, &this.prefix, buf.remaining()))?;
         let read = Pin::new(&mut this.prefix).poll_read(cx, buf);
         this.release_if_empty();
         read
@@ -245,6 +263,7 @@ impl<S: AsyncRead + Unpin> AsyncBufRead for Prefixed<S> {
         if this.prefix.is_empty() {
             ready!(this.poll_read_more(cx, READ_MAX))?;
         }
+        ready!(this.loading.poll_loaded(cx, &this.prefix, 1))?;
         Poll::Ready(this.prefix.fill_buf())
     }
 

@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 
 use super::{Layout, lookup::Socket};
-use crate::{buffer::chain::EvBuffer, stats};
+use crate::{buffer::chain::EvBuffer, loading::Loading, stats};
 
 /// Whether a transfer of fewer bytes than were offered shows that the socket would block now.
 ///
@@ -85,12 +85,13 @@ impl Socket<'_> {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        loading: &mut Loading,
     ) -> Poll<io::Result<usize>> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(sent) = ready!(self.poll_send_file(cx, chain, max)) {
+        if let Some(sent) = ready!(self.poll_send_file(cx, chain, max, loading)) {
             return Poll::Ready(sent);
         }
-        chain.load_first(1)?;
+        ready!(loading.poll_loaded(cx, chain, 1))?;
         let max = max.min(chain.len());
         let (sent, _) = chain.with_slices(max, |slices| self.poll_send_slices(cx, slices));
         let sent = ready!(sent)?;

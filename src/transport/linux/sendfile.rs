@@ -11,10 +11,14 @@ use std::{
 use rustix::{fs::sendfile, io::Errno};
 use tokio::io::Interest;
 
-use crate::{buffer::chain::EvBuffer, stats, transport::lookup::Socket};
+use crate::{buffer::chain::EvBuffer, loading::Loading, stats, transport::lookup::Socket};
+
+/// The most bytes that are sent with one call, and that are looked up in the page cache, or read into it, before.
+const SEND_MAX: usize = 512 << 10;
 
 impl Socket<'_> {
-    /// Sends at most `max` bytes of the file range at the front of `chain`, and removes what was sent.
+    /// Sends at most `max` bytes of the file range at the front of `chain`, and removes what was sent. What the page cache
+    /// does not hold is read by `loading` first.
     ///
     /// `None` if the chain does not begin with a file range, or if the kernel does not send from that kind of file.
     pub(crate) fn poll_send_file(
@@ -22,17 +26,19 @@ impl Socket<'_> {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        loading: &mut Loading,
     ) -> Poll<Option<io::Result<usize>>> {
-        let Some((file, at, len)) = chain.first_file() else {
+        let Some(part) = chain.first_file(max.min(SEND_MAX)) else {
             return Poll::Ready(None);
         };
         let sent = loop {
             if let Err(error) = ready!(self.poll_ready(cx, Interest::WRITABLE)) {
                 return Poll::Ready(Some(Err(error)));
             }
+            let len = ready!(loading.poll_ready(cx, &part));
             let sent = self.transfer(Interest::WRITABLE, |socket| {
-                let mut at = at;
-                let n = sendfile(&**socket, file, Some(&mut at), len.min(max))?;
+                let mut at = part.at();
+                let n = sendfile(&**socket, part.file(), Some(&mut at), len)?;
                 // A send is also short at the end of the file, where the socket stays ready.
                 Ok((n, n))
             });

@@ -1,0 +1,90 @@
+//! Whether a range of a file is in the page cache, so that reading it does not wait for a disk.
+
+use std::{fs::File, ops::Range};
+
+/// Where the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residency {
+    /// In memory.
+    Cached,
+    /// Some of them have to be read from the disk.
+    #[cfg_attr(not(all(feature = "net", target_os = "linux")), allow(dead_code))]
+    Absent,
+    /// The file system does not say.
+    #[cfg_attr(all(feature = "net", target_os = "linux"), allow(dead_code))]
+    Unknown,
+}
+
+/// Asks the kernel to read `range`, without waiting.
+pub(super) fn request(file: &File, range: Range<u64>) {
+    #[cfg(all(feature = "net", target_os = "linux"))]
+    {
+        use rustix::fs::{Advice, fadvise};
+        let len = std::num::NonZeroU64::new(range.end - range.start);
+        // Advice only: reading works without it.
+        let _ = fadvise(file, range.start, len, Advice::WillNeed);
+    }
+    let _ = (file, range);
+}
+
+#[cfg(all(feature = "net", target_os = "linux"))]
+pub(super) use linux::residency;
+
+#[cfg(not(all(feature = "net", target_os = "linux")))]
+pub(super) fn residency(_: &File, _: Range<u64>) -> Residency {
+    Residency::Unknown
+}
+
+#[cfg(all(feature = "net", target_os = "linux"))]
+mod linux {
+    use std::{fs::File, io::IoSliceMut, ops::Range};
+
+    use rustix::{
+        fs::fstatfs,
+        io::{Errno, ReadWriteFlags, preadv2},
+    };
+
+    use super::Residency;
+
+    /// The distance of the bytes that are looked at. The kernel reads files ahead, and evicts them again, in runs of about
+    /// this size.
+    const STRIDE: u64 = 128 << 10;
+
+    /// A page of a file, at least. The kernel reads it as a whole.
+    const PAGE: u64 = 4 << 10;
+
+    /// File systems whose files are always in memory: tmpfs and ramfs.
+    const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+
+    /// Looks at a few bytes of `range`, which is not empty, with reads that do not wait.
+    pub(crate) fn residency(file: &File, range: Range<u64>) -> Residency {
+        let last = range.end - 1;
+        // From the end, where a cold file was read least.
+        let mut at = last;
+        loop {
+            let mut byte = [0];
+            let mut slices = [IoSliceMut::new(&mut byte)];
+            match preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
+                // The file is shorter now. Finding out is no task for a worker either.
+                Ok(0) | Err(Errno::AGAIN) => return Residency::Absent,
+                Ok(_) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    return match is_in_memory(file) {
+                        true => Residency::Cached,
+                        false => Residency::Unknown,
+                    };
+                }
+                // A read fails as well, at once, and returns the error.
+                Err(_) => return Residency::Cached,
+            }
+            if at / PAGE == range.start / PAGE {
+                return Residency::Cached;
+            }
+            at = at.saturating_sub(STRIDE).max(range.start);
+        }
+    }
+
+    fn is_in_memory(file: &File) -> bool {
+        fstatfs(file).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as u32)))
+    }
+}
