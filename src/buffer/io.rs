@@ -92,6 +92,8 @@ impl EvBuffer {
     /// Writes at most `max` bytes with one `poll_write` or `poll_write_vectored`, removes the bytes that were written and
     /// returns their number.
     ///
+    /// A range of a file at the front is read at once, which may wait for a disk.
+    ///
     /// # Errors
     ///
     /// As [`write_to`](Self::write_to).

@@ -289,7 +289,7 @@ unsafe impl BufMut for EvBuffer {
 }
 
 impl AsyncRead for EvBuffer {
-    /// Reads the bytes that are there; an empty buffer is the end. Never `Pending`.
+    /// Reads the bytes that are there; an empty buffer is the end. Never `Pending`: a range of a file is read at once.
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

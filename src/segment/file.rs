@@ -14,14 +14,30 @@ use super::{file_range::FileRange, open_file::OpenFile};
 ///
 /// [`EvBuffer::add_file`](crate::EvBuffer::add_file) links it into a buffer, any number of times. Linking takes no memory
 /// in proportion to the range. When a `BufferEvent` writes to a socket, the kernel sends the bytes itself; an operation
-/// that needs them in memory loads them with blocking reads, in pieces of at most 256 KiB, and only the pieces that it
-/// touches. Clones and slices share the open file, which is closed with the last of them. The file is never mapped.
+/// that needs them in memory loads them, in pieces of at most 256 KiB, and only the pieces that it touches. Clones and
+/// slices share the open file, which is closed with the last of them. The file is never mapped.
+///
+/// # Blocking
+///
+/// The futures, streams and connections of this crate do not wait for a disk on a worker thread. They ask the kernel
+/// whether the next bytes are in the page cache. If they are not, or if the file system does not say, a thread of Tokio's
+/// blocking pool reads them first, up to 512 KiB at a time. Without a Tokio runtime, the future reads them where it is
+/// polled.
+///
+/// The kernel is asked with a few reads that do not wait (`RWF_NOWAIT`), so a range of which the cache has lost some pages
+/// between two that it still holds can be taken for cached. Other systems than Linux are not asked: there, and without the
+/// feature `net`, the pool reads every range.
+///
+/// Methods of [`EvBuffer`](crate::EvBuffer), also those of its Tokio traits, read where they are called. So does your code
+/// that looks at a buffer: a filter or a decoder finds its first 256 KiB in memory.
+///
+/// # Sending
 ///
 /// The kernel's call, `sendfile`, has no way to suppress `SIGPIPE`. Rust programs ignore that signal from the start. A
 /// process that restores its default disposition may be killed when a range is sent to a connection that is gone; it has
 /// to add the bytes of the file from memory instead.
 ///
-/// If the file has become shorter when a range is loaded, that is an error of kind
+/// If the file has become shorter when a range is loaded or sent, that is an error of kind
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
 ///
 /// # Examples

@@ -1,7 +1,8 @@
 //! A part of a file that an operation needs next, and how it gets into memory or into the page cache.
 
+#[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+use std::fs::File;
 use std::{
-    fs::File,
     io,
     sync::{Arc, OnceLock, Weak},
 };
@@ -82,14 +83,10 @@ impl FilePart {
         }
     }
 
-    #[cfg_attr(not(all(feature = "net", target_os = "linux")), allow(dead_code))]
-    pub(crate) fn file(&self) -> &File {
-        self.file.file()
-    }
-
-    /// Returns the position of the first byte in the file.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
+    /// Returns the file, and the position of the first byte in it.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn start(&self) -> (&File, u64) {
+        (self.file.file(), self.at)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -107,7 +104,7 @@ impl FilePart {
 
     /// Reads the bytes, which blocks: into memory if there is a shared place for them, and at least into the page cache.
     ///
-    /// An error is ignored. Who reads the bytes next gets it.
+    /// An error is ignored: the next read of the bytes returns it.
     pub(crate) fn load(&self) {
         if let Some(piece) = &self.piece {
             let _ = piece.load(&self.file, self.at);

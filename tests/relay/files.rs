@@ -115,3 +115,53 @@ async fn a_file_that_cannot_be_read_is_one_error() {
     assert_eq!((error.step, error.summary.a_to_b), (Step::Write, 0));
     assert!(received.is_empty());
 }
+
+/// Asks the kernel to remove `file` from the page cache.
+#[cfg(target_os = "linux")]
+fn evict(file: &File) {
+    use rustix::fs::{Advice, fadvise};
+    // Only what is on the disk can be evicted.
+    file.sync_all().unwrap();
+    fadvise(file, 0, None, Advice::DontNeed).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_is_not_in_the_page_cache_arrives_unchanged() {
+    use tokio_evbuffer::{Prefixed, SharedEvBuffer};
+
+    let data = pattern(2_000_003);
+    let file = temp_file(&data);
+    let initial = || {
+        evict(&file);
+        let mut buffer = EvBuffer::new();
+        buffer
+            .add_file(FileSegment::new(file.clone(), 3..).unwrap())
+            .unwrap();
+        buffer
+    };
+
+    let (to, receiver) = tcp_pair().await;
+    let (result, received) = deliver(initial(), to, receiver).await;
+    assert_eq!(result.unwrap().a_to_b, 2_000_000);
+    assert!(received == data[3..], "over TCP");
+
+    let (to, receiver) = tokio::io::duplex(1000);
+    let (result, received) = deliver(initial(), to, receiver).await;
+    assert_eq!(result.unwrap().a_to_b, 2_000_000);
+    assert!(received == data[3..], "over a stream that is no socket");
+
+    let shared = SharedEvBuffer::new();
+    shared.lock().add_buffer(&mut initial()).unwrap();
+    shared.close();
+    assert_eq!(shared.take_exact(1000).await.unwrap(), data[3..1003]);
+    let mut received = Vec::new();
+    shared.reader().read_to_end(&mut received).await.unwrap();
+    assert!(received == data[1003..], "through a shared buffer");
+
+    let mut prefixed = Prefixed::new(tokio::io::empty(), initial());
+    assert_eq!(prefixed.peek(300_000).await.unwrap(), &data[3..300_003]);
+    let mut received = Vec::new();
+    prefixed.read_to_end(&mut received).await.unwrap();
+    assert!(received == data[3..], "in front of a stream");
+}

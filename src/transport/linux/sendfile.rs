@@ -37,8 +37,8 @@ impl Socket<'_> {
             }
             let len = ready!(loading.poll_ready(cx, &part));
             let sent = self.transfer(Interest::WRITABLE, |socket| {
-                let mut at = part.at();
-                let n = sendfile(&**socket, part.file(), Some(&mut at), len)?;
+                let (file, mut at) = part.start();
+                let n = sendfile(&**socket, file, Some(&mut at), len)?;
                 // A send is also short at the end of the file, where the socket stays ready.
                 Ok((n, n))
             });
