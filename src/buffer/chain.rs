@@ -51,9 +51,8 @@ use crate::{
 // 3. `tail` comes last. The next byte goes there; when it is empty it is the spare.
 // 4. `held` is the sum of the memory that the segments keep, `tail` included, without loaded pieces of files.
 // 5. The first `scanned` bytes hold no end of line of style `scanned_for`; `scanned` is at most `len`.
-#[doc(alias = "evbuffer")]
-#[doc(alias = "evbuffer_new")]
-#[doc(alias = "evbuffer_free")]
+#[doc(alias("evbuffer", "evbuffer_new", "evbuffer_free"))]
+#[doc(alias("evbuffer_add_printf", "evbuffer_add_vprintf"))]
 pub struct EvBuffer {
     pub(super) tail: BlockSlice,
     pub(super) len: usize,

@@ -270,6 +270,8 @@ impl Builder {
 
     /// Sets whether a read error [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) counts as the end of the stream. A TLS
     /// stream reports it if the peer closes without close_notify, so the data may be cut short. Off by default.
+    #[doc(alias = "bufferevent_openssl_get_allow_dirty_shutdown")]
+    #[doc(alias = "bufferevent_openssl_set_allow_dirty_shutdown")]
     pub fn allow_truncation(mut self, on: bool) -> Self {
         self.settings.allow_truncation = on;
         self

@@ -35,6 +35,7 @@ pub enum Side {
 #[doc(alias = "BEV_EVENT_EOF")]
 #[doc(alias = "BEV_EVENT_ERROR")]
 #[doc(alias = "BEV_EVENT_TIMEOUT")]
+#[doc(alias = "bufferevent_get_openssl_error")]
 pub enum Event {
     /// The connection that `Builder::connect` makes is established.
     Connected,

@@ -22,7 +22,11 @@ impl BufferEvent {
     /// # Panics
     ///
     /// Outside a runtime, as [`tokio::spawn`] does.
-    #[doc(alias = "bufferevent_socket_new")]
+    #[doc(alias(
+        "bufferevent_socket_new",
+        "bufferevent_new",
+        "bufferevent_openssl_socket_new"
+    ))]
     #[track_caller]
     #[must_use = "dropping the last handle closes the connection"]
     pub fn new(stream: impl Transport) -> Self {
@@ -58,7 +62,7 @@ impl BufferEvent {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "bufferevent_pair_new")]
+    #[doc(alias("bufferevent_pair_new", "bufferevent_pair_get_partner"))]
     #[track_caller]
     pub fn pair() -> (BufferEvent, BufferEvent) {
         let (near, far) = pair::ends();
@@ -150,7 +154,7 @@ impl BufferEvent {
 
     /// Sets the read timeout and the write timeout. `None` removes a timeout; zero expires as soon as there is anything to
     /// wait for.
-    #[doc(alias = "bufferevent_set_timeouts")]
+    #[doc(alias("bufferevent_set_timeouts", "bufferevent_settimeout"))]
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
         self.inner.command(|control| {
             let limits = &mut control.extras_mut().settings.limits;
@@ -175,8 +179,8 @@ impl BufferEvent {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "bufferevent_set_max_single_read")]
-    #[doc(alias = "bufferevent_set_max_single_write")]
+    #[doc(alias("bufferevent_set_max_single_read", "bufferevent_get_max_single_read"))]
+    #[doc(alias("bufferevent_set_max_single_write", "bufferevent_get_max_single_write"))]
     pub fn set_max_single(&self, direction: Direction, n: usize) {
         self.inner.command(|control| {
             let settings = &mut control.extras_mut().settings;
@@ -442,6 +446,7 @@ impl BufferEvent {
     }
 
     /// Keeps the connection alive without a handle until it has ended. Its callbacks continue to be called.
+    #[doc(alias("bufferevent_incref", "bufferevent_decref"))]
     pub fn detach(self) {
         self.inner.handles.fetch_add(1, Ordering::AcqRel);
     }

@@ -35,7 +35,7 @@ impl BufferEvent {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "bufferevent_set_rate_limit")]
+    #[doc(alias("bufferevent_set_rate_limit", "bufferevent_get_token_bucket_cfg"))]
     pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
         self.inner.command(|control| {
             let rate = control.extras_mut().rate.get_or_insert_default();
@@ -48,8 +48,12 @@ impl BufferEvent {
     ///
     /// Use it for bytes that the connection does not see, such as those of a side channel. Without a limit it does
     /// nothing. The allowance may become negative: the direction then waits until it is positive again.
-    #[doc(alias = "bufferevent_decrement_read_limit")]
-    #[doc(alias = "bufferevent_decrement_write_limit")]
+    #[doc(alias(
+        "bufferevent_decrement_read_limit",
+        "bufferevent_decrement_write_limit"
+    ))]
+    #[doc(alias = "bufferevent_rate_limit_group_decrement_read")]
+    #[doc(alias = "bufferevent_rate_limit_group_decrement_write")]
     pub fn consume_rate(&self, direction: Direction, n: i64) {
         self.inner.command(|control| {
             let commands = &mut control.extras_mut().rate.get_or_insert_default().commands;

@@ -88,8 +88,8 @@ impl Builder {
     /// Outside a runtime, as [`tokio::spawn`] does.
     #[cfg(feature = "net")]
     #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
-    #[doc(alias = "bufferevent_socket_connect")]
-    #[doc(alias = "bufferevent_socket_connect_hostname")]
+    #[doc(alias("bufferevent_socket_connect", "bufferevent_socket_connect_hostname"))]
+    #[doc(alias = "bufferevent_socket_get_dns_error")]
     #[track_caller]
     #[must_use = "dropping the last handle closes the connection and removes its callbacks; `detach` keeps it"]
     pub fn connect(self, addr: impl tokio::net::ToSocketAddrs + Send + 'static) -> BufferEvent {

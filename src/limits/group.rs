@@ -63,7 +63,10 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 /// # }
 /// ```
 #[derive(Clone)]
-#[doc(alias = "bufferevent_rate_limit_group_new")]
+#[doc(alias(
+    "bufferevent_rate_limit_group_new",
+    "bufferevent_rate_limit_group_free"
+))]
 #[doc(alias = "bufferevent_add_to_rate_limit_group")]
 pub struct RateLimitGroup {
     shared: Arc<Shared>,

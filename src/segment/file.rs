@@ -55,7 +55,7 @@ use super::{file_range::FileRange, open_file::OpenFile};
 /// assert_eq!(buffer, b"234"[..]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[doc(alias = "evbuffer_file_segment")]
+#[doc(alias("evbuffer_file_segment", "evbuffer_file_segment_free"))]
 #[derive(Clone, Debug)]
 pub struct FileSegment {
     file: Arc<OpenFile>,

@@ -79,8 +79,8 @@ impl CallbackHandle {
     /// Disables the callback, or enables it again.
     ///
     /// It is not notified of what happens while it is disabled, also not later.
-    #[doc(alias = "evbuffer_cb_set_flags")]
-    #[doc(alias = "evbuffer_cb_clear_flags")]
+    #[doc(alias("evbuffer_cb_set_flags", "evbuffer_cb_clear_flags"))]
+    #[doc(alias("evbuffer_cb_suspend", "evbuffer_cb_unsuspend"))]
     pub fn set_enabled(&self, on: bool) {
         if let Some(inner) = self.buffer.upgrade() {
             let mut state = inner.state.lock();

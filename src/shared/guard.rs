@@ -50,8 +50,12 @@ use crate::{EvBuffer, buffer::Result, sync::LockGuard};
 /// # }
 /// ```
 #[must_use = "dropping it at once unlocks"]
-#[doc(alias = "evbuffer_lock")]
-#[doc(alias = "evbuffer_unlock")]
+#[doc(alias(
+    "evbuffer_lock",
+    "evbuffer_unlock",
+    "bufferevent_lock",
+    "bufferevent_unlock"
+))]
 pub struct BufferGuard<'a> {
     buffer: &'a SharedEvBuffer,
     /// `None` only while the guard is dropped: subscribers are notified after the lock is released.
