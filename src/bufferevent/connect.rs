@@ -1,7 +1,8 @@
 //! Connects before the task of the connection starts.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::{net::TcpStream, time::Instant};
 use tracing::{Instrument, Span};
 
@@ -95,12 +96,10 @@ fn in_order(addresses: Vec<SocketAddr>, family: AddressFamily) -> Vec<SocketAddr
     }
 }
 
-type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
-
 /// Connects to the first address that answers. The attempts start one after another and then run side by side.
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut remaining = addresses.into_iter();
-    let mut attempts: Vec<Attempt> = Vec::new();
+    let mut attempts: Vec<BoxFuture<'static, io::Result<TcpStream>>> = Vec::new();
     let mut timer = Timer::default();
     let mut next_at = Instant::now();
     let mut last_error = None;

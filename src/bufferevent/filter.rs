@@ -14,10 +14,11 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
+
+use futures::future::BoxFuture;
 
 use super::{
     callbacks::Callbacks,
@@ -189,8 +190,6 @@ impl BufferEvent {
     }
 }
 
-type BoxFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
-
 /// One filter, and the bytes on their way through it.
 struct Stage {
     /// `None` after it has failed.
@@ -290,8 +289,8 @@ pub(super) struct FilterEndpoint {
     more_input: BufferWait,
     room_below: BufferWait,
     /// A flush or shutdown of the connection below.
-    finishing: Option<BoxFuture>,
-    hang_up: Option<BoxFuture>,
+    finishing: Option<BoxFuture<'static, io::Result<()>>>,
+    hang_up: Option<BoxFuture<'static, io::Result<()>>>,
 }
 
 impl FilterEndpoint {
@@ -360,7 +359,10 @@ impl FilterEndpoint {
         Some(high.saturating_sub(output.len()).max(1))
     }
 
-    fn finish_below<F>(&mut self, finish: impl FnOnce(BufferEvent) -> F) -> &mut BoxFuture
+    fn finish_below<F>(
+        &mut self,
+        finish: impl FnOnce(BufferEvent) -> F,
+    ) -> &mut BoxFuture<'static, io::Result<()>>
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {

@@ -40,6 +40,16 @@ enum WriterEnd {
     Reset,
 }
 
+impl State {
+    /// How the writer has ended, as the reader sees it.
+    fn end(&self) -> Option<io::Result<()>> {
+        Some(match self.end? {
+            WriterEnd::InOrder => Ok(()),
+            WriterEnd::Reset => Err(io::ErrorKind::ConnectionReset.into()),
+        })
+    }
+}
+
 /// Makes both ends.
 pub(super) fn ends() -> (PairEnd, PairEnd) {
     let channel = || Arc::new(Channel(Lock::new(State::default())));
@@ -91,12 +101,8 @@ impl Endpoint for PairEnd {
         let waker = cx.waker().clone();
         let mut state = self.incoming.0.lock();
         if state.chain.is_empty() {
-            match state.end {
-                Some(WriterEnd::InOrder) => return Poll::Ready(Ok(0)),
-                Some(WriterEnd::Reset) => {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-                }
-                None => {}
+            if let Some(end) = state.end() {
+                return Poll::Ready(end.map(|()| 0));
             }
             state.chain.shrink_to_fit();
             let replaced = state.reader.replace(waker);
@@ -158,12 +164,8 @@ impl Endpoint for PairEnd {
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waker = cx.waker().clone();
         let mut state = self.incoming.0.lock();
-        match state.end {
-            Some(WriterEnd::InOrder) => return Poll::Ready(Ok(())),
-            Some(WriterEnd::Reset) => {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-            }
-            None => {}
+        if let Some(end) = state.end() {
+            return Poll::Ready(end);
         }
         let replaced = state.reader.replace(waker);
         drop(state);

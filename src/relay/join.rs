@@ -3,10 +3,11 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::pin,
     task::{Context, Poll, ready},
 };
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Peer, RelayEnd, RelayError, RelaySummary, Step};
@@ -248,18 +249,16 @@ struct JoinDirection {
     /// The output is full, and `from` shows that.
     is_blocked: bool,
     /// The end or failure of `from`, which has to be noticed while its input is not read.
-    hang_up: Option<BoxFuture<()>>,
+    hang_up: Option<BoxFuture<'static, ()>>,
     phase: Phase,
 }
 
 enum Phase {
     Moving,
     /// The source has ended, and everything was moved.
-    ShuttingDown(BoxFuture<io::Result<()>>),
+    ShuttingDown(BoxFuture<'static, io::Result<()>>),
     Done,
 }
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl JoinDirection {
     fn new(peer: Peer, from: &BufferEvent, to: &BufferEvent) -> Self {
