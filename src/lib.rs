@@ -6,9 +6,9 @@
 //! buffer, memory of the user is linked by reference, a header is put in front without moving the body, and one system
 //! call reads or writes many segments. A new buffer holds no memory, and one that was emptied at most 16 KiB.
 //!
-//! **Changes that notify.** A change of a [`SharedEvBuffer`] runs watermark callbacks inline, when the length crosses a
-//! watermark. Other callbacks are deferred: they run on the [`DeferredQueue`] of a runtime, never inside the call that
-//! caused them, and many changes become one call. Instead of a callback you can await a condition:
+//! **Changes that notify.** A change of a [`SharedEvBuffer`] calls callbacks at once, for watermarks and for those that ask
+//! for it, with no lock held. The others are deferred: they run on the [`DeferredQueue`] of a runtime, never inside the call
+//! that caused them, and many changes become one call. Instead of a callback you can await a condition:
 //! [`readable`](SharedEvBuffer::readable), [`drained_to`](SharedEvBuffer::drained_to),
 //! [`changed`](SharedEvBuffer::changed), or the stream [`changes`](SharedEvBuffer::changes).
 //!
