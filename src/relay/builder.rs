@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "net")]
+use super::future::SocketHook;
 use super::{
     HalfClose, OnError, Progress, RelayCounters, RelayError, RelayOutcome, RelayStream,
     RelaySummary, Splice,
@@ -277,8 +279,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         a: impl Fn(&A) -> Option<Socket<'_>> + Send + 'static,
         b: impl Fn(&B) -> Option<Socket<'_>> + Send + 'static,
     ) -> Self {
-        self.a.hook = Some(Box::new(a));
-        self.b.hook = Some(Box::new(b));
+        self.a.hook = Some(Box::new(SocketHook(Box::new(a))));
+        self.b.hook = Some(Box::new(SocketHook(Box::new(b))));
         self
     }
 
@@ -294,7 +296,8 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     ///
     /// A flow is spliced after 1 MiB in large reads, until small ones come again. It leases a pipe while bytes are in
     /// transit. The process has a limited number of pipes, see [`set_max_pipes`](super::set_max_pipes); without one, bytes
-    /// are copied. A flow that makes no progress for 100 ms gives its pipe back.
+    /// are copied. Bytes of a flow that makes no progress stay in its pipe. If that would hold up more than half of the pipes,
+    /// they are moved to memory after 100 ms, and the pipe is used by others.
     pub fn splice(mut self, mode: Splice) -> Self {
         self.splice = mode;
         self
@@ -422,6 +425,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
             failure: None,
             ending: None,
             acknowledgement: None,
+            waker: None,
         }
     }
 }

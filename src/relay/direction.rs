@@ -49,6 +49,8 @@ pub(crate) struct Direction {
     source_ended: bool,
     /// The last read found nothing: every byte that the source has sent so far was read.
     source_empty: bool,
+    /// Nothing is held, and the source will wake the task when there is something to read: until then, a poll does nothing.
+    pub(crate) waits_for_source: bool,
     /// Set when the source is gone: the number of reads that have to find nothing until the direction ends.
     empty_reads_left: Option<u8>,
     /// The source is watched for a reset while it is not read.
@@ -138,6 +140,7 @@ impl Direction {
             needs_flush: false,
             source_ended: false,
             source_empty: true,
+            waits_for_source: false,
             empty_reads_left: None,
             watches_source: false,
             hang_up: HangUp::default(),
@@ -206,6 +209,12 @@ impl Direction {
                 .then_some(Offer::Pipe(held + room.min(allowance)));
         }
         Some(Offer::Chain(self.sizer.offer().min(room).min(allowance)))
+    }
+
+    /// Nothing is held, and all that was written was flushed.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open && self.held() == 0 && !self.needs_flush
     }
 
     /// Nothing is held, and what comes next is copied. Small messages need no more than this.
@@ -334,6 +343,16 @@ impl Direction {
         let acknowledged = (self.written as u32).wrapping_sub(queued as u32);
         let before = std::mem::replace(&mut self.acknowledged, acknowledged);
         acknowledged.wrapping_sub(before) as usize
+    }
+
+    /// Leaves the bytes of a flow that makes no progress in their pipe, where they cost no memory of the process. If too
+    /// many flows do so, the pipe goes back instead.
+    pub(crate) fn keep_stalled_pipe(&mut self) -> std::io::Result<()> {
+        let pipe = self.pipe.as_mut();
+        match pipe.is_some_and(|pipe| !pipe.is_empty() && pipe.keep_stalled()) {
+            true => Ok(()),
+            false => self.return_pipe(),
+        }
     }
 
     /// Moves the bytes of a pipe to memory, and gives the pipe back.

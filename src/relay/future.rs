@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     timer::{Backoff, Timer},
-    transport::{Finder, Hook, Socket},
+    transport::{self, Finder, Hook, Socket},
 };
 
 /// What a relay does after an operation has failed.
@@ -48,10 +48,13 @@ pub(super) struct Settings {
     pub(super) max_bytes: u64,
 }
 
+/// A user's function. It is rare, so it is boxed twice: a pointer to it takes one word.
+pub(super) struct SocketHook<S>(pub(super) Box<Hook<S>>);
+
 /// A stream and the user's function that finds its socket.
 pub(super) struct Side<S> {
     pub(super) stream: S,
-    pub(super) hook: Option<Box<Hook<S>>>,
+    pub(super) hook: Option<Box<SocketHook<S>>>,
 }
 
 impl<S> Side<S> {
@@ -61,19 +64,23 @@ impl<S> Side<S> {
 
     #[inline]
     pub(super) fn finder(&self) -> Finder<'_, S> {
-        Finder::with_hook(self.hook.as_deref())
+        Finder::with_hook(self.hook.as_deref().map(|hook| &*hook.0))
     }
 
     #[inline]
     fn endpoint(&mut self) -> Endpoint<'_, S> {
         Endpoint {
-            finder: Finder::with_hook(self.hook.as_deref()),
+            finder: Finder::with_hook(self.hook.as_deref().map(|hook| &*hook.0)),
             stream: &mut self.stream,
         }
     }
 
     pub(super) fn socket(&self) -> Option<Socket<'_>> {
         self.finder().socket(&self.stream)
+    }
+
+    fn seems_readable(&self) -> bool {
+        transport::seems_readable(&self.stream, self.finder())
     }
 
     /// Whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
@@ -105,6 +112,22 @@ pub(super) struct Running<A, B> {
     /// Why the relay has stopped reading, if it has.
     pub(super) ending: Option<RelayEnd>,
     pub(super) acknowledgement: Option<Box<AcknowledgementWait>>,
+    /// The waker of the last poll, with which the streams are registered.
+    pub(super) waker: Option<Waker>,
+}
+
+/// The directions to poll.
+#[derive(Clone, Copy, Debug)]
+struct Woken {
+    a_to_b: bool,
+    b_to_a: bool,
+}
+
+impl Woken {
+    const BOTH: Self = Self {
+        a_to_b: true,
+        b_to_a: true,
+    };
 }
 
 /// The first operation that failed.
@@ -129,11 +152,13 @@ impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        let mut woken = this.woken(cx);
         loop {
             if this.flow.as_ref().is_some_and(|flow| flow.is_aborted(cx)) {
                 return Poll::Ready(this.finish(Some(cx), RelayEnd::Aborted));
             }
-            let turn = this.poll_directions(cx);
+            let turn = this.poll_directions(cx, woken);
+            woken = Woken::BOTH;
             this.report_progress();
             let due = match this.poll_finished(cx) {
                 Poll::Ready(end) => Due::End(end),
@@ -151,13 +176,43 @@ impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
 }
 
 impl<A: RelayStream, B: RelayStream> Running<A, B> {
-    /// Moves what can be moved in both directions now.
-    fn poll_directions(&mut self, cx: &mut Context<'_>) -> Turn {
+    /// Finds out which directions have something to do.
+    ///
+    /// A message in one direction wakes the task, and to poll the other one costs half as much as the message. A direction
+    /// that waits for its source is left out if that has nothing to read and knows the waker of this task.
+    #[inline]
+    fn woken(&mut self, cx: &mut Context<'_>) -> Woken {
+        let same_waker = self.waker.as_ref();
+        if !same_waker.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            return Woken::BOTH;
+        }
+        let (Some((a, b)), None) = (&self.sides, &self.flow) else {
+            return Woken::BOTH;
+        };
+        let a_to_b = !self.a_to_b.waits_for_source || a.seems_readable();
+        Woken {
+            a_to_b,
+            b_to_a: !a_to_b || !self.b_to_a.waits_for_source || b.seems_readable(),
+        }
+    }
+
+    /// Moves what can be moved now, first in the directions that were `woken`.
+    fn poll_directions(&mut self, cx: &mut Context<'_>, mut woken: Woken) -> Turn {
         let mut turn = Turn::default();
         loop {
             let failed = self.failure.is_some();
-            turn += self.poll_direction(cx, Peer::A);
-            turn += self.poll_direction(cx, Peer::B);
+            if woken.a_to_b {
+                turn += self.poll_direction(cx, Peer::A);
+            }
+            if woken.b_to_a {
+                turn += self.poll_direction(cx, Peer::B);
+            }
+            if !woken.a_to_b && !turn.moved {
+                // The task was woken for another reason: perhaps the runtime of a socket is gone.
+                turn += self.poll_direction(cx, Peer::A);
+            }
+            woken = Woken::BOTH;
             let newly_failed = !failed && self.failure.is_some();
             if !newly_failed && !self.apply_half_close() && !self.apply_max_bytes() {
                 return turn;
@@ -413,7 +468,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         self.deadlines().poll(cx, turn, blocked)
     }
 
-    /// Watches the sources of flows that make no progress for a reset, since they are not read.
+    /// Looks at flows that make no progress: at their pipes, and whether a source that is not read was reset.
     fn check_stalled(&mut self) {
         let held_up = self.is_held_up();
         for peer in [Peer::A, Peer::B] {
@@ -426,6 +481,8 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             direction.watches_source |= !progress;
             if progress {
                 self.deadlines().repeat_stall_check();
+            } else if let Err(error) = direction.keep_stalled_pipe() {
+                self.fail(peer, Step::Read, error);
             }
         }
     }
@@ -562,6 +619,7 @@ where
         from,
         to,
         limits,
+        is_drained: false,
     };
     pump.poll_turn(cx)
 }

@@ -76,6 +76,8 @@ pub(crate) struct Pump<'a, R, W> {
     pub(crate) from: Endpoint<'a, R>,
     pub(crate) to: Endpoint<'a, W>,
     pub(crate) limits: Limits,
+    /// The last read has emptied the source, which is a socket, and the sink has taken everything.
+    pub(crate) is_drained: bool,
 }
 
 impl<R, W> Pump<'_, R, W>
@@ -88,6 +90,7 @@ where
     /// Reading continues while a write waits. Every operation that the direction needs was then polled to `Pending`, so
     /// each of them wakes the task.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
+        self.direction.waits_for_source = false;
         if self.direction.is_done() {
             return self.discard(cx);
         }
@@ -98,10 +101,18 @@ where
         };
         let (mut work, mut write_waits) = (PollWork::default(), false);
         while !work.must_yield() {
-            let (read, written) = self.round(cx, write_waits)?;
+            let (mut read, written) = self.round(cx, write_waits)?;
             write_waits = written == Moved::Waits;
             work.add_round(read, written);
-            if read.is_stuck() && written.is_stuck() {
+            let mut is_stuck = read.is_stuck() && written.is_stuck();
+            if self.is_drained {
+                self.is_drained = false;
+                let Endpoint { stream, finder } = &self.from;
+                if transport::poll_readable(cx, &**stream, *finder).is_pending() {
+                    (read, is_stuck) = (Moved::Waits, true);
+                }
+            }
+            if is_stuck {
                 if read == Moved::Waits && self.direction.found_nothing() {
                     turn.more = true;
                     yield_to_driver(cx);
@@ -117,6 +128,11 @@ where
                     self.watch_source(cx)?;
                 }
                 self.flush_and_shutdown(cx)?;
+                // Without budget, the read was not tried.
+                self.direction.waits_for_source = read == Moved::Waits
+                    && !turn.more
+                    && self.direction.is_quiet()
+                    && coop::has_budget_remaining();
                 return Ok(turn);
             }
         }
@@ -271,6 +287,10 @@ where
         }
         if !self.direction.chain.is_empty() {
             self.direction.sink_waits(self.limits.stall());
+        } else {
+            // After a short read Tokio knows that the socket is empty.
+            let Endpoint { stream, finder } = &self.from;
+            self.is_drained = n < offered && finder.socket(stream).is_some();
         }
         Ok((read, written))
     }

@@ -377,6 +377,7 @@ where
                 finder: Finder::by_type(),
             },
             limits: self.limits,
+            is_drained: false,
         };
         pump.poll_turn(cx)
     }
@@ -401,15 +402,16 @@ where
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>, turn: Turn) -> Poll<Due> {
-        let is_throttled = self.is_throttled();
-        let Some(deadlines) = &mut self.deadlines else {
+        let blocked = self.direction.held() > 0;
+        if self.deadlines.is_none() && (!blocked || turn.more) {
             return Poll::Pending;
-        };
+        }
+        let is_throttled = self.is_throttled();
+        let deadlines = self.deadlines();
         if is_throttled {
             deadlines.note_progress();
         }
-        // Without a stall check: a transfer does not watch its reader, and bytes in a pipe stay there.
-        deadlines.poll(cx, turn, false)
+        deadlines.poll(cx, turn, blocked)
     }
 
     fn deadlines(&mut self) -> &mut Deadlines {
@@ -485,7 +487,11 @@ where
                 return Poll::Ready(this.finish(None));
             }
             match ready!(this.poll_deadlines(cx, turn)) {
-                Due::StallCheck => {}
+                Due::StallCheck => {
+                    if let Err(error) = this.direction.keep_stalled_pipe() {
+                        return Poll::Ready(this.finish(Some((Step::Read, error))));
+                    }
+                }
                 Due::End(_) => {
                     let step = match this.direction.held() {
                         0 => Step::Read,

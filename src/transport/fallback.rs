@@ -54,6 +54,14 @@ mod no_sockets {
         pub(crate) fn is_tcp(self) -> bool {
             match self.0 {}
         }
+
+        pub(crate) fn seems_readable(self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn poll_readable(self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.0 {}
+        }
     }
 
     pub(crate) type Hook<S> = dyn Fn(&S) -> Option<Socket<'_>> + Send;
@@ -150,6 +158,10 @@ mod no_pipes {
         }
 
         pub(crate) fn is_empty(&self) -> bool {
+            match self.0 {}
+        }
+
+        pub(crate) fn keep_stalled(&mut self) -> bool {
             match self.0 {}
         }
 

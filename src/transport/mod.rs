@@ -209,6 +209,31 @@ pub(crate) fn send_queue<S>(stream: &S, finder: Finder<'_, S>) -> Option<SendQue
     finder.socket(stream)?.send_queue()
 }
 
+/// Whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that cannot be told.
+///
+/// Registers no waker.
+#[inline]
+pub(crate) fn seems_readable<S>(stream: &S, finder: Finder<'_, S>) -> bool {
+    match finder.socket(stream) {
+        // A function of the user may find another socket than before.
+        Some(socket) if !finder.is_inside(stream) => socket.seems_readable(),
+        _ => true,
+    }
+}
+
+/// Waits until `stream`, a socket, has bytes to read, or its end. `Ready` if it is no socket.
+#[inline]
+pub(crate) fn poll_readable<S>(
+    cx: &mut Context<'_>,
+    stream: &S,
+    finder: Finder<'_, S>,
+) -> Poll<io::Result<()>> {
+    match finder.socket(stream) {
+        Some(socket) => socket.poll_readable(cx),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
 /// Waits until `stream`, whose [`send_queue`] is known, takes bytes.
 pub(crate) fn poll_writable<S>(
     cx: &mut Context<'_>,

@@ -153,6 +153,19 @@ impl Socket<'_> {
         }
     }
 
+    /// Whether Tokio knows of bytes to read, or of an end.
+    #[inline]
+    pub(crate) fn seems_readable(self) -> bool {
+        self.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
+    /// Waits until there are bytes to read, or an end. Counts against the task's budget.
+    #[inline]
+    pub(crate) fn poll_readable(self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_ready(cx, Interest::READABLE)
+    }
+
+    #[inline]
     pub(super) fn poll_ready(
         self,
         cx: &mut Context<'_>,
@@ -168,6 +181,7 @@ impl Socket<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn try_io(
         self,
         interest: Interest,

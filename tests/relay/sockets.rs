@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -362,6 +363,63 @@ async fn an_idle_relay_is_not_polled_and_a_message_takes_few_polls() {
         "it is polled while nothing happens"
     );
     relaying.abort();
+}
+
+/// Only the direction that was woken is polled, but both know the waker of the new task.
+#[tokio::test]
+async fn a_relay_that_moves_to_another_task_is_woken_by_either_side() {
+    for from_server in [false, true] {
+        let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
+        let mut relay = Box::pin(relay(a, b));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..5 {
+            assert!(relay.as_mut().poll(&mut cx).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let relaying = tokio::spawn(relay);
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        let (from, to) = match from_server {
+            true => (&mut server, &mut client),
+            false => (&mut client, &mut server),
+        };
+        from.write_all(b"awake").await.unwrap();
+        let mut received = [0; 5];
+        let arrives = tokio::time::timeout(Duration::from_secs(60), to.read_exact(&mut received));
+        arrives.await.unwrap().unwrap();
+        assert_eq!(&received, b"awake");
+        relaying.abort();
+    }
+}
+
+/// The runtime of a socket is gone while a relay in another one waits for it.
+#[test]
+fn a_relay_ends_when_the_runtime_of_one_side_is_gone() {
+    let build = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    for gone in [Peer::A, Peer::B] {
+        let (here, there) = (build(), build());
+        let ((_client, mut a), (_server, mut b)) =
+            here.block_on(async { (tcp_pair().await, tcp_pair().await) });
+        let other = there.block_on(tcp_pair());
+        match gone {
+            Peer::A => a = other.1,
+            Peer::B => b = other.1,
+        }
+        let relaying = here.spawn(relay(a, b));
+        here.block_on(async {
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+        });
+        drop(there);
+        let ended =
+            here.block_on(async { tokio::time::timeout(Duration::from_secs(60), relaying).await });
+        assert_eq!(ended.unwrap().unwrap().unwrap_err().peer, gone);
+    }
 }
 
 /// The short read at the mark clears the readiness; the next byte, or the end, brings the rest.

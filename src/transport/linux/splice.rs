@@ -59,6 +59,8 @@ pub(crate) fn set_max_pipes(n: usize) {
 struct Pool {
     idle: Vec<PipeFds>,
     made: usize,
+    /// The number of pipes of stalled flows.
+    stalled: usize,
     /// The number of leases that do not try to make a pipe.
     refused: u32,
 }
@@ -93,6 +95,8 @@ pub(crate) struct Pipe {
     fds: Option<PipeFds>,
     /// Bytes in the pipe.
     len: u32,
+    /// The pipe counts as one of a stalled flow.
+    is_stalled: bool,
 }
 
 impl Pipe {
@@ -112,6 +116,7 @@ impl Pipe {
             return Some(Self {
                 fds: Some(fds),
                 len: 0,
+                is_stalled: false,
             });
         }
         if !pool.try_count() {
@@ -119,7 +124,11 @@ impl Pipe {
         }
         drop(pool);
         // The pipe is counted now, so that dropping it gives the place back.
-        let mut pipe = Self { fds: None, len: 0 };
+        let mut pipe = Self {
+            fds: None,
+            len: 0,
+            is_stalled: false,
+        };
         let Ok(fds) = PipeFds::new(PIPE_LEN) else {
             POOL.lock().refused = LEASES_AFTER_REFUSAL;
             return None;
@@ -159,6 +168,17 @@ impl Pipe {
             }
         }
         Ok(())
+    }
+
+    /// Whether the pipe of a stalled flow may keep its bytes. At most half of the pipes may, so that stalled flows do not
+    /// keep all others from being spliced.
+    pub(crate) fn keep_stalled(&mut self) -> bool {
+        if !self.is_stalled {
+            let mut pool = POOL.lock();
+            self.is_stalled = pool.stalled < max_pipes() / 2;
+            pool.stalled += usize::from(self.is_stalled);
+        }
+        self.is_stalled
     }
 
     fn fds(&self) -> io::Result<&PipeFds> {
@@ -204,6 +224,9 @@ impl Pipe {
         match splice(&self.fds()?.output, to, self.len()) {
             Ok(n) => {
                 self.len -= n as u32;
+                if std::mem::take(&mut self.is_stalled) {
+                    POOL.lock().stalled -= 1;
+                }
                 stats::spliced(n);
                 Ok(Some(n))
             }
@@ -239,6 +262,7 @@ impl Drop for Pipe {
         }
         let fds = fds.filter(|_| self.len == 0);
         let mut pool = POOL.lock();
+        pool.stalled -= usize::from(self.is_stalled);
         match fds {
             Some(fds) if pool.made <= max_pipes() => pool.idle.push(fds),
             closed => {
@@ -462,6 +486,29 @@ mod tests {
         assert!(Pipe::lease().is_none());
         set_max_pipes(PIPES_MAX);
         assert!(Pipe::lease().is_some());
+    }
+
+    #[test]
+    fn half_of_the_pipes_may_keep_the_bytes_of_stalled_flows() {
+        let _all = pipe_test_lock();
+        let mut pipes: Vec<Pipe> = std::iter::from_fn(Pipe::lease).take(4).collect();
+        set_max_pipes(4);
+        let kept = |pipes: &mut Vec<Pipe>| {
+            let kept = pipes.iter_mut().map(|pipe| pipe.keep_stalled());
+            kept.collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&mut pipes), [true, true, false, false]);
+        assert_eq!(kept(&mut pipes), [true, true, false, false], "counted once");
+        pipes.remove(0);
+        assert_eq!(kept(&mut pipes), [true, true, false]);
+        let ((mut source, from), (to, _sink)) = (pair(), pair());
+        source.write_all(b"moves").unwrap();
+        pipes[0].fill(&from, usize::MAX).unwrap();
+        pipes[0].write_to(&to).unwrap();
+        assert!(pipes[2].keep_stalled(), "a flow that moves is not stalled");
+        drop(pipes);
+        assert_eq!(POOL.lock().stalled, 0);
+        set_max_pipes(PIPES_MAX);
     }
 
     #[test]
