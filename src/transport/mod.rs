@@ -209,7 +209,7 @@ pub(crate) fn send_queue<S>(stream: &S, finder: Finder<'_, S>) -> Option<SendQue
     finder.socket(stream)?.send_queue()
 }
 
-/// Whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that cannot be told.
+/// Whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that is unknown.
 ///
 /// Registers no waker.
 #[inline]
