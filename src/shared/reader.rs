@@ -195,10 +195,10 @@ impl BufferGuard<'_> {
     /// notification as long as a byte is left.
     fn issue_token(&self, n: usize) -> ConsumeToken {
         let state = self.state();
-        let is_quiet = |len| !state.needs_notify(len);
         match &state.observers {
-            // The quiet lengths are a range.
-            Some(observers) if self.borrows_first(n) && is_quiet(1) && is_quiet(self.len()) => {
+            // No subscriber waits for fewer bytes than there are, so the lengths in between are then quiet as well.
+            Some(observers) if self.borrows_first(n) && !state.needs_notify(1) => {
+                debug_assert!(!state.needs_notify(self.len()));
                 self.buffer_lock().issue_token(observers.borrow_id, n)
             }
             _ => ConsumeToken::default(),
@@ -297,5 +297,34 @@ impl fmt::Debug for Reader {
         f.debug_struct("Reader")
             .field("borrowed", &self.borrowed.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Otherwise one look at the buffer would send all that is left of a segment through the lock, line by line.
+    #[tokio::test]
+    async fn a_reader_consumes_without_the_lock_again_after_another_handle_has_locked() {
+        let buffer = SharedEvBuffer::new();
+        buffer.writer().write_all(b"123456").await.unwrap();
+        let mut reader = buffer.reader();
+        assert_eq!(reader.fill_buf().await.unwrap(), b"123456");
+        reader.consume(1);
+        assert!(reader.is_current());
+        assert_eq!(buffer.len(), 5);
+        assert!(
+            !reader.is_current(),
+            "the lock has removed what was consumed"
+        );
+        reader.consume(1);
+        assert!(reader.is_current());
+        reader.consume(1);
+        assert!(reader.is_current());
+        assert_eq!(buffer.len(), 3);
+        assert_eq!(reader.fill_buf().await.unwrap(), b"456");
     }
 }

@@ -120,3 +120,15 @@ fn a_long_line_over_many_segments_is_returned_whole() {
     assert_eq!(buffer.readln(EolStyle::CrlfStrict).unwrap().unwrap(), line);
     assert_eq!(buffer, b"rest"[..]);
 }
+
+/// A buffer remembers how far it has searched for the end of a line.
+#[test]
+fn an_end_of_line_that_is_written_over_searched_bytes_is_found() {
+    for at in 0..6 {
+        let mut buffer = EvBuffer::from("abcdef");
+        assert_eq!(buffer.readln(EolStyle::Lf).unwrap(), None);
+        buffer.write_at(at, b"\n").unwrap();
+        let line = buffer.readln(EolStyle::Lf).unwrap().unwrap();
+        assert_eq!(line, "abcdef"[..at]);
+    }
+}

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 use futures::SinkExt;
-use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
+use tokio_evbuffer::{EvBuffer, SharedEvBuffer, buffer::COPY_THRESHOLD};
 
 #[test]
 fn single_bytes_share_one_block_of_their_total_size() {
@@ -123,4 +123,53 @@ fn short_references_leave_in_few_writes() {
     let (referenced, fed) = (writes(referenced), writes(std::mem::take(&mut *fed.lock())));
     assert!(referenced < few, "{referenced}");
     assert!(fed < few, "{fed}");
+}
+
+/// The addresses of the first bytes of all chunks.
+fn addresses(buffer: &EvBuffer) -> Vec<*const u8> {
+    buffer.chunks().map(<[u8]>::as_ptr).collect()
+}
+
+/// A piece that is taken out shares the memory of the buffer, unless it is short or the memory is much more than the piece.
+#[test]
+fn a_piece_that_would_keep_much_more_than_itself_is_a_copy() {
+    const LARGE: usize = 256 << 10;
+    for (block, n, is_copy) in [
+        (4_000, 200, true),
+        (4_000, COPY_THRESHOLD - 1, true),
+        (4_000, COPY_THRESHOLD, false),
+        (LARGE, COPY_THRESHOLD, true),
+        (LARGE, LARGE / 32 - 1, true),
+        (LARGE, LARGE / 32, false),
+    ] {
+        for is_last in [true, false] {
+            let mut buffer = EvBuffer::new();
+            buffer.add(vec![1; block]).unwrap();
+            if !is_last {
+                buffer.add_reference(vec![2; 1000]).unwrap();
+            }
+            let front = addresses(&buffer)[0];
+            let taken = buffer.take_bytes(n).unwrap();
+            assert_eq!(taken, vec![1; n]);
+            let what = format!("{n} of {block} bytes, last: {is_last}");
+            assert_eq!(taken.as_ptr() != front, is_copy, "{what}");
+        }
+    }
+}
+
+/// Adding a buffer by reference copies what is short in it, in the body and in the tail.
+#[test]
+fn short_pieces_of_a_buffer_that_is_added_by_reference_are_copied() {
+    let mut src = EvBuffer::new();
+    src.add_reference(vec![1; 1000]).unwrap();
+    src.add_reference(vec![2; 1000]).unwrap();
+    src.drain(1000 - 5).unwrap();
+    src.add(b"tail").unwrap();
+    let mut dst = EvBuffer::new();
+    dst.add_buffer_reference(&src).unwrap();
+    assert_eq!(dst, src);
+    let (of_src, of_dst) = (addresses(&src), addresses(&dst));
+    assert_eq!((of_src.len(), of_dst.len()), (3, 3));
+    let same: Vec<_> = of_src.iter().zip(&of_dst).map(|(a, b)| a == b).collect();
+    assert_eq!(same, [false, true, false]);
 }

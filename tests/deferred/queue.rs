@@ -17,6 +17,8 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready, task};
 
+use crate::support::cancel::{at_each_await_point, poll_times};
+
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -74,6 +76,28 @@ async fn no_callback_runs_within_the_call_that_queues_it() {
     queue.drained().await;
     assert_eq!(log.entries(), [1]);
     assert_eq!(queue.metrics().depth, 0);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_dropped_at_any_await_point_loses_no_callback_and_no_other_drain() {
+    at_each_await_point(async |polls| {
+        let queue = DeferredQueue::current();
+        let log = Log::default();
+        for n in 0..3 {
+            queue.defer(log.note(n)).unwrap();
+        }
+        let mut other = task::spawn(queue.drained());
+        assert_pending!(other.poll());
+        let drained = poll_times(queue.drained(), polls).await.is_some();
+        if drained {
+            assert_eq!(log.entries(), [0, 1, 2]);
+        }
+        other.await;
+        assert_eq!(log.entries(), [0, 1, 2]);
+        assert_eq!(queue.metrics().depth, 0);
+        drained
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::{Builder, Runtime},
 };
-use tokio_evbuffer::{BufferEvent, EolStyle, SharedEvBuffer, Watermarks};
+use tokio_evbuffer::{
+    BufferEvent, DeferredQueue, EolStyle, SharedEvBuffer, Watermarks, shared::Crossing,
+};
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -331,6 +333,39 @@ fn a_call_delivers_a_bounded_number_of_changes_and_the_rest_is_delivered_too() {
     let delivered = delivered.load(Ordering::SeqCst);
     other.join().unwrap();
     assert!(delivered < 1000, "one add delivered {delivered} changes");
+}
+
+/// The limit of a delivery may come between two callbacks that are notified of one crossing.
+#[tokio::test]
+async fn a_delivery_that_is_handed_on_within_a_crossing_notifies_each_callback_once() {
+    const CALLBACKS: usize = 3;
+    for crossings in 1..150 {
+        let buffer = SharedEvBuffer::new();
+        buffer.set_watermarks(Watermarks::new(0, 4).unwrap());
+        let seen: Arc<[AtomicUsize; CALLBACKS]> = Arc::default();
+        for callback in 0..CALLBACKS {
+            let seen = Arc::clone(&seen);
+            buffer
+                .on_watermark(move |buffer, crossing| {
+                    let n = 1 + seen[callback].fetch_add(1, Ordering::SeqCst);
+                    if callback > 0 || n == crossings {
+                        return;
+                    }
+                    match crossing {
+                        Crossing::High { .. } => drop(buffer.drain(4)),
+                        _ => buffer.add(b"1234").unwrap(),
+                    }
+                })
+                .detach();
+        }
+        buffer.add(b"1234").unwrap();
+        let queue = DeferredQueue::current();
+        while queue.metrics().depth > 0 {
+            queue.drained().await;
+        }
+        let seen = seen.iter().map(|seen| seen.load(Ordering::SeqCst));
+        assert_eq!(seen.collect::<Vec<_>>(), [crossings; CALLBACKS]);
+    }
 }
 
 /// A callback that edits the buffer each time it is called is handed on to the queue of the runtime.
