@@ -1,12 +1,14 @@
 //! The queue of deferred callbacks: order, fairness, panics, and its end with the runtime.
 
 use std::{
+    future::Future,
     panic::catch_unwind,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
+    task::{Context, Wake},
     time::Duration,
 };
 
@@ -98,6 +100,25 @@ async fn a_drain_that_is_dropped_at_any_await_point_loses_no_callback_and_no_oth
         drained
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_drain_that_is_dropped_releases_its_waker() {
+    struct Ignore;
+    impl Wake for Ignore {
+        fn wake(self: Arc<Self>) {}
+    }
+    let queue = DeferredQueue::current();
+    queue.defer(|| {}).unwrap();
+    let waker = Arc::new(Ignore);
+    let mut drained = Box::pin(queue.drained());
+    let polled = drained
+        .as_mut()
+        .poll(&mut Context::from_waker(&waker.clone().into()));
+    assert_pending!(polled);
+    assert_eq!(Arc::strong_count(&waker), 2);
+    drop(drained);
+    assert_eq!(Arc::strong_count(&waker), 1);
 }
 
 #[tokio::test]
