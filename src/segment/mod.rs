@@ -28,7 +28,6 @@ pub(crate) use file_part::{FilePart, FilePlace};
 pub(crate) use file_range::FileRange;
 pub(crate) use fill::filled_in_place;
 #[cfg(feature = "net")]
-#[allow(unused_imports)]
 pub(crate) use fill::recv_vectored;
 pub(crate) use page_cache::Residency;
 pub(crate) use quick_drop::{QuickDrop, SegmentList};

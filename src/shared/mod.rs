@@ -49,7 +49,6 @@ pub use handle::WeakEvBuffer;
 pub(crate) use inner::{ChangeHook, ChangeInfo};
 pub use reader::Reader;
 pub use tracker::Crossing;
-#[allow(unused_imports)] // Filters and joined connections use it.
 pub(crate) use wait::BufferWait;
 pub use wait::{Changed, Changes};
 pub use watermarks::InvalidWatermarks;
