@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_evbuffer::{BufferEvent, DeferredQueue, Event, Watermarks};
 
-use support::net::tcp_pair;
+use support::{net::tcp_pair, tasks::HANG};
 
 /// Connections in memory, and fewer over sockets, which cost more.
 const IN_MEMORY: usize = 9_000;
@@ -127,7 +127,7 @@ async fn ten_thousand_connections_dropped_at_any_stage_leak_nothing() {
                 tokio::task::yield_now().await;
             }
         };
-        let gone = tokio::time::timeout(Duration::from_secs(60), all_gone).await;
+        let gone = tokio::time::timeout(HANG, all_gone).await;
         assert!(
             gone.is_ok(),
             "{} tasks and {} descriptors are left",

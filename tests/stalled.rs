@@ -13,7 +13,7 @@ use tokio_evbuffer::{Relay, limits::MemoryBudget, relay::Splice};
 
 mod support;
 
-use support::net::tcp_pair;
+use support::{net::tcp_pair, tasks::HANG};
 
 const PAIRS: usize = 8;
 
@@ -49,7 +49,7 @@ async fn bytes_that_a_sink_does_not_take_stay_in_the_kernel_of_the_source() {
                 quiet = if is_small { quiet + 1 } else { 0 };
             }
         };
-        let stalled = timeout(Duration::from_secs(20), stalled).await;
+        let stalled = timeout(HANG, stalled).await;
         assert!(stalled.is_ok(), "{splice:?}: {} bytes held", budget.used());
         // The kernel took what a socket has room for, so the relay has not just stopped early.
         let delivered = streams

@@ -8,14 +8,13 @@ use std::{
     sync::mpsc,
     task::{Context, Poll, Waker},
     thread,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
-use crate::support::faulty_stream::Exchanging;
+use crate::support::{faulty_stream::Exchanging, tasks::HANG};
 
 /// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
 struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
@@ -45,7 +44,7 @@ fn owner_is_dropped_after_the_lock(edit: impl FnOnce(&SharedEvBuffer, EvBuffer) 
         edit(&shared, small);
         done.send(()).unwrap();
     });
-    let ended = is_done.recv_timeout(Duration::from_secs(20));
+    let ended = is_done.recv_timeout(HANG);
     ended.expect("a deadlock: the owner was dropped under the lock");
 }
 

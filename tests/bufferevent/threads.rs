@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -21,10 +21,13 @@ use tokio_evbuffer::{
     bufferevent::{Direction, Side},
 };
 
-use crate::support::net::tcp_pair;
+use crate::support::{
+    net::tcp_pair,
+    tasks::{HANG, soon},
+};
 
-/// Only a lost wake-up takes longer, also on a slow machine.
-const HANG: Duration = Duration::from_secs(120);
+/// How long tests repeat what threads do by chance.
+const TRYING: Duration = Duration::from_secs(3);
 
 fn readers_and_adders(near: TcpStream) {
     let bev = BufferEvent::new(near);
@@ -192,16 +195,21 @@ async fn no_trigger_is_lost() {
         .spawn(near);
     bev.trigger(Direction::Write);
     let all = tokio::spawn(async move {
+        let start = Instant::now();
         for _ in 0..20_000 {
             let before = called.load(SeqCst);
             bev.trigger(Direction::Read);
-            while called.load(SeqCst) == before {
-                tokio::task::yield_now().await;
+            let run = async {
+                while called.load(SeqCst) == before {
+                    tokio::task::yield_now().await;
+                }
+            };
+            soon("the callback", run).await;
+            // Each run takes many milliseconds if threads wait for a processor.
+            if start.elapsed() > TRYING {
+                break;
             }
         }
     });
-    timeout(HANG, all)
-        .await
-        .expect("an order was lost")
-        .unwrap();
+    all.await.unwrap();
 }

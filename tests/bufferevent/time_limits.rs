@@ -18,10 +18,12 @@ use tokio::{
 };
 use tokio_evbuffer::{BufferEvent, Event};
 
+use crate::support::tasks::HANG;
+
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs `test` on a separate thread, and fails if it has not ended after 5 s of real time.
-fn within_5_s<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F + Send + 'static) {
+/// Runs `test` on a separate thread, and fails if it hangs.
+fn in_time<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F + Send + 'static) {
     let (done, finished) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -32,7 +34,7 @@ fn within_5_s<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F 
         let _ = done.send(());
     });
     finished
-        .recv_timeout(Duration::from_secs(5))
+        .recv_timeout(HANG)
         .expect("the runtime is stuck: a task loops within one poll");
     thread.join().unwrap();
 }
@@ -40,7 +42,7 @@ fn within_5_s<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F 
 /// While closing, reading continues and discards.
 #[test]
 fn a_read_timeout_of_zero_does_not_loop_while_closing() {
-    within_5_s(|| async {
+    in_time(|| async {
         let (near, _far) = duplex(64);
         let bev = BufferEvent::builder()
             .read_timeout(Duration::ZERO)
@@ -58,7 +60,7 @@ fn a_read_timeout_of_zero_does_not_loop_while_closing() {
 /// No linger counts when only the input is closed.
 #[test]
 fn a_read_timeout_of_zero_does_not_loop_after_the_input_was_closed() {
-    within_5_s(|| async {
+    in_time(|| async {
         let (near, mut far) = duplex(64);
         let bev = BufferEvent::new(near);
         tokio::task::yield_now().await;
@@ -76,7 +78,7 @@ fn a_read_timeout_of_zero_does_not_loop_after_the_input_was_closed() {
 
 #[test]
 fn a_write_timeout_of_zero_does_not_loop_while_closing() {
-    within_5_s(|| async {
+    in_time(|| async {
         let (near, _far) = duplex(4);
         let bev = BufferEvent::builder()
             .write_timeout(Duration::ZERO)

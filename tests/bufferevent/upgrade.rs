@@ -208,7 +208,7 @@ async fn dropped_during_the_flush_it_has_no_effect() {
 }
 
 /// Drops the future after each number of polls up to the one that is in `f`.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn dropped_at_any_point_it_leaves_a_connection_that_works_or_has_ended() {
     let mut ended = 0;
     for polls in 1..6 {

@@ -13,7 +13,6 @@ use std::{
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
 };
 
 use tokio::{
@@ -25,7 +24,7 @@ use tokio_evbuffer::{
     bufferevent::{Direction, FilterStatus, FlushMode},
 };
 
-use crate::support::tasks::yield_many;
+use crate::support::tasks::{HANG, yield_many};
 
 /// Runs `test` in a runtime, and fails if it hangs.
 fn in_time<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -35,7 +34,7 @@ fn in_time<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
         runtime.block_on(test());
         let _ = done.send(());
     });
-    match finished.recv_timeout(Duration::from_secs(20)) {
+    match finished.recv_timeout(HANG) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("user code waits for itself"),
         _ => thread.join().unwrap(),
     }

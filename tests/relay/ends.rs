@@ -15,16 +15,18 @@ use tokio_evbuffer::{
 };
 
 use crate::{
-    end_cells::streams::{reset, slow_pair},
-    support::net::tcp_pair,
+    end_cells::streams::reset,
+    support::{
+        net::{slow_pair, tcp_pair},
+        tasks::soon,
+    },
 };
 
 /// Reads until the end or an error: returns the number of bytes, and how it ended.
 pub(crate) async fn read_to_the_end(client: &mut TcpStream) -> (usize, io::Result<()>) {
     let (mut total, mut piece) = (0, vec![0; 8192]);
     loop {
-        let read = timeout(Duration::from_secs(20), client.read(&mut piece)).await;
-        match read.expect("the client sees no end") {
+        match soon("the end of the client", client.read(&mut piece)).await {
             Ok(0) => return (total, Ok(())),
             Ok(n) => total += n,
             Err(error) => return (total, Err(error)),
@@ -45,20 +47,36 @@ async fn fill(stream: &mut (impl AsyncWriteExt + Unpin)) -> usize {
     sent
 }
 
+/// Waits until `len` bytes have left the relay, so that none is left in the kernel of the server. Where the kernels hold less
+/// than that, the client reads meanwhile. Returns what it has read.
+async fn all_passed_on(counters: &RelayCounters, len: usize, client: &mut TcpStream) -> usize {
+    let mut read = 0;
+    while counters.b_to_a() < len as u64 {
+        let before = counters.b_to_a();
+        sleep(Duration::from_millis(100)).await;
+        if counters.b_to_a() == before && before < len as u64 {
+            read += client.read(&mut [0; 16 << 10]).await.unwrap();
+        }
+    }
+    read
+}
+
 /// The reset discards nothing that the summary counts: it waits until the client's kernel has everything.
 #[tokio::test]
 async fn bytes_that_count_as_delivered_arrive_before_the_reset() {
     for (len, late) in [(200_000, 300), (200_000, 800), (1 << 20, 500)] {
         let ((mut client, a), (mut server, b)) = (slow_pair().await, tcp_pair().await);
-        let relaying = tokio::spawn(Relay::new(a, b).run());
+        let counters = Arc::new(RelayCounters::default());
+        let relay = Relay::new(a, b).counters(Arc::clone(&counters));
+        let relaying = tokio::spawn(relay.run());
         server.write_all(&vec![7; len]).await.unwrap();
-        sleep(Duration::from_millis(300)).await;
+        let read = all_passed_on(&counters, len, &mut client).await;
         reset(server);
         sleep(Duration::from_millis(late)).await;
-        let (got, end) = read_to_the_end(&mut client).await;
+        let (rest, end) = read_to_the_end(&mut client).await;
         let failed = relaying.await.unwrap().unwrap_err();
-        assert_eq!(failed.summary.b_to_a, got as u64);
-        assert_eq!(got, len, "{late} ms late");
+        assert_eq!(failed.summary.b_to_a, (read + rest) as u64);
+        assert_eq!(read + rest, len, "{late} ms late");
         assert_eq!(
             end.unwrap_err().kind(),
             io::ErrorKind::ConnectionReset,
@@ -71,18 +89,20 @@ async fn bytes_that_count_as_delivered_arrive_before_the_reset() {
 async fn with_fin_all_bytes_arrive_before_an_orderly_end() {
     const LEN: usize = 200_000;
     let ((mut client, a), (mut server, b)) = (slow_pair().await, tcp_pair().await);
-    let relaying = tokio::spawn(Relay::new(a, b).on_error(OnError::Fin).run());
+    let counters = Arc::new(RelayCounters::default());
+    let relay = Relay::new(a, b).on_error(OnError::Fin);
+    let relaying = tokio::spawn(relay.counters(Arc::clone(&counters)).run());
     server.write_all(&vec![7; LEN]).await.unwrap();
-    sleep(Duration::from_millis(300)).await;
+    let read = all_passed_on(&counters, LEN, &mut client).await;
     reset(server);
     sleep(Duration::from_millis(300)).await;
-    let (got, end) = read_to_the_end(&mut client).await;
+    let (rest, end) = read_to_the_end(&mut client).await;
     end.unwrap();
     relaying.await.unwrap().unwrap_err();
-    assert_eq!(got, LEN);
+    assert_eq!(read + rest, LEN);
 }
 
-/// A client that does not read at all: after linger the summary counts only what its kernel has.
+/// A client that does not read: after linger the summary counts only what its kernel has.
 #[tokio::test]
 async fn bytes_that_a_reset_discards_do_not_count_as_delivered() {
     const LEN: usize = 1 << 20;
@@ -93,12 +113,11 @@ async fn bytes_that_a_reset_discards_do_not_count_as_delivered() {
         .counters(Arc::clone(&counters));
     let relaying = tokio::spawn(relay.run());
     server.write_all(&vec![7; LEN]).await.unwrap();
-    while counters.b_to_a() < LEN as u64 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let read = all_passed_on(&counters, LEN, &mut client).await;
     reset(server);
     let summary = relaying.await.unwrap().unwrap_err().summary;
-    let (got, end) = read_to_the_end(&mut client).await;
+    let (rest, end) = read_to_the_end(&mut client).await;
+    let got = read + rest;
     assert_eq!(summary.b_to_a, got as u64);
     assert_eq!(summary.b_to_a + summary.held_b, LEN as u64);
     assert!(end.is_err() && got < LEN);
@@ -110,20 +129,17 @@ async fn cut_short(
     mut client: TcpStream,
     mut server: TcpStream,
 ) {
-    const LEN: usize = 16 << 20;
+    // Fits into no buffers of a kernel.
+    const LEN: usize = 64 << 20;
+    // What the relay finds when it starts.
+    server.write_all(&[7; 1000]).await.unwrap();
     let relaying = tokio::spawn(relay.run());
     if half_close {
         client.shutdown().await.unwrap();
         let mut end = [0];
         assert_eq!(server.read(&mut end).await.unwrap(), 0);
     }
-    let sending = tokio::spawn(async move {
-        let sent = server.write_all(&vec![7; LEN]).await;
-        // Not the end of the answer: the server has more to send.
-        sleep(Duration::from_secs(2)).await;
-        drop(server);
-        sent
-    });
+    let sending = tokio::spawn(async move { server.write_all(&vec![7; LEN]).await });
     let summary = relaying.await.unwrap().unwrap();
     let (got, end) = read_to_the_end(&mut client).await;
     assert!(matches!(
@@ -140,14 +156,14 @@ async fn cut_short(
 #[tokio::test]
 async fn an_answer_cut_by_the_idle_timeout_does_not_look_complete() {
     let ((client, a), (server, b)) = (slow_pair().await, tcp_pair().await);
-    let relay = Relay::new(a, b).idle_timeout(Duration::from_millis(300));
+    let relay = Relay::new(a, b).idle_timeout(Duration::from_secs(1));
     cut_short(relay, false, client, server).await;
 }
 
 #[tokio::test]
 async fn an_answer_cut_by_linger_does_not_look_complete() {
     let ((client, a), (server, b)) = (slow_pair().await, tcp_pair().await);
-    let relay = Relay::new(a, b).half_close(HalfClose::Linger(Duration::from_millis(300)));
+    let relay = Relay::new(a, b).half_close(HalfClose::Linger(Duration::from_secs(1)));
     cut_short(relay, true, client, server).await;
 }
 
@@ -165,12 +181,11 @@ async fn an_answer_cut_by_dropping_the_relay_does_not_look_complete() {
 async fn an_idle_relay_that_is_dropped_or_times_out_ends_in_order() {
     for dropped in [false, true] {
         let ((mut client, a), (mut server, b)) = (tcp_pair().await, tcp_pair().await);
-        let relay = Relay::new(a, b).idle_timeout(Duration::from_millis(100));
-        let relaying = tokio::spawn(relay.run());
         client.write_all(b"ping").await.unwrap();
+        let relay = Relay::new(a, b).idle_timeout(Duration::from_millis(500));
+        let relaying = tokio::spawn(relay.run());
         server.read_exact(&mut [0; 4]).await.unwrap();
         if dropped {
-            sleep(Duration::from_millis(10)).await;
             relaying.abort();
         }
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
@@ -194,6 +209,8 @@ async fn an_upload_arrives_although_its_client_left_a_greeting_unread() {
         server.write_all(b"220 welcome\r\n").await.unwrap();
         sleep(Duration::from_millis(100)).await;
         client.write_all(&vec![7; LEN]).await.unwrap();
+        // The rest leaves the client's kernel.
+        sleep(Duration::from_millis(300)).await;
         drop(client);
         sleep(Duration::from_millis(500)).await;
         received.push(read_to_the_end(&mut server).await.0);
@@ -228,9 +245,9 @@ async fn an_early_response_reaches_a_client_that_still_sends() {
         while let Ok(n @ 1..) = from_relay.read(&mut piece).await {
             answer += n;
         }
-        let ended = timeout(Duration::from_secs(5), relaying).await;
+        let ended = soon("the end of the relay", relaying).await;
         assert_eq!(answer, LEN);
-        ended.expect("the relay ends").unwrap().unwrap_err();
+        ended.unwrap().unwrap_err();
         sending.abort();
     }
 }
@@ -279,8 +296,8 @@ async fn a_client_that_was_reset_does_not_hold_the_upstream() {
     let relaying = tokio::spawn(Relay::new(a, b).run());
     fill(&mut client).await;
     reset(client);
-    let ended = timeout(Duration::from_secs(5), relaying).await;
-    ended.expect("the relay ends").unwrap().unwrap_err();
+    let ended = soon("the end of the relay", relaying).await;
+    ended.unwrap().unwrap_err();
 }
 
 /// Nothing is read from the client when it goes, since the server takes nothing.
@@ -297,8 +314,8 @@ async fn a_client_that_resets_under_backpressure_ends_the_relay() {
         let relaying = tokio::spawn(Relay::new(a, b).splice(splice).run());
         fill(&mut client).await;
         reset(client);
-        let ended = timeout(Duration::from_secs(5), relaying).await;
-        let failed = ended.expect("the relay ends").unwrap().unwrap_err();
+        let ended = soon("the end of the relay", relaying).await;
+        let failed = ended.unwrap().unwrap_err();
         assert_eq!(failed.error.kind(), io::ErrorKind::ConnectionReset);
         drop(server);
     }
@@ -369,12 +386,8 @@ async fn a_relay_that_has_ended_has_closed_its_streams() {
     let mut relaying = Box::pin(Relay::new(a, b).run());
     reset(server);
     (&mut relaying).await.unwrap_err();
-    assert!(
-        timeout(Duration::from_secs(5), client.read(&mut [0]))
-            .await
-            .unwrap()
-            .is_err()
-    );
+    let end = soon("the reset", client.read(&mut [0])).await;
+    assert!(end.is_err());
 
     let ((mut client, a), (server, b)) = (tcp_pair().await, tcp_pair().await);
     let relay = Relay::new(a, b).half_close(HalfClose::Linger(Duration::ZERO));
@@ -388,9 +401,7 @@ async fn a_relay_that_has_ended_has_closed_its_streams() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(Duration::from_secs(5), gone)
-        .await
-        .expect("the socket is closed");
+    soon("the socket is closed", gone).await;
 }
 
 #[tokio::test]
@@ -447,8 +458,8 @@ async fn linger_ends_a_half_closed_relay_whose_reader_has_stopped() {
     let relaying = tokio::spawn(Relay::new(a, b).half_close(linger).run());
     client.write_all(&[1; 100]).await.unwrap();
     client.shutdown().await.unwrap();
-    let ended = timeout(Duration::from_secs(5), relaying).await;
+    let ended = soon("the end of the relay", relaying).await;
     drop(server);
-    let reason = ended.expect("ends").unwrap().unwrap().reason;
+    let reason = ended.unwrap().unwrap().reason;
     assert_eq!(reason, RelayEnd::LingerExpired);
 }

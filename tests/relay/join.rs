@@ -5,13 +5,15 @@ use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::{JoinHandle, yield_now},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_evbuffer::{
     BufferEvent, EvBuffer, Watermarks,
     bufferevent::{Direction, FilterStatus, FlushMode, PauseReason, Side},
     relay::{Peer, RelayEnd, RelayError, RelaySummary, Step},
 };
+
+use crate::support::tasks::soon;
 
 /// A join of `near` and `far`, with the ends swapped or not.
 fn join(
@@ -214,10 +216,7 @@ async fn a_failed_write_is_reported_with_its_side() {
         let failed = joined.await.unwrap().unwrap_err();
         assert_eq!(failed.peer, Peer::B);
         assert_eq!(failed.error.kind(), io::ErrorKind::BrokenPipe);
-        timeout(Duration::from_secs(5), &mut writing)
-            .await
-            .unwrap()
-            .unwrap();
+        soon("the end of the writer", &mut writing).await.unwrap();
     }
 }
 
@@ -347,10 +346,17 @@ mod sockets {
     async fn a_reset_does_not_overtake_what_was_delivered() {
         for swapped in [false, true] {
             let ((mut client, near), (server, far)) = (tcp_pair().await, tcp_pair().await);
-            let joined = join(BufferEvent::new(near), BufferEvent::new(far), swapped);
+            let far = BufferEvent::new(far);
+            let view = far.clone();
+            let joined = join(BufferEvent::new(near), far, swapped);
             let mut server = server;
             server.write_all(&[3; 200_000]).await.unwrap();
-            sleep(Duration::from_millis(50)).await;
+            let all_read = async {
+                while view.metrics().bytes_in < 200_000 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            soon("all is read", all_read).await;
             #[allow(deprecated)]
             server.set_linger(Some(Duration::ZERO)).unwrap();
             drop(server);
@@ -405,7 +411,7 @@ mod sockets {
             }
             most
         };
-        let most = timeout(Duration::from_secs(60), watching).await.unwrap();
+        let most = soon("the bytes", watching).await;
         assert!(most <= MOST, "{most} bytes between two turns of the driver");
         for source in &sources {
             source.closed().await;

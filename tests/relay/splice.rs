@@ -355,7 +355,7 @@ async fn bytes_in_the_pipe_are_copied_to_a_sink_that_refuses_splice() {
     is_found.store(false, Ordering::Relaxed);
     left.stream.shutdown().await.unwrap();
     right.receive_rest().await.unwrap();
-    assert!(right.received > 4_000_000);
+    assert!(right.received > 2_000_000);
     right.stream.shutdown().await.unwrap();
     let summary = relaying.await.unwrap().unwrap();
     assert_eq!(summary.a_to_b, right.received as u64);

@@ -19,17 +19,19 @@ use tokio_evbuffer::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks, pipe, shared::CallbackHandle,
 };
 
+use crate::support::tasks::HANG;
+
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Fails instead of hanging.
-fn within<T: Send + 'static>(limit: Duration, f: impl FnOnce() -> T + Send + 'static) -> T {
+fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let (tx, rx) = mpsc::channel();
     thread::spawn(move || {
         let _ = tx.send(f());
     });
-    rx.recv_timeout(limit)
+    rx.recv_timeout(HANG)
         .expect("it hangs, or panicked in its thread")
 }
 
@@ -48,7 +50,7 @@ fn an_owner_of_moved_memory_is_dropped_after_the_lock() {
             let _ = self.0.len();
         }
     }
-    within(Duration::from_secs(5), || {
+    in_time(|| {
         let shared = SharedEvBuffer::new();
         shared.add(b"something").unwrap();
         let mut src = EvBuffer::new();
@@ -187,7 +189,7 @@ fn a_panic_of_an_owner_does_not_reach_the_call_that_releases_it() {
 /// The queue of the runtime holds a buffer that is locked by this thread.
 #[test]
 fn a_runtime_may_be_dropped_under_a_guard() {
-    within(Duration::from_secs(5), || {
+    in_time(|| {
         let runtime = current_thread();
         let buffer = SharedEvBuffer::new();
         buffer.defer_to(DeferredQueue::of(runtime.handle()));

@@ -1,8 +1,12 @@
 //! Sockets on the loopback interface.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
+};
 
 /// Returns the two ends of a TCP connection, both without Nagle's delay.
 pub async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -13,6 +17,17 @@ pub async fn tcp_pair() -> (TcpStream, TcpStream) {
     accepted.set_nodelay(true).unwrap();
     connected.set_nodelay(true).unwrap();
     (accepted, connected)
+}
+
+/// Returns the two ends of a TCP connection. The first one has a small receive buffer: what is sent to it waits in the
+/// kernel of the sender.
+pub async fn slow_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let connect = socket.connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (connected.unwrap(), accepted.unwrap().0)
 }
 
 /// An address that refuses connections.
@@ -38,6 +53,8 @@ pub struct SilentPort {
     listener: TcpListener,
     /// The connections that fill the queue.
     _queued: Vec<TcpStream>,
+    /// Attempts that are not answered. On a slow machine they may fill the queue later.
+    _waiting: Vec<BoxFuture<'static, io::Result<TcpStream>>>,
 }
 
 impl SilentPort {
@@ -46,15 +63,18 @@ impl SilentPort {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let addr = listener.local_addr().unwrap();
-        let mut queued = Vec::new();
-        while let Ok(Ok(stream)) =
-            tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(addr)).await
-        {
-            queued.push(stream);
+        let (mut queued, mut waiting) = (Vec::new(), Vec::new());
+        while waiting.len() < 3 {
+            let mut connecting = TcpStream::connect(addr).boxed();
+            match timeout(Duration::from_millis(300), &mut connecting).await {
+                Ok(stream) => queued.push(stream.unwrap()),
+                Err(_) => waiting.push(connecting),
+            }
         }
         Self {
             listener,
             _queued: queued,
+            _waiting: waiting,
         }
     }
 

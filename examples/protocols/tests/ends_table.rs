@@ -11,7 +11,7 @@ use tokio_rustls::{
 
 use end_cells::{
     Cells, bufferevent, check, lines, relay,
-    streams::{Far, Kind, moved, slow_pair},
+    streams::{Far, Kind, moved},
 };
 
 #[path = "../../../tests/support/ends/mod.rs"]

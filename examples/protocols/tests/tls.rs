@@ -14,7 +14,7 @@ use tokio_evbuffer::{
 };
 use tokio_rustls::{client, rustls::pki_types::ServerName, server};
 
-use support::{net::tcp_pair, wrapped::Wrapped};
+use support::{net::tcp_pair, tasks::soon, wrapped::Wrapped};
 
 mod support;
 
@@ -25,12 +25,6 @@ async fn tls_pair() -> (client::TlsStream<TcpStream>, server::TlsStream<TcpStrea
     let name = ServerName::try_from("localhost").unwrap();
     let (client, server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
     (client.unwrap(), server.unwrap())
-}
-
-/// Fails if `future` takes longer than 20 s.
-async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    let outcome = timeout(Duration::from_secs(20), future).await;
-    outcome.unwrap_or_else(|_| panic!("still waiting: {what}"))
 }
 
 /// A relay that never flushes leaves the end of what it wrote in the buffer of the TLS stream, and both sides wait.

@@ -25,7 +25,7 @@ const LONG: usize = 12 << 20;
 const SHORT: usize = 100_000;
 const IDLE: Duration = Duration::from_secs(1);
 /// The idle timeout where the peer sends each millisecond. The machine may be busy.
-const NEVER_IDLE: Duration = Duration::from_millis(2500);
+const NEVER_IDLE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
@@ -158,7 +158,8 @@ fn discard_input(bev: &BufferEvent) {
 }
 
 async fn cell<C: Connection>(end: End, peer: Peer) -> Cell {
-    let mut builder = BufferEvent::builder();
+    // The peer ends its side when it has seen the end. On a busy machine that takes a while.
+    let mut builder = BufferEvent::builder().close_wait(HANG);
     match end {
         End::Linger => builder = builder.linger(Duration::from_millis(50)),
         End::Idle if peer == Peer::Sends => builder = builder.idle_timeout(NEVER_IDLE),

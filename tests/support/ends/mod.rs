@@ -22,11 +22,10 @@ use tokio::{
 };
 
 use self::streams::Far;
+use crate::support::tasks::HANG;
 
 /// How long slow peers wait before they read.
 const LATE: Duration = Duration::from_millis(100);
-/// Fails a cell that hangs. The machine may be busy.
-const HANG: Duration = Duration::from_secs(60);
 
 /// What the peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,9 +4,11 @@ use std::future::Future;
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
-    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
     runtime::Handle,
 };
+
+use crate::support::net::slow_pair;
 
 /// The peer's stream.
 pub trait Far: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -90,17 +92,6 @@ impl Far for UnixStream {
 
 impl Far for DuplexStream {
     fn leave(self: Box<Self>) {}
-}
-
-/// Returns the two ends of a TCP connection. The first one has a small receive buffer: what is sent to it waits in the
-/// kernel of the sender.
-pub async fn slow_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let connect = socket.connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    (connected.unwrap(), accepted.unwrap().0)
 }
 
 /// Gives a socket to the runtime `on`.

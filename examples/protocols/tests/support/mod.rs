@@ -5,5 +5,7 @@
 pub mod data;
 #[path = "../../../../tests/support/net.rs"]
 pub mod net;
+#[path = "../../../../tests/support/tasks.rs"]
+pub mod tasks;
 #[path = "../../../../tests/support/wrapped.rs"]
 pub mod wrapped;
