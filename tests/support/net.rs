@@ -2,9 +2,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -54,7 +54,7 @@ pub struct SilentPort {
     /// The connections that fill the queue.
     _queued: Vec<TcpStream>,
     /// Attempts that are not answered. On a slow machine they may fill the queue later.
-    _waiting: Vec<BoxFuture<'static, io::Result<TcpStream>>>,
+    _waiting: Vec<JoinHandle<io::Result<TcpStream>>>,
 }
 
 impl SilentPort {
@@ -65,9 +65,9 @@ impl SilentPort {
         let addr = listener.local_addr().unwrap();
         let (mut queued, mut waiting) = (Vec::new(), Vec::new());
         while waiting.len() < 3 {
-            let mut connecting = TcpStream::connect(addr).boxed();
+            let mut connecting = tokio::spawn(TcpStream::connect(addr));
             match timeout(Duration::from_millis(300), &mut connecting).await {
-                Ok(stream) => queued.push(stream.unwrap()),
+                Ok(stream) => queued.push(stream.unwrap().unwrap()),
                 Err(_) => waiting.push(connecting),
             }
         }

@@ -18,6 +18,8 @@ use end_cells::{
 mod end_cells;
 mod support;
 
+use support::net::slow_pair;
+
 struct Tls;
 
 impl Kind for Tls {

@@ -7,7 +7,7 @@ use evbuffer_protocols::certificate;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_evbuffer::{
     BufferEvent, Event, Relay, Watermarks, bufferevent::CloseReason, relay, relay::OnError,
