@@ -144,22 +144,26 @@ fn a_watermark_callback_is_notified_of_crossings_since_its_registration_only() {
     );
 }
 
+/// An owner of 1000 bytes whose drop panics.
+struct Panicking;
+
+impl AsRef<[u8]> for Panicking {
+    fn as_ref(&self) -> &[u8] {
+        &[7; 1000]
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        panic!("as planned");
+    }
+}
+
 /// The contents are dropped with the reader; a panic of their owner goes no further.
 #[tokio::test]
 async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
-    struct Owner;
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            &[7; 1000]
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            panic!("as planned");
-        }
-    }
     let (mut writer, reader) = pipe(Watermarks::NONE);
-    writer.send(Bytes::from_owner(Owner)).await.unwrap();
+    writer.send(Bytes::from_owner(Panicking)).await.unwrap();
     let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(reader)));
     assert!(dropped.is_ok(), "the drop of the reader panicked");
 }
@@ -167,19 +171,8 @@ async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
 /// The last bytes of an owner are drained; a panic of its drop goes no further, and the buffer stays usable.
 #[test]
 fn a_panic_of_an_owner_does_not_reach_the_call_that_releases_it() {
-    struct Owner;
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            &[7; 1000]
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            panic!("as planned");
-        }
-    }
     let buffer = SharedEvBuffer::new();
-    buffer.add_reference(Bytes::from_owner(Owner)).unwrap();
+    buffer.add_reference(Bytes::from_owner(Panicking)).unwrap();
     buffer.add(b"behind").unwrap();
     let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.drain(1000)));
     assert!(drained.is_ok(), "the panic reached the caller");
