@@ -10,7 +10,7 @@ use std::{
 };
 
 #[cfg(feature = "net")]
-use super::future::SocketHook;
+use super::side::SocketHook;
 use super::{
     HalfClose, OnError, Progress, RelayCounters, RelayError, RelayOutcome, RelayStream,
     RelaySummary, Splice,
@@ -19,7 +19,8 @@ use super::{
     deadlines::Deadlines,
     direction::Direction,
     flow_limits::{FlowLimits, FlowSettings},
-    future::{AfterError, Running, Settings, Side},
+    future::{AfterError, Running, Settings},
+    side::Side,
     splice_mode::Mode,
 };
 #[cfg(feature = "net")]

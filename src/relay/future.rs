@@ -1,4 +1,4 @@
-//! The future of a relay: polls both directions, applies the policies, and ends the connections.
+//! The future of a relay: polls the directions that have something to do, and waits for the deadlines.
 
 use std::{
     convert::Infallible,
@@ -13,19 +13,16 @@ use tokio::{
 };
 
 use super::{
-    HalfClose, OnError, Peer, Progress, RelayEnd, RelayError, RelayOutcome, RelayParts,
-    RelayStream, RelaySummary, Step,
+    HalfClose, OnError, Peer, Progress, RelayEnd, RelayError, RelayStream, RelaySummary, Step,
     config::Limits,
     counters::Observers,
     deadlines::{Deadlines, Due},
-    direction::{Direction, SinkEnd},
+    direction::Direction,
     flow_limits::{FlowLimits, Round, poll_rounds},
     pump::{Endpoint, Failed, Pump, Turn},
+    side::Side,
 };
-use crate::{
-    timer::{Backoff, Timer},
-    transport::{self, Finder, Hook, Socket},
-};
+use crate::timer::{Backoff, Timer};
 
 /// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,53 +43,6 @@ pub(super) struct Settings {
     pub(super) allow_truncation: bool,
     /// The most bytes to read from both sides together.
     pub(super) max_bytes: u64,
-}
-
-/// A user's function. It is rare, so it is boxed twice: a pointer to it takes one word.
-pub(super) struct SocketHook<S>(pub(super) Box<Hook<S>>);
-
-/// A stream and the user's function that finds its socket.
-pub(super) struct Side<S> {
-    pub(super) stream: S,
-    pub(super) hook: Option<Box<SocketHook<S>>>,
-}
-
-impl<S> Side<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, hook: None }
-    }
-
-    #[inline]
-    pub(super) fn finder(&self) -> Finder<'_, S> {
-        Finder::with_hook(self.hook.as_deref().map(|hook| &*hook.0))
-    }
-
-    #[inline]
-    fn endpoint(&mut self) -> Endpoint<'_, S> {
-        Endpoint {
-            finder: Finder::with_hook(self.hook.as_deref().map(|hook| &*hook.0)),
-            stream: &mut self.stream,
-        }
-    }
-
-    pub(super) fn socket(&self) -> Option<Socket<'_>> {
-        self.finder().socket(&self.stream)
-    }
-
-    fn seems_readable(&self) -> bool {
-        transport::seems_readable(&self.stream, self.finder())
-    }
-
-    /// Whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
-    fn closes_tcp(&self) -> bool {
-        let finder = self.finder();
-        let socket = finder.socket(&self.stream);
-        finder.owns(&self.stream) && socket.is_some_and(|socket| socket.is_tcp())
-    }
-
-    fn unacknowledged(&self) -> usize {
-        self.finder().unacknowledged(&self.stream).unwrap_or(0)
-    }
 }
 
 /// The future of a running relay. Rarely needed parts are in boxes that are allocated on demand.
@@ -133,18 +83,18 @@ impl Woken {
 /// The first operation that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    peer: Peer,
-    step: Step,
-    error: io::Error,
+    pub(super) peer: Peer,
+    pub(super) step: Step,
+    pub(super) error: io::Error,
 }
 
 /// Waits until the peers have acknowledged what was written to them.
 #[derive(Debug)]
 pub(super) struct AcknowledgementWait {
-    timer: Timer,
-    next: Instant,
-    backoff: Backoff,
-    unacknowledged: usize,
+    pub(super) timer: Timer,
+    pub(super) next: Instant,
+    pub(super) backoff: Backoff,
+    pub(super) unacknowledged: usize,
 }
 
 impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
@@ -271,7 +221,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     }
 
     /// Whether a rate limit or the budget holds up a direction.
-    fn is_held_up(&self) -> bool {
+    pub(super) fn is_held_up(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.is_held_up())
     }
 
@@ -295,163 +245,17 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         })
     }
 
-    fn direction_from(&mut self, peer: Peer) -> &mut Direction {
+    pub(super) fn direction_from(&mut self, peer: Peer) -> &mut Direction {
         match peer {
             Peer::A => &mut self.a_to_b,
             Peer::B => &mut self.b_to_a,
         }
     }
 
-    fn deadlines(&mut self) -> &mut Deadlines {
+    pub(super) fn deadlines(&mut self) -> &mut Deadlines {
         let half_close = self.settings.half_close;
         self.deadlines
             .get_or_insert_with(|| Box::new(Deadlines::new(half_close, None, None)))
-    }
-
-    /// Applies the policy for the first end of stream. Returns whether a direction has more to do now.
-    fn apply_half_close(&mut self) -> bool {
-        let (a_to_b, b_to_a) = (self.a_to_b.is_open(), self.b_to_a.is_open());
-        // Its linger time runs also while the end cannot be read, since the other side takes nothing.
-        let end_is_near = self.a_to_b.end_is_near || self.b_to_a.end_is_near;
-        let is_open = a_to_b && b_to_a && !end_is_near;
-        if is_open || self.failure.is_some() || self.ending.is_some() {
-            return false;
-        }
-        if self.settings.half_close != HalfClose::Propagate {
-            self.deadlines().half_closed();
-        }
-        if a_to_b == b_to_a || self.settings.half_close != HalfClose::Close {
-            return false;
-        }
-        self.ending = Some(RelayEnd::FirstEof);
-        self.a_to_b.end(SinkEnd::Fin);
-        self.b_to_a.end(SinkEnd::Fin);
-        true
-    }
-
-    /// Stops reading once this many bytes were read. Returns whether a direction has more to do now.
-    fn apply_max_bytes(&mut self) -> bool {
-        let max = self.settings.max_bytes;
-        if max == u64::MAX || self.ending.is_some() || self.failure.is_some() {
-            return false;
-        }
-        let is_open = self.a_to_b.is_open() || self.b_to_a.is_open();
-        let reached = is_open && self.a_to_b.read() + self.b_to_a.read() >= max;
-        if reached {
-            self.stop_reading(RelayEnd::MaxBytes);
-        }
-        reached
-    }
-
-    /// Ends both directions for `reason`: delivers what was read, and then ends a sink in order if its source had sent
-    /// no more than that.
-    fn stop_reading(&mut self, reason: RelayEnd) {
-        self.ending = Some(reason);
-        self.recheck_sources();
-        for direction in [&mut self.a_to_b, &mut self.b_to_a] {
-            direction.end(match direction.source_is_empty() {
-                true => SinkEnd::Fin,
-                false => SinkEnd::Reset,
-            });
-        }
-        self.deadlines().stopped_reading(false);
-    }
-
-    /// Records an operation that failed, and ends the directions accordingly.
-    fn fail(&mut self, peer: Peer, step: Step, error: io::Error) {
-        let is_truncation = step == Step::Read && error.kind() == io::ErrorKind::UnexpectedEof;
-        if is_truncation && self.settings.allow_truncation {
-            self.direction_from(peer).source_has_ended();
-            return;
-        }
-        match &self.failure {
-            // Writing to it had failed, and now it has no more to read, either.
-            Some(failure) if failure.peer == peer && step == Step::Read => {
-                self.direction_from(peer).source_has_failed(SinkEnd::Reset);
-                return;
-            }
-            Some(_) => {
-                self.a_to_b.abandon();
-                self.b_to_a.abandon();
-                return;
-            }
-            None => {}
-        }
-        self.failure = Some(Box::new(Failure { peer, step, error }));
-        let AfterError::Deliver(on_error) = self.settings.after_error else {
-            self.a_to_b.abandon();
-            self.b_to_a.abandon();
-            return;
-        };
-        self.direction_from(peer.other()).abandon();
-        let sink_end = match on_error {
-            OnError::Reset => SinkEnd::Reset,
-            OnError::Fin => SinkEnd::Fin,
-        };
-        let to_healthy = self.direction_from(peer);
-        if step == Step::Read {
-            to_healthy.source_has_failed(sink_end);
-        } else {
-            // The failed side may have answered before it closed.
-            to_healthy.read_rest(sink_end);
-        }
-        let stalled = to_healthy.is_blocked();
-        self.deadlines().stopped_reading(stalled);
-    }
-
-    /// Waits until both directions are done, and everything that a close could discard was acknowledged.
-    fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        if !self.a_to_b.is_done() || !self.b_to_a.is_done() {
-            return Poll::Pending;
-        }
-        ready!(self.poll_acknowledged(cx));
-        Poll::Ready(self.ending.unwrap_or(RelayEnd::Eof))
-    }
-
-    /// Waits until no close can discard bytes that were written. A reset discards them, and so does closing a socket
-    /// that has received bytes which were not read.
-    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((a, b)) = &self.sides else {
-            return Poll::Ready(());
-        };
-        let mut unacknowledged = 0;
-        if discards_on_close(&self.b_to_a, &self.a_to_b) && a.closes_tcp() {
-            unacknowledged += a.unacknowledged();
-        }
-        if discards_on_close(&self.a_to_b, &self.b_to_a) && b.closes_tcp() {
-            unacknowledged += b.unacknowledged();
-        }
-        if unacknowledged == 0 {
-            return Poll::Ready(());
-        }
-        let now = Instant::now();
-        let wait = self.acknowledgement.get_or_insert_with(|| {
-            let mut backoff = Backoff::default();
-            Box::new(AcknowledgementWait {
-                timer: Timer::default(),
-                next: now + backoff.next_delay(),
-                backoff,
-                unacknowledged,
-            })
-        });
-        let progress = unacknowledged < wait.unacknowledged;
-        if progress {
-            wait.unacknowledged = unacknowledged;
-            wait.backoff = Backoff::default();
-            wait.next = wait.next.min(now + wait.backoff.next_delay());
-        }
-        while wait.timer.poll(cx, wait.next).is_ready() {
-            wait.next = now + wait.backoff.next_delay();
-        }
-        // Without a timer the wait would have no end.
-        let polled = match wait.timer.is_unavailable() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        };
-        if progress {
-            self.deadlines().note_progress();
-        }
-        polled
     }
 
     #[inline]
@@ -487,75 +291,14 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         }
     }
 
-    /// Ends the connections and closes the streams that the relay owns. Without `cx` no end of stream is sent.
-    fn finish(
-        &mut self,
-        mut cx: Option<&mut Context<'_>>,
-        end: RelayEnd,
-    ) -> Result<RelaySummary, RelayError> {
-        let mut summary = self.summary(end);
-        self.recheck_sources();
-        if let Some((mut a, mut b)) = self.sides.take() {
-            let lost = end_side(&mut a, &self.b_to_a, cx.as_deref_mut()).min(summary.b_to_a);
-            summary.b_to_a -= lost;
-            summary.held_b += lost;
-            let lost = end_side(&mut b, &self.a_to_b, cx).min(summary.a_to_b);
-            summary.a_to_b -= lost;
-            summary.held_a += lost;
-        }
-        let Some(failure) = self.failure.take() else {
-            if let Some(ending @ (RelayEnd::Lifetime | RelayEnd::MaxBytes)) = self.ending {
-                summary.reason = ending;
-            }
-            tracing::debug!(?summary, "relay ended");
-            return Ok(summary);
-        };
-        summary.reason = RelayEnd::Error;
-        let Failure { peer, step, error } = *failure;
-        tracing::debug!(?summary, %peer, ?step, %error, "relay failed");
-        Err(RelayError {
-            summary,
-            peer,
-            step,
-            error,
-        })
-    }
-
-    /// Takes the relay apart: returns the streams, and what was read from one and not yet written to the other.
-    pub(super) fn stop(&mut self) -> Result<RelayOutcome<A, B>, RelayError> {
-        let is_done = self.a_to_b.is_done() && self.b_to_a.is_done();
-        if self.failure.is_some() || is_done {
-            let end = self.ending.unwrap_or(RelayEnd::Eof);
-            return self.finish(None, end).map(RelayOutcome::Ended);
-        }
-        for peer in [Peer::A, Peer::B] {
-            if let Err(error) = self.direction_from(peer).return_pipe() {
-                self.fail(peer, Step::Read, error);
-                return self.finish(None, RelayEnd::Error).map(RelayOutcome::Ended);
-            }
-        }
-        let summary = self.summary(RelayEnd::Stopped);
-        let Some((a, b)) = self.sides.take() else {
-            panic!("a relay was stopped after it had ended");
-        };
-        tracing::debug!(?summary, "relay stopped");
-        Ok(RelayOutcome::Stopped(RelayParts {
-            a: a.stream,
-            b: b.stream,
-            to_a: std::mem::take(&mut self.b_to_a.chain),
-            to_b: std::mem::take(&mut self.a_to_b.chain),
-            summary,
-        }))
-    }
-
-    fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         Progress {
             a_to_b: self.a_to_b.written,
             b_to_a: self.b_to_a.written,
         }
     }
 
-    fn summary(&self, reason: RelayEnd) -> RelaySummary {
+    pub(super) fn summary(&self, reason: RelayEnd) -> RelaySummary {
         RelaySummary {
             a_to_b: self.a_to_b.written,
             b_to_a: self.b_to_a.written,
@@ -569,36 +312,6 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         let progress = self.progress();
         if let Some(observers) = &mut self.observers {
             observers.report(progress);
-        }
-    }
-}
-
-impl<A, B> Running<A, B> {
-    /// Finds out whether an open direction that ends now gets less than its source has sent.
-    fn recheck_sources(&mut self) {
-        let Some((a, b)) = &self.sides else { return };
-        if self.a_to_b.is_open() {
-            self.a_to_b.recheck_source(a.finder().unread(&a.stream));
-        }
-        if self.b_to_a.is_open() {
-            self.b_to_a.recheck_source(b.finder().unread(&b.stream));
-        }
-    }
-}
-
-impl<A, B> Drop for Running<A, B> {
-    /// A relay that is dropped while it runs ends as any other: a sink that gets less than its source has sent is reset.
-    fn drop(&mut self) {
-        if self.settings.after_error == AfterError::Stop {
-            return;
-        }
-        self.recheck_sources();
-        let Some((a, b)) = &self.sides else { return };
-        if self.b_to_a.is_cut_short() && a.closes_tcp() {
-            a.finder().reset_on_close(&a.stream);
-        }
-        if self.a_to_b.is_cut_short() && b.closes_tcp() {
-            b.finder().reset_on_close(&b.stream);
         }
     }
 }
@@ -622,45 +335,6 @@ where
         is_drained: false,
     };
     pump.poll_turn(cx)
-}
-
-/// Whether closing the sink of `to` can discard bytes, if it is a TCP socket. `from` has it as its source.
-fn discards_on_close(to: &Direction, from: &Direction) -> bool {
-    to.written > 0 && (to.resets_sink() || !from.source_ended())
-}
-
-/// Prepares the close of a stream, to which `to` leads. Returns the number of bytes that were written to it and that the
-/// close discards.
-fn end_side<S: RelayStream>(
-    side: &mut Side<S>,
-    to: &Direction,
-    cx: Option<&mut Context<'_>>,
-) -> u64 {
-    if !side.finder().owns(&side.stream) {
-        return 0;
-    }
-    if to.is_cut_short() {
-        if !side.closes_tcp() {
-            return 0;
-        }
-        let unacknowledged = side.unacknowledged();
-        side.finder().reset_on_close(&side.stream);
-        return unacknowledged as u64;
-    }
-    if !to.is_open() {
-        return 0;
-    }
-    let unread = side.finder().unread(&side.stream).unwrap_or(0);
-    // The kernel resets a connection that is closed with unread bytes, and discards what the peer has not acknowledged.
-    let discarded = match unread > 0 && side.closes_tcp() {
-        true => side.unacknowledged(),
-        false => 0,
-    };
-    if let Some(cx) = cx {
-        // The relay ends by a time limit, so there is one attempt and no wait.
-        let _ = Pin::new(&mut side.stream).poll_shutdown(cx);
-    }
-    discarded as u64
 }
 
 #[cfg(all(test, feature = "net"))]
