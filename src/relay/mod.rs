@@ -57,6 +57,7 @@ pub(crate) mod splice_mode;
 mod stream;
 mod summary;
 pub(crate) mod transfer;
+mod transfer_outcome;
 
 #[cfg(doc)]
 use builder::Relay;
@@ -67,7 +68,7 @@ pub use stream::RelayStream;
 pub use summary::{
     Peer, Progress, RelayEnd, RelayError, RelayOutcome, RelayParts, RelaySummary, Step,
 };
-pub use transfer::{TransferCounters, TransferError};
+pub use transfer_outcome::{TransferCounters, TransferError};
 
 #[cfg(feature = "net")]
 pub use crate::transport::Socket;

@@ -1,15 +1,13 @@
 //! One direction of a relay: what it holds and what it does next. No I/O.
 
+mod ends;
+
 use super::{config::Limits, splice_mode::Mode};
 use crate::{
     buffer::{End, chain::EvBuffer},
     loading::Loading,
     transport::{HangUp, Pipe, ReadSizer},
 };
-
-/// The reads that may find nothing before a source that is gone counts as empty. What the kernel has received is not
-/// visible before the runtime has polled its I/O driver.
-const EMPTY_READS: u8 = 2;
 
 /// The path from one stream, the source, through a chain or a pipe into the other, the sink.
 ///
@@ -260,43 +258,6 @@ impl Direction {
         self.source_empty = false;
     }
 
-    /// A read has found nothing. Returns whether to read again after the runtime has polled its I/O driver.
-    #[inline]
-    pub(crate) fn found_nothing(&mut self) -> bool {
-        self.source_empty = true;
-        match self.empty_reads_left {
-            None => false,
-            Some(0) => {
-                self.source_has_failed(self.sink_end);
-                false
-            }
-            Some(left) => {
-                self.empty_reads_left = Some(left - 1);
-                true
-            }
-        }
-    }
-
-    /// The source has ended in order.
-    pub(crate) fn source_has_ended(&mut self) {
-        self.source_ended = true;
-        self.source_empty = true;
-        self.phase = match self.phase {
-            Phase::Open => Phase::Flushing,
-            Phase::Discarding => Phase::Done,
-            phase => phase,
-        };
-    }
-
-    /// Reading from the source has failed: what is held goes out, and then the sink ends as `sink_end` says.
-    pub(crate) fn source_has_failed(&mut self, sink_end: SinkEnd) {
-        self.end(sink_end);
-        self.source_ended = true;
-        if self.phase == Phase::Discarding {
-            self.phase = Phase::Done;
-        }
-    }
-
     /// Releases memory and pipe if they hold no bytes.
     #[inline]
     pub(crate) fn release_idle(&mut self) {
@@ -364,96 +325,8 @@ impl Direction {
         Ok(())
     }
 
-    /// Reads no more. What is held goes out, and then the sink ends as `sink_end` says.
-    ///
-    /// Has no effect if the source has ended, since the sink then ends in order.
-    pub(crate) fn end(&mut self, sink_end: SinkEnd) {
-        if self.phase == Phase::Open {
-            self.sink_end = sink_end;
-            self.phase = Phase::Flushing;
-        }
-    }
-
-    /// Writing to the source has failed, so it is gone. What it has sent before is still read, and then the sink ends as
-    /// `sink_end` says.
-    pub(crate) fn read_rest(&mut self, sink_end: SinkEnd) {
-        if self.phase == Phase::Open {
-            self.sink_end = sink_end;
-            self.empty_reads_left = Some(EMPTY_READS);
-        }
-    }
-
-    /// Drops what is held, and leaves the sink as it is.
-    pub(crate) fn abandon(&mut self) {
-        self.sink_end = SinkEnd::Leave;
-        self.chain = EvBuffer::new();
-        self.pipe = None;
-        self.finish();
-    }
-
-    /// The last step towards the sink was taken.
-    pub(crate) fn finish(&mut self) {
-        self.phase = match self.source_ended {
-            true => Phase::Done,
-            false => self.phase.max(Phase::Discarding),
-        };
-    }
-
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
-    }
-
-    /// Whether everything that this direction does to its sink is done.
-    #[inline]
-    pub(crate) fn is_done(&self) -> bool {
-        self.phase >= Phase::Discarding
-    }
-
-    /// Whether bytes that the source still sends are discarded.
-    pub(crate) fn discards(&self) -> bool {
-        self.phase == Phase::Discarding
-    }
-
-    pub(crate) fn source_ended(&self) -> bool {
-        self.source_ended
-    }
-
-    /// Looks at the source again before the direction ends: while the sink has no room, or a limit applies, bytes arrive
-    /// that no read was tried for. `unread` is what the socket of the source has received, if that is known.
-    pub(crate) fn recheck_source(&mut self, unread: Option<u64>) {
-        if unread.map_or(self.sink_is_full, |unread| unread > 0) {
-            self.source_empty = false;
-        }
-    }
-
-    /// Whether every byte that the source has sent so far was read.
-    pub(crate) fn source_is_empty(&self) -> bool {
-        self.source_empty
-    }
-
-    /// Whether the sink gets less than the source has sent so far, if the relay ends now.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        match self.phase {
-            Phase::Open => self.held() > 0 || !self.source_empty,
-            Phase::Flushing => self.held() > 0 || self.sink_end != SinkEnd::Fin,
-            Phase::Discarding | Phase::Done => self.sink_end == SinkEnd::Reset,
-        }
-    }
-
-    /// Whether the sink is to be reset when everything was delivered.
-    pub(crate) fn resets_sink(&self) -> bool {
-        self.sink_end == SinkEnd::Reset
-    }
-
-    /// What to do once nothing is held and all is flushed.
-    #[inline]
-    pub(crate) fn next_step(&self) -> NextStep {
-        match (self.phase, self.sink_end) {
-            (Phase::Open, _) => NextStep::Read,
-            (Phase::Flushing, SinkEnd::Fin) => NextStep::Shutdown,
-            (Phase::Flushing, SinkEnd::Leave | SinkEnd::Reset) => NextStep::Finish,
-            (Phase::Discarding | Phase::Done, _) => NextStep::None,
-        }
     }
 }
 
@@ -567,87 +440,6 @@ mod tests {
             direction.count_written(written);
             let new = direction.newly_acknowledged(queued);
             assert_eq!(new as u32, acknowledged as u32);
-        }
-    }
-
-    #[test]
-    fn after_the_end_nothing_is_read_and_the_end_is_sent_once() {
-        let mut direction = holding(0);
-        direction.filled(2048, 0);
-        assert_eq!(copy(direction.offer(both(8))), None);
-        assert_eq!(direction.next_step(), NextStep::Shutdown);
-        direction.finish();
-        direction.end(SinkEnd::Leave);
-        assert_eq!(direction.next_step(), NextStep::None);
-        assert!(direction.is_done() && !direction.discards());
-    }
-
-    #[test]
-    fn a_source_that_has_ended_ends_the_sink_in_order_even_after_an_error() {
-        let mut direction = holding(3);
-        direction.filled(2048, 0);
-        direction.end(SinkEnd::Reset);
-        direction.read_rest(SinkEnd::Reset);
-        assert_eq!(direction.next_step(), NextStep::Shutdown);
-        let mut direction = holding(3);
-        direction.end(SinkEnd::Reset);
-        assert_eq!(direction.next_step(), NextStep::Finish);
-    }
-
-    #[test]
-    fn the_rest_of_a_source_that_is_gone_is_read_until_there_is_nothing() {
-        let mut direction = holding(0);
-        direction.read_rest(SinkEnd::Reset);
-        direction.filled(2048, 3);
-        for _ in 0..EMPTY_READS {
-            assert!(direction.found_nothing() && direction.is_open());
-        }
-        assert!(!direction.found_nothing());
-        assert_eq!(direction.next_step(), NextStep::Finish);
-        direction.finish();
-        assert!(direction.is_done() && !direction.discards() && direction.resets_sink());
-    }
-
-    #[test]
-    fn a_direction_that_ends_before_its_source_discards_the_rest() {
-        let mut direction = holding(3);
-        direction.end(SinkEnd::Fin);
-        direction.finish();
-        assert!(direction.is_done() && direction.discards());
-        direction.filled(2048, 0);
-        assert!(direction.is_done() && !direction.discards());
-    }
-
-    #[test]
-    fn a_direction_is_cut_short_while_it_holds_bytes_or_has_not_read_them() {
-        let mut direction = holding(0);
-        assert!(!direction.is_cut_short(), "nothing has come");
-        direction.chain.add(&[0; 3]).unwrap();
-        direction.filled(2048, 3);
-        assert!(direction.is_cut_short());
-        direction.chain.drain(3).unwrap();
-        assert!(direction.is_cut_short(), "there may be more to read");
-        direction.found_nothing();
-        assert!(!direction.is_cut_short());
-        direction.end(SinkEnd::Reset);
-        direction.finish();
-        assert!(direction.is_cut_short());
-        direction.abandon();
-        assert!(!direction.is_cut_short());
-    }
-
-    #[test]
-    fn bytes_that_came_while_nothing_was_read_cut_a_direction_short() {
-        for (sink_is_full, unread, is_cut_short) in [
-            (false, None, false),
-            (true, None, true),
-            (true, Some(0), false),
-            (false, Some(1), true),
-        ] {
-            let mut direction = holding(0);
-            direction.sink_is_full = sink_is_full;
-            direction.recheck_source(unread);
-            assert_eq!(direction.is_cut_short(), is_cut_short);
         }
     }
 
