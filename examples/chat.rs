@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -36,7 +36,7 @@ use tokio_evbuffer::{
 
 /// The longest line.
 const LINE_MAX: usize = 16 * 1024;
-/// How often the room checks its memory. A dropped connection releases its memory meanwhile.
+/// How often the room checks its memory.
 const SHED_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the room prints how much memory it holds, if that has changed.
 const PRINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -162,15 +162,22 @@ impl Room {
         loop {
             sleep(SHED_INTERVAL).await;
             // A shared message counts for one of its members only, so the budget does not know who is slow.
-            let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-            let slowest = members
-                .iter()
-                .filter(|(_, member)| member.paused(Direction::Read).contains(PauseReason::Budget))
-                .max_by_key(|(_, member)| member.output().len());
+            let slowest = {
+                let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+                members
+                    .iter()
+                    .filter(|(_, member)| {
+                        member.paused(Direction::Read).contains(PauseReason::Budget)
+                    })
+                    .max_by_key(|(_, member)| member.output().len())
+                    .map(|(peer, member)| (*peer, member.clone()))
+            };
             if let Some((peer, member)) = slowest {
                 println!("dropping {peer}: {} bytes behind", member.output().len());
-                member.abort();
                 self.dropped.fetch_add(1, Relaxed);
+                member.abort();
+                // Its memory is released before another one is chosen.
+                member.closed().await;
             }
         }
     }
@@ -191,7 +198,10 @@ async fn demonstrate() -> Result<()> {
 
     let mut sleepers = Vec::new();
     for _ in 0..SLEEPERS {
-        sleepers.push(TcpStream::connect(addr).await?);
+        // The kernel keeps little for them.
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(16 << 10)?;
+        sleepers.push(socket.connect(addr).await?);
     }
     let mut readers = JoinSet::new();
     for _ in 0..READERS {

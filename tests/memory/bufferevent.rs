@@ -12,7 +12,8 @@ use tokio_evbuffer::{BufferEvent, EolStyle, bufferevent::Callbacks};
 
 use crate::heap;
 
-const CONNECTIONS: usize = 1000;
+/// Each takes two descriptors, and a process may often have 1024.
+const CONNECTIONS: usize = 400;
 
 /// The maximum number of heap bytes of an idle `BufferEvent`, including its task and Tokio's registration.
 const BYTES_EACH: isize = 1984;

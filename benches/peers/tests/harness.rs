@@ -182,7 +182,7 @@ async fn cpu_time_excludes_the_load() {
 
     let before = running.cpu_time().unwrap();
     let own = sys::cpu_time(std::process::id()).unwrap();
-    let spin = Duration::from_millis(100);
+    let spin = Duration::from_millis(400);
     let began = Instant::now();
     while sys::cpu_time(std::process::id()).unwrap() - own < spin {
         std::hint::spin_loop();
@@ -193,7 +193,7 @@ async fn cpu_time_excludes_the_load() {
     }
     let idle = running.cpu_time().unwrap() - before;
     assert!(
-        idle < spin / 10,
+        idle < spin / 4,
         "an idle candidate used {idle:?} while this process was busy"
     );
 

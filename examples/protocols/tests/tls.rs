@@ -123,7 +123,13 @@ async fn bytes_inside_the_tls_layer_are_read_after_a_pause() {
     client.flush().await.unwrap();
     client.write_all(&[2; 16_500]).await.unwrap();
     client.flush().await.unwrap();
-    sleep(Duration::from_millis(100)).await;
+    let full = async {
+        while connection.input().len() < 4_096 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon("the pause", full).await;
+    sleep(Duration::from_millis(20)).await;
     let paused_at = connection.input().len();
     let mut taken = 0;
     while taken < 16_893 {

@@ -40,7 +40,7 @@ fn scripted(answers: &'static [&'static [u8]]) -> (SocketAddr, std::sync::mpsc::
 fn connect(proxy: &Program) -> TcpStream {
     let client = TcpStream::connect(proxy.address).unwrap();
     client
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     client
 }

@@ -58,7 +58,7 @@ async fn a_client_hello_that_arrives_byte_by_byte_is_routed() {
         tokio::try_join!(up, down)
     });
     let name = ServerName::try_from("one.example").unwrap();
-    let mut stream = timeout(Duration::from_secs(20), connector.connect(name, near))
+    let mut stream = timeout(Duration::from_secs(120), connector.connect(name, near))
         .await
         .unwrap()
         .unwrap();
@@ -81,7 +81,7 @@ async fn a_client_that_does_not_speak_tls_or_names_no_server_is_closed() {
         let mut client = TcpStream::connect(router.address).await.unwrap();
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
-        let end = timeout(Duration::from_secs(20), client.read(&mut [0])).await;
+        let end = timeout(Duration::from_secs(120), client.read(&mut [0])).await;
         let end = end.expect("the router closes the connection");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }

@@ -38,7 +38,7 @@ fn commands_behind_starttls_are_not_taken_as_commands() {
     let server = Program::start(SERVER, &[]);
     let mut client = TcpStream::connect(server.address).unwrap();
     client
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     client
         .write_all(b"STARTTLS\r\nMAIL FROM:<a@example>\r\nNOOP\r\n")

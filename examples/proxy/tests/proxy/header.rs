@@ -1,6 +1,6 @@
 //! The PROXY protocol, in and out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,7 +8,9 @@ use tokio::{
     time::sleep,
 };
 
-use crate::support::{Echo, Proxy, assert_ended, assert_receives, exchange, program, soon};
+use crate::support::{
+    Echo, FEW_CONNECTIONS, Proxy, assert_ended, assert_receives, exchange, has_ipv6, program, soon,
+};
 
 /// The address block of a version 2 header, from 192.0.2.1:1111 to 192.0.2.2:2222.
 const ADDRESSES: &[u8] = &[192, 0, 2, 1, 192, 0, 2, 2, 4, 87, 8, 174];
@@ -48,6 +50,9 @@ async fn the_upstream_gets_a_header_that_names_the_client() {
 /// A dual-stack socket shows an IPv4 client as `::ffff:127.0.0.1`; readers of a header refuse that.
 #[tokio::test]
 async fn an_ipv4_client_of_a_dual_stack_listener_is_announced_as_ipv4() {
+    if !has_ipv6() {
+        return;
+    }
     let (upstream, address) = listener().await;
     let command = tokio::process::Command::new(program());
     let proxy = Proxy::start_as(command, "[::]:0", address, &["--send-proxy", "v1"]).await;
@@ -196,10 +201,9 @@ async fn a_client_without_the_required_header_is_refused() {
 #[tokio::test]
 async fn a_header_that_does_not_end_is_refused() {
     let upstream = Echo::start().await;
-    let options = ["--accept-proxy", "--connect-timeout", "1s"];
+    let options = ["--accept-proxy", "--connect-timeout", "1h"];
     let proxy = Proxy::start(upstream.address, &options).await;
     let mut endless = proxy.connect().await;
-    let start = Instant::now();
     endless.write_all(b"PROXY TCP4 ").await.unwrap();
     let refused = async {
         while endless.write_all(&[b'1'; 1000]).await.is_ok() {
@@ -207,8 +211,9 @@ async fn a_header_that_does_not_end_is_refused() {
         }
     };
     soon("the endless header is refused", refused).await;
-    assert!(start.elapsed() < Duration::from_secs(2));
 
+    let options = ["--accept-proxy", "--connect-timeout", "1s"];
+    let proxy = Proxy::start(upstream.address, &options).await;
     let mut silent = proxy.connect().await;
     silent.write_all(b"PROXY TCP4 192.0.2.1").await.unwrap();
     assert_ended(&mut silent).await;
@@ -242,6 +247,7 @@ async fn health_checks_are_silent() {
         }
     });
     let options = ["--accept-proxy", "--send-proxy", "v2", "--stats", "20ms"];
+    let options = [&options[..], FEW_CONNECTIONS].concat();
     let mut proxy = Proxy::start(address, &options).await;
     let local = v2(0, 0x00, &[]);
     for reset in [false, true] {

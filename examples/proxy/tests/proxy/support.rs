@@ -7,7 +7,7 @@ use std::{
     process::{Output, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, ChildStdout, Command},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -33,9 +33,30 @@ pub(crate) fn program_with_open_files(limit: u32) -> Command {
     shell
 }
 
-/// Fails if `future` takes longer than half a minute.
+/// So few that no limit of open files makes the proxy report that it serves fewer.
+pub(crate) const FEW_CONNECTIONS: &[&str] = &["--max-connections", "100"];
+
+/// Returns an address that is free. The kernel gives its port to no connection, since those ports begin at 32,768.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, SeqCst);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Whether this machine has IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::]:0").is_ok()
+}
+
+/// Fails if `future` hangs. The machine may be slow and busy.
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    let outcome = timeout(Duration::from_secs(30), future).await;
+    let outcome = timeout(Duration::from_secs(120), future).await;
     outcome.unwrap_or_else(|_| panic!("still waiting: {what}"))
 }
 
@@ -213,6 +234,8 @@ pub(crate) struct SilentUpstream {
     pub(crate) address: SocketAddr,
     _listener: socket2::Socket,
     _queued: Vec<TcpStream>,
+    /// Attempts that are not answered. On a slow machine they may fill the queue later.
+    _waiting: Vec<JoinHandle<io::Result<TcpStream>>>,
 }
 
 impl SilentUpstream {
@@ -223,15 +246,19 @@ impl SilentUpstream {
         listener.bind(&any.into()).unwrap();
         listener.listen(1).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut queued = Vec::new();
-        let patience = Duration::from_millis(400);
-        while let Ok(Ok(stream)) = timeout(patience, TcpStream::connect(address)).await {
-            queued.push(stream);
+        let (mut queued, mut waiting) = (Vec::new(), Vec::new());
+        while waiting.len() < 3 {
+            let mut connecting = tokio::spawn(TcpStream::connect(address));
+            match timeout(Duration::from_millis(300), &mut connecting).await {
+                Ok(stream) => queued.push(stream.unwrap().unwrap()),
+                Err(_) => waiting.push(connecting),
+            }
         }
         Self {
             address,
             _listener: listener,
             _queued: queued,
+            _waiting: waiting,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::support::{Proxy, soon};
+use crate::support::{FEW_CONNECTIONS, Proxy, free_address, soon};
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -28,12 +28,6 @@ fn find(program: &str) -> Option<PathBuf> {
         eprintln!("skipped: {program} is not installed");
     }
     found
-}
-
-/// Returns an address that is free now. Another process may take it first, in theory.
-async fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
 }
 
 /// Another program. Killed when it is dropped.
@@ -80,7 +74,7 @@ impl Program {
 
 /// nginx with a file of 5 MB.
 async fn nginx(program: &Path) -> (Program, Vec<u8>) {
-    let (folder, address) = (tempfile::tempdir().unwrap(), free_address().await);
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
     let data: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
     std::fs::write(folder.path().join("file"), &data).unwrap();
     let root = folder.path().display();
@@ -150,8 +144,9 @@ async fn haproxy_in_front_announces_its_clients_and_its_checks_are_silent() {
     };
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = ["--accept-proxy", "--send-proxy", "v1", "--stats", "20ms"];
+    let options = [&options[..], FEW_CONNECTIONS].concat();
     let mut proxy = Proxy::start(upstream.local_addr().unwrap(), &options).await;
-    let (folder, address) = (tempfile::tempdir().unwrap(), free_address().await);
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
     let configuration = format!(
         "defaults
              mode tcp
@@ -204,7 +199,7 @@ async fn haproxy_behind_learns_the_address_of_the_client() {
     let (Some(haproxy), Some(curl)) = (find("haproxy"), find("curl")) else {
         return;
     };
-    let (folder, address) = (tempfile::tempdir().unwrap(), free_address().await);
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
     let configuration = format!(
         "defaults
              mode http
@@ -230,7 +225,7 @@ async fn redis_answers_through_the_proxy() {
     let (Some(server), Some(benchmark)) = (find("redis-server"), find("redis-benchmark")) else {
         return;
     };
-    let (folder, address) = (tempfile::tempdir().unwrap(), free_address().await);
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
     let configuration = format!(
         "bind 127.0.0.1\nport {}\nsave \"\"\ndir {}\n",
         address.port(),
