@@ -114,6 +114,23 @@ impl EvBuffer {
         added
     }
 
+    /// Copies `message`, which was read from a stream, to the back, as [`add_read`](Self::add_read) does.
+    #[inline]
+    pub(crate) fn add_read_copy(&mut self, message: &[u8]) -> Result<()> {
+        let refusing = self.flags.only(Flags::REFUSING_READ);
+        self.flags.remove(refusing);
+        let added = self.add(message);
+        self.flags.insert(refusing);
+        added
+    }
+
+    /// Returns all bytes if there are any, and they lie in memory in one segment.
+    #[inline]
+    pub(crate) fn as_message(&self) -> Option<&[u8]> {
+        let first = self.first_in_memory();
+        (!first.is_empty() && first.len() == self.len()).then_some(first)
+    }
+
     pub(crate) fn set_owner_frozen(&mut self, end: End, on: bool) {
         self.flags.set(Flags::owner_frozen(end), on);
     }

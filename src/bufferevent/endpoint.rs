@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::event::Metrics;
 use crate::{
@@ -27,6 +27,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
 pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether it wraps another connection, whose bytes are counted instead.
     const HAS_STREAM_BELOW: bool = false;
+
+    /// Whether it also moves bytes that are in no chain, which costs less for short messages.
+    const TAKES_SLICES: bool = false;
 
     /// Whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
     fn runs_user_code() -> bool;
@@ -51,6 +54,24 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>>;
+
+    /// Reads to `message`, if it [`TAKES_SLICES`](Self::TAKES_SLICES). `None` if it has to be a chain this time.
+    fn poll_read_slice(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _message: &mut ReadBuf<'_>,
+    ) -> Option<Poll<io::Result<()>>> {
+        None
+    }
+
+    /// Writes a prefix of `message`, which is not empty, if it [`TAKES_SLICES`](Self::TAKES_SLICES).
+    fn poll_write_slice(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _message: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -147,6 +168,8 @@ impl<S: Transport> Stream<S> {
 }
 
 impl<S: Transport> Endpoint for Stream<S> {
+    const TAKES_SLICES: bool = true;
+
     #[inline]
     fn runs_user_code() -> bool {
         !Finder::<S>::is_socket_type()
@@ -180,6 +203,26 @@ impl<S: Transport> Endpoint for Stream<S> {
             stream, loading, ..
         } = self;
         transport::poll_write_from(cx, stream, Self::FINDER, chain, max, loading)
+    }
+
+    #[inline]
+    fn poll_read_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut ReadBuf<'_>,
+    ) -> Option<Poll<io::Result<()>>> {
+        let is_plain =
+            !self.hang_up.is_cleared() && transport::reads_plainly(&self.stream, Self::FINDER);
+        is_plain.then(|| Pin::new(&mut self.stream).poll_read(cx, message))
+    }
+
+    #[inline]
+    fn poll_write_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        transport::poll_write(cx, &mut self.stream, Self::FINDER, message)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

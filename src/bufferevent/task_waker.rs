@@ -124,7 +124,7 @@ impl TaskWaker {
 
 /// Follows the input.
 impl ChangeHook for TaskWaker {
-    fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
+    fn changed(&self, info: ChangeInfo<'_>) -> Option<Waker> {
         let removed = match &info.change {
             Some(change) => change.removed > 0,
             None => {
@@ -132,7 +132,7 @@ impl ChangeHook for TaskWaker {
                 true
             }
         };
-        match removed && info.has_room {
+        match removed && self.waits_for(WakeFor::ROOM) && info.has_room() {
             true => self.take_waker(WakeFor::ROOM),
             false => None,
         }
@@ -147,15 +147,15 @@ impl ChangeHook for TaskWaker {
 struct Output(Arc<TaskWaker>);
 
 impl ChangeHook for Output {
-    fn changed(&self, info: &ChangeInfo) -> Option<Waker> {
-        if info.closed {
+    fn changed(&self, info: ChangeInfo<'_>) -> Option<Waker> {
+        if info.is_closed() {
             self.0.bits.fetch_or(OUTPUT_CLOSED, Ordering::AcqRel);
         }
-        let bytes = (info.len > 0 || info.closed)
+        let bytes = (info.len() > 0 || info.is_closed())
             .then(|| self.0.take_waker(WakeFor::OUTPUT))
             .flatten();
         let high = info
-            .is_high
+            .is_high()
             .then(|| self.0.take_waker(WakeFor::HIGH))
             .flatten();
         bytes.or(high)

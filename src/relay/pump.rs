@@ -235,16 +235,10 @@ where
     #[inline]
     fn fits_the_stack(&self, offered: usize) -> bool {
         let Endpoint { stream, finder } = &self.from;
-        let is_plain = match finder.socket(stream) {
-            // After a short read Tokio assumes that the socket is empty, but that of a Unix socket may be short
-            // although more follows.
-            Some(socket) => socket.is_tcp() && !finder.is_inside(stream),
-            None => true,
-        };
         offered <= STACK_READ_MAX
             && self.direction.chain.is_empty()
             && !self.direction.hang_up.is_cleared()
-            && is_plain
+            && transport::reads_plainly(&**stream, *finder)
     }
 
     /// Reads at most `offered` bytes and writes them at once. The chain, which is empty, gets what the sink does not take.

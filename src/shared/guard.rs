@@ -136,7 +136,7 @@ impl BufferGuard<'_> {
 
     /// The hook of the owner begins to wait. See [`ChangeHook`](super::ChangeHook).
     pub(crate) fn hook_waits(&mut self) {
-        self.state_mut().observers_mut();
+        self.state_mut().hook_waits();
     }
 
     /// Returns the number of bytes ever appended.

@@ -68,7 +68,7 @@ pub(super) struct Inner {
 pub(crate) trait ChangeHook: Send + Sync {
     /// Takes note of a change. Called with the lock held: it locks nothing that may wait for this buffer, and runs no user
     /// code. The returned waker is woken after the lock.
-    fn changed(&self, info: &ChangeInfo) -> Option<Waker>;
+    fn changed(&self, info: ChangeInfo<'_>) -> Option<Waker>;
 
     /// Whether it needs a notification of changes that leave bytes in the buffer. Called with the lock held.
     ///
@@ -78,17 +78,11 @@ pub(crate) trait ChangeHook: Send + Sync {
 }
 
 /// What a [`ChangeHook`] is notified of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChangeInfo {
+#[derive(Clone, Copy)]
+pub(crate) struct ChangeInfo<'a> {
     /// `None` if not the contents have changed, but the watermarks, the flags, or what tasks wait for.
     pub(crate) change: Option<Change>,
-    pub(crate) len: usize,
-    /// Nothing is added any more.
-    pub(crate) closed: bool,
-    /// The high watermark was reached, and the low one not since.
-    pub(crate) is_high: bool,
-    /// A writer may add something.
-    pub(crate) has_room: bool,
+    pub(super) state: &'a State,
 }
 
 /// What the lock of a shared buffer protects.

@@ -101,7 +101,10 @@ impl State {
         if self.observers.is_some() && (checked || now != before.totals) {
             self.notify_observers(before.totals, now, inner, notifications);
         }
-        if self.is_quiet_range_outdated() || notifications.wakers.has_any() {
+        if notifications.wakers.has_any() {
+            // Fewer wait now. The task that was woken mostly changes the range again, so it is computed when it is needed.
+            self.observers_mut();
+        } else if self.is_quiet_range_outdated() {
             self.update_quiet_range();
         }
     }

@@ -208,13 +208,19 @@ impl State {
     /// Notifies the owner of a change, or that something else than the contents is different.
     pub(super) fn notify_hook(&self, change: Option<Change>) -> Option<Waker> {
         let observers = self.observers.as_ref()?;
-        observers.hook.as_ref()?.changed(&ChangeInfo {
+        let info = ChangeInfo {
             change,
-            len: self.buffer.len(),
-            closed: self.flags.closed,
-            is_high: observers.tracker.is_high(),
-            has_room: self.room() > 0,
-        })
+            state: self,
+        };
+        observers.hook.as_ref()?.changed(info)
+    }
+
+    /// The hook of the owner begins to wait, so that it needs a notification of every change.
+    pub(super) fn hook_waits(&mut self) {
+        self.quiet_len = 0;
+        if let Some(observers) = &mut self.observers {
+            observers.quiet = 0..0;
+        }
     }
 
     /// Puts `with` in the place of the buffer and returns that. Its deferred drops are left to the new one.
@@ -324,7 +330,10 @@ impl State {
             // Between the watermarks, what fills the buffer continues for this task.
             self.buffer.request_check();
         }
-        self.update_quiet_range();
+        match (interest.quiet_range().is_empty(), &mut self.observers) {
+            (true, Some(observers)) => observers.quiet = 0..0,
+            _ => self.update_quiet_range(),
+        }
         replaced
     }
 
@@ -443,6 +452,27 @@ impl State {
         if self.buffer.is_empty() {
             self.buffer.shrink_to_fit();
         }
+    }
+}
+
+impl ChangeInfo<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.state.buffer.len()
+    }
+
+    /// Nothing is added any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.flags.closed
+    }
+
+    /// The high watermark was reached, and the low one not since.
+    pub(crate) fn is_high(&self) -> bool {
+        self.state.is_high()
+    }
+
+    /// A writer may add something.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state.room() > 0
     }
 }
 

@@ -92,6 +92,17 @@ pub(crate) fn poll_fill<S: AsyncRead + Unpin>(
     }
 }
 
+/// Whether [`AsyncRead`] reads from `stream` as [`poll_fill`] does: to be used for short messages, which need no chain.
+#[inline]
+pub(crate) fn reads_plainly<S>(stream: &S, finder: Finder<'_, S>) -> bool {
+    match finder.socket(stream) {
+        // After a short read Tokio assumes that the socket is empty, but that of a Unix socket may be short although more
+        // follows.
+        Some(socket) => socket.is_tcp() && !finder.is_inside(stream),
+        None => true,
+    }
+}
+
 /// Waits until the peer has ended its stream, or until the connection was reset, which is an error. Reads nothing.
 ///
 /// Stays pending for a stream that is not a socket. Afterwards [`poll_fill_watched`] reads what has arrived.

@@ -38,6 +38,10 @@ use crate::{
 /// them on.
 const SHARE: usize = 64 << 10;
 
+/// Bytes of a message that is read to the stack, or written from there, instead of through a chain: what a quiet stream is
+/// offered.
+const MESSAGE_MAX: usize = 2 << 10;
+
 /// One connection at work.
 pub(super) struct Task<E: Endpoint> {
     stream: Arc<StreamCell<E>>,

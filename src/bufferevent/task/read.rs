@@ -2,11 +2,14 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use super::{SHARE, Task};
+use tokio::io::ReadBuf;
+
+use super::{MESSAGE_MAX, SHARE, Task};
 use crate::{
     BufferError, EvBuffer,
     bufferevent::{
@@ -15,6 +18,7 @@ use crate::{
         task_waker::WakeFor,
     },
     error::clone_io_error,
+    segment::filled_in_place,
     transport::poll::Moved,
 };
 
@@ -53,10 +57,19 @@ impl<E: Endpoint> Task<E> {
             Some(Poll::Ready(allowed)) => allowed as usize,
             None => offered,
         };
+        let mut room = [const { MaybeUninit::uninit() }; MESSAGE_MAX];
+        let mut message = ReadBuf::uninit(&mut room[..offered.min(MESSAGE_MAX)]);
         let mut chain = EvBuffer::new();
-        let Some(polled) =
-            (self.stream).with(|endpoint| endpoint.poll_read_into(cx, &mut chain, offered))
-        else {
+        let start = message.filled().as_ptr();
+        let Some(polled) = self.stream.with(|endpoint| {
+            if E::TAKES_SLICES && offered <= MESSAGE_MAX {
+                if let Some(polled) = endpoint.poll_read_slice(cx, &mut message) {
+                    ready!(polled)?;
+                    return Poll::Ready(filled_in_place(&message, start).map(<[u8]>::len));
+                }
+            }
+            endpoint.poll_read_into(cx, &mut chain, offered)
+        }) else {
             return Moved::Nothing;
         };
         let moved = Moved::from_poll(polled);
@@ -69,7 +82,7 @@ impl<E: Endpoint> Task<E> {
                 self.sizer.record(offered, n);
                 let counters = &self.guard.inner.counters;
                 Counters::count(&counters.bytes_in, &counters.reads, n);
-                self.link(chain);
+                self.add_to_input(n, message.filled(), chain);
                 Moved::Bytes(n)
             }
             Ok(moved) => moved,
@@ -106,20 +119,22 @@ impl<E: Endpoint> Task<E> {
         }
     }
 
-    /// Links what was read into the input.
-    fn link(&mut self, mut chain: EvBuffer) {
+    /// Adds the `n` bytes that were read to the input: the message, or the chain if there is no message.
+    fn add_to_input(&mut self, n: usize, message: &[u8], mut chain: EvBuffer) {
         if self.plan.discards {
             return;
         }
         let inner = &self.guard.inner;
-        let n = chain.len();
         let mut guard = inner.input.lock();
-        let linked = guard.add_read(&mut chain);
+        let added = match message.is_empty() {
+            true => guard.add_read(&mut chain).map(drop),
+            false => guard.add_read_copy(message),
+        };
         let (len, low) = (guard.len(), guard.watermarks().low());
         self.room = guard.room();
         drop(guard);
-        match linked {
-            Ok(_) => {
+        match added {
+            Ok(()) => {
                 tracing::trace!(n, len, "read");
                 if len >= low.unwrap_or(0) {
                     inner.call(Calls::READ);

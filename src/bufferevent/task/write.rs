@@ -2,11 +2,14 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use super::Task;
+use tokio::io::ReadBuf;
+
+use super::{MESSAGE_MAX, Task};
 use crate::{
     EvBuffer,
     bufferevent::{
@@ -36,12 +39,17 @@ impl<E: Endpoint> Task<E> {
             },
             None => plan.max_write,
         };
+        let mut room = [const { MaybeUninit::uninit() }; MESSAGE_MAX];
+        let mut message = ReadBuf::uninit(&mut room);
         let mut flight = EvBuffer::new();
-        let Some(removed) = self.share_output(&mut flight, max) else {
+        let Some(removed) = self.share_output(&mut message, &mut flight, max) else {
             return Moved::Again;
         };
         let Some((polled, needs_flush)) = self.stream.with(|endpoint| {
-            let polled = endpoint.poll_write_from(cx, &mut flight, max);
+            let polled = match message.filled() {
+                [] => endpoint.poll_write_from(cx, &mut flight, max),
+                message => endpoint.poll_write_slice(cx, message),
+            };
             (polled, endpoint.needs_flush())
         }) else {
             return Moved::Nothing;
@@ -67,15 +75,28 @@ impl<E: Endpoint> Task<E> {
                 Moved::Again
             }
         };
-        catch_panic("the owner of released memory", || drop(flight));
+        if !flight.is_empty() {
+            catch_panic("the owner of released memory", || drop(flight));
+        }
         moved
     }
 
-    /// Shares the front of the output, which stays there until it is written. Returns how many bytes had been removed from
-    /// the output before; `None` if there is nothing to write.
-    fn share_output(&mut self, flight: &mut EvBuffer, max: usize) -> Option<u64> {
+    /// Copies the output to `message` if it is short, or shares its front with `flight`. The bytes stay in the output until
+    /// they are written. Returns how many bytes had been removed from the output before; `None` if there is nothing to write.
+    fn share_output(
+        &mut self,
+        message: &mut ReadBuf<'_>,
+        flight: &mut EvBuffer,
+        max: usize,
+    ) -> Option<u64> {
         let inner = &self.guard.inner;
         let mut guard = inner.output.lock();
+        if E::TAKES_SLICES && guard.len() <= message.remaining().min(max) {
+            if let Some(all) = guard.as_message() {
+                message.put_slice(all);
+                return Some(guard.removed());
+            }
+        }
         if guard.share_front(flight, max) > 0 {
             return Some(guard.removed());
         }
