@@ -15,8 +15,12 @@ use super::event::Metrics;
 use crate::{
     EvBuffer,
     loading::Loading,
-    transport::{self, Finder, HangUp},
+    transport::{self, Finder, HangUp, Layout},
 };
+
+/// The longest read into one block. The allocator returns larger ones to the system, and the next read then takes a page
+/// fault for each page.
+const ONE_BLOCK_MAX: usize = 64 << 10;
 
 /// A stream that a [`BufferEvent`](crate::BufferEvent) can own.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -182,14 +186,17 @@ impl<S: Transport> Endpoint for Stream<S> {
         chain: &mut EvBuffer,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        transport::poll_fill_watched(
-            cx,
-            &mut self.stream,
-            Self::FINDER,
-            chain,
-            max,
-            &mut self.hang_up,
-        )
+        let Self {
+            stream, hang_up, ..
+        } = self;
+        if hang_up.is_cleared() {
+            return transport::poll_fill_watched(cx, stream, Self::FINDER, chain, max, hang_up);
+        }
+        let layout = match max <= ONE_BLOCK_MAX {
+            true => Layout::OneBlock,
+            false => Layout::Segments,
+        };
+        transport::poll_fill(cx, stream, Self::FINDER, chain, max, layout)
     }
 
     #[inline]
