@@ -24,8 +24,8 @@ use super::{file_range::FileRange, open_file::OpenFile};
 /// blocking pool reads them first, up to 512 KiB at a time. Without a Tokio runtime, the future reads them where it is
 /// polled.
 ///
-/// The kernel is asked with a few reads that do not wait (`RWF_NOWAIT`), so a range of which the cache has lost some pages
-/// between two that it still holds can be taken for cached. Other systems than Linux are not asked: there, and without the
+/// The kernel is asked for the first and the last byte, with reads that do not wait (`RWF_NOWAIT`), so a range of which the
+/// cache has lost only the middle is taken for cached. Other systems than Linux are not asked: there, and without the
 /// feature `net`, the pool reads every range.
 ///
 /// Methods of [`EvBuffer`](crate::EvBuffer), also those of its Tokio traits, read where they are called. So does your code

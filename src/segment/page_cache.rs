@@ -46,41 +46,35 @@ mod linux {
 
     use super::Residency;
 
-    /// The distance of the bytes that are looked at. The kernel reads files ahead, and evicts them again, in long runs. One
-    /// look takes a system call, which is next to nothing beside sending so many bytes.
-    const STRIDE: u64 = 256 << 10;
-
     /// A page of a file, at least. The kernel reads it as a whole.
     const PAGE: u64 = 4 << 10;
 
     /// File systems whose files are always in memory: tmpfs and ramfs.
     const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
 
-    /// Looks at a few bytes of `range`, which is not empty, with reads that do not wait.
+    /// Looks at the last and the first byte of `range`, which is not empty, with reads that do not wait.
+    ///
+    /// The kernel reads files ahead, and evicts them again, in long runs. So a range that is cached in part mostly lacks one
+    /// of the two. To look at more takes system calls that a `sendfile` of cached bytes would have to pay for.
     pub(crate) fn residency(file: &File, range: Range<u64>) -> Residency {
-        let last = range.end - 1;
-        // From the end, where a cold file was read least.
-        let mut at = last;
-        loop {
-            let mut byte = [0];
-            let mut slices = [IoSliceMut::new(&mut byte)];
-            match preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
-                // The file is shorter now. Finding out is no task for a worker either.
-                Ok(0) | Err(Errno::AGAIN) => return Residency::Absent,
-                Ok(_) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                    return match is_in_memory(file) {
-                        true => Residency::Cached,
-                        false => Residency::Unknown,
-                    };
-                }
-                // A read fails as well, at once, and returns the error.
-                Err(_) => return Residency::Cached,
+        let (first, last) = (range.start, range.end - 1);
+        match at(file, last) {
+            Residency::Cached if first / PAGE != last / PAGE => at(file, first),
+            residency => residency,
+        }
+    }
+
+    fn at(file: &File, at: u64) -> Residency {
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        match preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
+            // The file is shorter now. Finding out is no task for a worker either.
+            Ok(0) | Err(Errno::AGAIN) => Residency::Absent,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if !is_in_memory(file) => {
+                Residency::Unknown
             }
-            if at / PAGE == range.start / PAGE {
-                return Residency::Cached;
-            }
-            at = at.saturating_sub(STRIDE).max(range.start);
+            // After another error a read fails as well, at once, and returns it.
+            Ok(_) | Err(_) => Residency::Cached,
         }
     }
 
