@@ -1,4 +1,4 @@
-//! Pipes of flows that make no progress go back to the process.
+//! Flows that make no progress leave pipes to others.
 
 #![cfg(all(feature = "net", target_os = "linux"))]
 
