@@ -75,6 +75,22 @@ fn tests_named_by_pages_exist() {
     assert!(named > 30, "the names were not found");
 }
 
+/// A row links to the documentation of its items, as `` [`item`][Type::item] ``, and the page says where that is.
+#[test]
+fn each_feature_links_to_its_documentation() {
+    let page = read(&root().join("docs/FEATURES.md"));
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    for row in rows.filter(|row| !row.starts_with("| Feature")) {
+        let mut links = 0;
+        for item in between(row, "`][", "]") {
+            let target = format!("\n[{item}]: https://docs.rs/tokio-evbuffer/latest/");
+            assert!(page.contains(&target), "{item} has no target");
+            links += 1;
+        }
+        assert!(links > 0, "{row}");
+    }
+}
+
 #[test]
 fn each_defect_of_libevent_has_a_row() {
     let page = read(&root().join("docs/LIBEVENT.md"));

@@ -331,6 +331,18 @@ impl EvBuffer {
     /// # Errors
     ///
     /// As [`add`](Self::add). The reference is dropped then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use bytes::Bytes;
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let message = Bytes::from(vec![7; 10_000]);
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.add_reference(message.clone())?;
+    /// assert_eq!(buffer.chunks().next().unwrap().as_ptr(), message.as_ptr());
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
     #[doc(alias = "evbuffer_add_reference")]
     #[doc(alias = "evbuffer_add_reference_with_offset")]
     pub fn add_reference(&mut self, data: impl Into<Bytes>) -> Result<()> {

@@ -193,6 +193,20 @@ impl EvBuffer {
     ///
     /// A frozen front refuses `drain`, `remove`, `prepend` and moves out of the buffer; a frozen back refuses adding,
     /// reserving and moves into it. Reading still works. This is a flag, not a count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferError, EvBuffer, buffer::End};
+    /// let mut buffer = EvBuffer::from("header");
+    /// buffer.freeze(End::Front);
+    /// assert_eq!(buffer.drain(1), Err(BufferError::Frozen(End::Front)));
+    /// buffer.add(" and body")?;
+    /// buffer.unfreeze(End::Front);
+    /// buffer.drain(7)?;
+    /// assert_eq!(buffer, "and body");
+    /// # Ok::<(), BufferError>(())
+    /// ```
     #[doc(alias = "evbuffer_freeze")]
     pub fn freeze(&mut self, end: End) {
         self.flags.insert(Flags::frozen(end));
@@ -228,6 +242,18 @@ impl EvBuffer {
     /// Sets the maximum length in bytes; `None`, the default, is no limit. Zero refuses every byte.
     ///
     /// Adding beyond it fails and adds nothing. A limit below the present length is allowed and removes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferError, EvBuffer};
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.set_max_len(Some(4));
+    /// assert!(matches!(buffer.add("hello"), Err(BufferError::Full { .. })));
+    /// assert!(buffer.is_empty());
+    /// buffer.add("four")?;
+    /// # Ok::<(), BufferError>(())
+    /// ```
     pub fn set_max_len(&mut self, max: Option<usize>) {
         self.set_limit(max);
     }

@@ -48,6 +48,19 @@ pub struct Cursor<'a> {
 
 impl EvBuffer {
     /// Returns a cursor at the start of the buffer, which reads without consuming.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let buffer = EvBuffer::from("12 bytes...");
+    /// let mut number = [0; 2];
+    /// buffer.cursor().read_exact(&mut number)?;
+    /// assert_eq!(&number, b"12");
+    /// assert_eq!(buffer.len(), 11);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor {

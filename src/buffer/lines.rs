@@ -12,6 +12,17 @@ impl EvBuffer {
     /// Returns the first end of line at or behind position `from`.
     ///
     /// A search that starts at the LF of a CR LF does not look back at the CR. `None` if `from` is behind the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{EolStyle, EvBuffer};
+    /// let buffer = EvBuffer::from("one\r\ntwo\n");
+    /// let first = buffer.search_eol(0, EolStyle::Crlf).unwrap();
+    /// assert_eq!((first.at, first.len), (3, 2));
+    /// let second = buffer.search_eol(5, EolStyle::Crlf).unwrap();
+    /// assert_eq!((second.at, second.len), (8, 1));
+    /// ```
     #[doc(alias = "evbuffer_search_eol")]
     #[must_use]
     #[inline]

@@ -71,6 +71,19 @@ impl EvBuffer {
     /// filled.
     ///
     /// If `out` was too short, [`chunks_from`](Self::chunks_from) returns the rest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io::IoSlice;
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::from("one");
+    /// buffer.add_reference("two")?;
+    /// let mut slices = [IoSlice::new(&[]); 4];
+    /// assert_eq!(buffer.peek(1, &mut slices), 2);
+    /// assert_eq!((&*slices[0], &*slices[1]), (&b"ne"[..], &b"two"[..]));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
     #[doc(alias = "evbuffer_peek")]
     pub fn peek<'a>(&'a self, pos: usize, out: &mut [IoSlice<'a>]) -> usize {
         self.chunks_from(pos).list(out)

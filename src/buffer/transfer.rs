@@ -171,6 +171,17 @@ impl EvBuffer {
     ///
     /// As [`add`](Self::add) for `dst`, if the bytes do not fit there, and
     /// [`BufferError::Frozen`](crate::BufferError::Frozen) if the front of `self` is frozen. Nothing was moved then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut from = EvBuffer::from("header and body");
+    /// let mut to = EvBuffer::new();
+    /// assert_eq!(from.remove_buffer(&mut to, 6)?, 6);
+    /// assert_eq!((to, from), ("header".into(), " and body".into()));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
     #[doc(alias = "evbuffer_remove_buffer")]
     pub fn remove_buffer(&mut self, dst: &mut EvBuffer, n: usize) -> Result<usize> {
         let n = n.min(self.len());

@@ -153,6 +153,22 @@ impl Builder {
     /// A reader that uses [`AsyncRead`](tokio::io::AsyncRead) then gets the contents of the input, and after them the error
     /// [`TimedOut`](std::io::ErrorKind::TimedOut), until reading is [enabled](BufferEvent::enable) again. The time in which
     /// reading is paused by a watermark does not count. By default there is no timeout; zero expires at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio_evbuffer::{BufferEvent, Event};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let (stream, _silent) = tokio::io::duplex(64);
+    /// let connection = BufferEvent::builder()
+    ///     .read_timeout(Duration::from_secs(30))
+    ///     .spawn(stream);
+    /// assert_eq!(connection.next_event().await, Some(Event::ReadTimeout));
+    /// # }
+    /// ```
     pub fn read_timeout(mut self, d: Duration) -> Self {
         self.settings.limits.read = Some(d);
         self

@@ -86,6 +86,23 @@ impl Builder {
     /// # Panics
     ///
     /// Outside a runtime, as [`tokio::spawn`] does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::net::TcpListener;
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let addr = listener.local_addr()?;
+    /// let connection = BufferEvent::builder().nodelay(true).connect(addr);
+    /// connection.connected().await?;
+    /// assert_eq!(connection.peer_addr(), Some(addr));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "net")]
     #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
     #[doc(alias("bufferevent_socket_connect", "bufferevent_socket_connect_hostname"))]

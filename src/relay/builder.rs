@@ -181,6 +181,23 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// What was read is delivered, as with [`max_lifetime`](Self::max_lifetime). The side whose source was cut off is then
     /// reset, if it is a TCP socket. The reason is [`RelayEnd::MaxBytes`](super::RelayEnd::MaxBytes). Zero ends the relay
     /// before it reads anything; `u64::MAX`, the default, is no limit. [`initial`](Self::initial) bytes count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::AsyncWriteExt;
+    /// use tokio_evbuffer::{Relay, relay::RelayEnd};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut client, a) = tokio::io::duplex(64);
+    /// let (b, _server) = tokio::io::duplex(64);
+    /// client.write_all(b"0123456789").await?;
+    /// let summary = Relay::new(a, b).max_bytes(4).run().await?;
+    /// assert_eq!((summary.a_to_b, summary.reason), (4, RelayEnd::MaxBytes));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_bytes(mut self, n: u64) -> Self {
         self.max_bytes = n;
         self
@@ -299,6 +316,31 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// transit. The process has a limited number of pipes, see [`set_max_pipes`](super::set_max_pipes); without one, bytes
     /// are copied. Bytes of a flow that makes no progress stay in its pipe. If that would hold up more than half of the pipes,
     /// they are moved to memory after 100 ms, and the pipe is used by others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use tokio_evbuffer::{Relay, relay::Splice};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let connect = || TcpStream::connect(listener.local_addr().unwrap());
+    /// let (mut client, a) = (connect().await?, listener.accept().await?.0);
+    /// let (mut server, b) = (connect().await?, listener.accept().await?.0);
+    /// let relay = tokio::spawn(Relay::new(a, b).splice(Splice::Never).run());
+    /// client.write_all(b"hello").await?;
+    /// client.shutdown().await?;
+    /// let mut received = String::new();
+    /// server.read_to_string(&mut received).await?;
+    /// assert_eq!(received, "hello");
+    /// drop(server);
+    /// assert_eq!(relay.await??.a_to_b, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn splice(mut self, mode: Splice) -> Self {
         self.splice = mode;
         self

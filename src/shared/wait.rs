@@ -419,6 +419,26 @@ impl SharedEvBuffer {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: the bytes stay in the buffer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{SharedEvBuffer, shared::WaitError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// let writer = buffer.clone();
+    /// tokio::spawn(async move {
+    ///     writer.add("head").unwrap();
+    ///     writer.add("er").unwrap();
+    ///     writer.close();
+    /// });
+    /// buffer.readable(6).await?;
+    /// assert_eq!(buffer.take_bytes(6)?, "header");
+    /// assert_eq!(buffer.readable(1).await, Err(WaitError::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn readable(&self, n: usize) -> Result<(), WaitError> {
         Look::new(self, |guard| {
             if guard.len() >= n {

@@ -80,6 +80,26 @@ impl Writer {
 
     /// Ends the stream with `error`, which readers get after the bytes that are left. See
     /// [`SharedEvBuffer::close_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio_evbuffer::Watermarks;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (mut writer, mut reader) = tokio_evbuffer::pipe(Watermarks::NONE);
+    /// writer.write_all(b"half").await?;
+    /// writer.close_with(std::io::ErrorKind::ConnectionReset.into());
+    ///
+    /// let mut read = Vec::new();
+    /// let error = reader.read_to_end(&mut read).await.unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    /// assert_eq!(read, b"half");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close_with(&self, error: io::Error) {
         self.buffer().close_with(error);
     }
