@@ -26,6 +26,7 @@ mod handle;
 pub(crate) mod inner;
 mod interest;
 mod lock;
+mod look;
 #[cfg(all(test, loom))]
 mod loom;
 mod notify;
