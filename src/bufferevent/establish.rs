@@ -25,7 +25,7 @@ pub(super) async fn establish<S>(
     let expires = timeout.and_then(|timeout| start.checked_add(timeout));
     let (mut timer, mut linger, mut lingers_until) = (Timer::default(), Timer::default(), None);
     poll_fn(|cx| {
-        inner.task.register(cx.waker());
+        inner.task.register_once(cx.waker());
         let control = inner.control.lock();
         let (mode, linger_time) = (control.state.close_mode(), control.settings().limits.linger);
         drop(control);

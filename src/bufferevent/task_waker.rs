@@ -1,6 +1,6 @@
 //! Wakes the task of a connection, and only when it waits for what has happened.
 
-use std::{sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 use crate::{
     SharedEvBuffer,
@@ -36,14 +36,25 @@ const WATERMARKS: u8 = 1 << 7;
 #[derive(Debug)]
 pub(super) struct TaskWaker {
     bits: AtomicU8,
-    waker: Lock<Option<Waker>>,
+    waker: Lock<Stored>,
+}
+
+/// The waker to use.
+#[derive(Debug)]
+enum Stored {
+    None,
+    /// That of a task that the runtime has spawned, for all wake-ups.
+    Spawned(Waker),
+    /// That of another task, for one wake-up: it registers again when it is polled. Its `clone` is user code, which must not
+    /// run under a lock, so it is moved out.
+    Foreign(Waker),
 }
 
 impl TaskWaker {
     pub(super) fn new() -> Self {
         Self {
             bits: AtomicU8::new(COMMANDS | WATERMARKS),
-            waker: Lock::new(None),
+            waker: Lock::new(Stored::None),
         }
     }
 
@@ -53,17 +64,35 @@ impl TaskWaker {
         output.set_hook(Arc::new(Output(Arc::clone(self))));
     }
 
-    /// Stores the waker of the task.
+    /// Stores the waker of a spawned task.
     pub(super) fn register(&self, waker: &Waker) {
-        let waker = waker.clone();
-        let replaced = self.waker.lock().replace(waker);
-        drop(replaced);
+        self.replace(Stored::Spawned(waker.clone()));
+    }
+
+    /// Stores the waker of any task, for one wake-up.
+    pub(super) fn register_once(&self, waker: &Waker) {
+        self.replace(Stored::Foreign(waker.clone()));
     }
 
     /// Forgets the waker of the task.
     pub(super) fn unregister(&self) {
-        let waker = self.waker.lock().take();
-        drop(waker);
+        self.replace(Stored::None);
+    }
+
+    fn replace(&self, waker: Stored) {
+        let replaced = mem::replace(&mut *self.waker.lock(), waker);
+        drop(replaced); // user code: after the lock
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        let mut stored = self.waker.lock();
+        if let Stored::Spawned(waker) = &*stored {
+            return Some(waker.clone());
+        }
+        match mem::replace(&mut *stored, Stored::None) {
+            Stored::Foreign(waker) => Some(waker),
+            Stored::Spawned(_) | Stored::None => None,
+        }
     }
 
     /// Adds a reason to wake the task, under the lock of the buffer that it is about.
@@ -101,8 +130,7 @@ impl TaskWaker {
     /// Wakes the task for commands. The caller holds no lock that the task takes.
     pub(super) fn command(&self) {
         self.bits.fetch_or(COMMANDS, Ordering::AcqRel);
-        let waker = self.waker.lock().clone();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.waker() {
             waker.wake();
         }
     }
@@ -116,7 +144,7 @@ impl TaskWaker {
     /// Returns the waker of the task if it waits for `what`, and removes that reason.
     fn take_waker(&self, what: WakeFor) -> Option<Waker> {
         match self.take(what.0) {
-            true => self.waker.lock().clone(),
+            true => self.waker(),
             false => None,
         }
     }
@@ -246,5 +274,21 @@ mod tests {
         task.unregister();
         task.command();
         assert_eq!(woken(&count), 0);
+    }
+
+    #[test]
+    fn a_waker_of_user_code_is_moved_out_and_not_cloned() {
+        let (task, _input, output, count) = followed();
+        task.register_once(&Waker::from(Arc::clone(&count)));
+        let stored = Arc::strong_count(&count);
+        let waker = task.waker();
+        assert_eq!(Arc::strong_count(&count), stored);
+        assert!(waker.is_some() && task.waker().is_none());
+
+        task.register_once(&Waker::from(Arc::clone(&count)));
+        task.wait_for(WakeFor::OUTPUT, &mut output.lock());
+        output.add(b"bytes").unwrap();
+        task.command();
+        assert_eq!(woken(&count), 1, "it has to register again");
     }
 }
