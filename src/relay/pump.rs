@@ -37,7 +37,7 @@ const UNCHECKED_READ_MAX: usize = 32 << 10;
 const ROOM_TRUSTED: usize = 1 << 20;
 
 /// While the peer of the sink acknowledges what it gets, this much is read although the sink has less room.
-const READ_AHEAD: usize = 48 << 10;
+const READ_AHEAD: usize = 16 << 10;
 
 /// The least room in a sink that makes a read worthwhile.
 const SINK_ROOM_MIN: usize = 16 << 10;
