@@ -158,8 +158,8 @@ fn discard_input(bev: &BufferEvent) {
 }
 
 async fn cell<C: Connection>(end: End, peer: Peer) -> Cell {
-    // The peer ends its side when it has seen the end. On a busy machine that takes a while.
-    let mut builder = BufferEvent::builder().close_wait(HANG);
+    // The peer reads, and ends its side when it has seen the end. On a busy machine that takes a while.
+    let mut builder = BufferEvent::builder().close_wait(HANG).linger(HANG);
     match end {
         End::Linger => builder = builder.linger(Duration::from_millis(50)),
         End::Idle if peer == Peer::Sends => builder = builder.idle_timeout(NEVER_IDLE),
