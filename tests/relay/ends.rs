@@ -208,13 +208,15 @@ async fn an_upload_arrives_although_its_client_left_a_greeting_unread() {
         });
         server.write_all(b"220 welcome\r\n").await.unwrap();
         sleep(Duration::from_millis(100)).await;
-        client.write_all(&vec![7; LEN]).await.unwrap();
-        // The rest leaves the client's kernel.
-        sleep(Duration::from_millis(300)).await;
-        drop(client);
-        sleep(Duration::from_millis(500)).await;
+        let sending = tokio::spawn(async move {
+            client.write_all(&vec![7; LEN]).await.unwrap();
+            // The rest leaves the client's kernel.
+            sleep(Duration::from_millis(300)).await;
+        });
+        sleep(Duration::from_millis(800)).await;
         received.push(read_to_the_end(&mut server).await.0);
         drop(server);
+        sending.await.unwrap();
         relaying.await.unwrap();
     }
     // The client's kernel drops what it has not sent.
@@ -373,8 +375,7 @@ async fn a_lent_stream_keeps_its_options() {
     tokio::join!(relaying, resetting);
     assert_eq!(socket2::SockRef::from(&a).linger().unwrap(), before);
     // As a proxy that reports the reason to its client.
-    a.write_all(&vec![b'5'; 400_000]).await.unwrap();
-    drop(a);
+    tokio::spawn(async move { a.write_all(&vec![b'5'; 400_000]).await });
     let (got, end) = read_to_the_end(&mut client).await;
     assert!(got == 400_000 && end.is_ok());
 }
