@@ -69,9 +69,12 @@ async fn bytes_that_count_as_delivered_arrive_before_the_reset() {
         let counters = Arc::new(RelayCounters::default());
         let relay = Relay::new(a, b).counters(Arc::clone(&counters));
         let relaying = tokio::spawn(relay.run());
-        server.write_all(&vec![7; len]).await.unwrap();
+        let writing = tokio::spawn(async move {
+            server.write_all(&vec![7; len]).await.unwrap();
+            server
+        });
         let read = all_passed_on(&counters, len, &mut client).await;
-        reset(server);
+        reset(writing.await.unwrap());
         sleep(Duration::from_millis(late)).await;
         let (rest, end) = read_to_the_end(&mut client).await;
         let failed = relaying.await.unwrap().unwrap_err();
@@ -92,9 +95,12 @@ async fn with_fin_all_bytes_arrive_before_an_orderly_end() {
     let counters = Arc::new(RelayCounters::default());
     let relay = Relay::new(a, b).on_error(OnError::Fin);
     let relaying = tokio::spawn(relay.counters(Arc::clone(&counters)).run());
-    server.write_all(&vec![7; LEN]).await.unwrap();
+    let writing = tokio::spawn(async move {
+        server.write_all(&vec![7; LEN]).await.unwrap();
+        server
+    });
     let read = all_passed_on(&counters, LEN, &mut client).await;
-    reset(server);
+    reset(writing.await.unwrap());
     sleep(Duration::from_millis(300)).await;
     let (rest, end) = read_to_the_end(&mut client).await;
     end.unwrap();
@@ -112,9 +118,12 @@ async fn bytes_that_a_reset_discards_do_not_count_as_delivered() {
         .half_close(HalfClose::Linger(Duration::from_millis(300)))
         .counters(Arc::clone(&counters));
     let relaying = tokio::spawn(relay.run());
-    server.write_all(&vec![7; LEN]).await.unwrap();
+    let writing = tokio::spawn(async move {
+        server.write_all(&vec![7; LEN]).await.unwrap();
+        server
+    });
     let read = all_passed_on(&counters, LEN, &mut client).await;
-    reset(server);
+    reset(writing.await.unwrap());
     let summary = relaying.await.unwrap().unwrap_err().summary;
     let (rest, end) = read_to_the_end(&mut client).await;
     let got = read + rest;
