@@ -205,7 +205,7 @@ where
         let is_read = len == 0 || self.direction.newly_acknowledged(len) > 0;
         let mut room = room.saturating_sub(held);
         if is_read {
-            // A full send queue makes the kernel enlarge it. A pipe is kernel memory until the stall check empties it.
+            // A full send queue makes the kernel enlarge it. A pipe is memory of the kernel.
             room = match offer {
                 Offer::Pipe(_) => room.max(ROOM_TRUSTED),
                 Offer::Chain(_) => room.clamp(READ_AHEAD, ROOM_TRUSTED),
