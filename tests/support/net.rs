@@ -22,9 +22,14 @@ pub async fn tcp_pair() -> (TcpStream, TcpStream) {
 /// Returns the two ends of a TCP connection. The first one has a small receive buffer: what is sent to it waits in the
 /// kernel of the sender.
 pub async fn slow_pair() -> (TcpStream, TcpStream) {
+    pair_with_recv_buffer(4096).await
+}
+
+/// Returns the two ends of a TCP connection. The receive buffer of the first one does not grow beyond `len`, in bytes.
+pub async fn pair_with_recv_buffer(len: u32) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(len).unwrap();
     let connect = socket.connect(listener.local_addr().unwrap());
     let (accepted, connected) = tokio::join!(listener.accept(), connect);
     (connected.unwrap(), accepted.unwrap().0)

@@ -24,12 +24,15 @@ use super::{
     ANY, Cell, Cells, LATE, OwnRuntime, Peer, play,
     streams::{Kind, moved, reset},
 };
-use crate::support::net::tcp_pair;
+use crate::support::net::pair_with_recv_buffer;
 
 /// Is delivered even to a slow peer within the time of a test.
 const SHORT: usize = 100_000;
+/// The receive buffer for what the server sends, in bytes. If all cells let it grow, the kernel runs short of memory for TCP,
+/// drops what it receives, and a connection pauses for seconds.
+const RECV_BUFFER: u32 = 128 << 10;
 /// The time limits that bytes extend.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(5);
 /// The idle timeout of a relay whose peer sends each millisecond. The machine may be busy.
 const NEVER_IDLE: Duration = Duration::from_secs(10);
 /// Longer than it takes to deliver [`SHORT`] on a busy machine.
@@ -245,7 +248,9 @@ async fn cell<K: Kind>(case: Case) -> Cell {
     let own = cause.has_runtime().then(OwnRuntime::new);
     let on = (own.as_ref()).map_or(Handle::current(), OwnRuntime::handle);
     let (far, near) = K::pair(on.clone()).await;
-    let (server, b) = tcp_pair().await;
+    let (b, server) = pair_with_recv_buffer(RECV_BUFFER).await;
+    server.set_nodelay(true).unwrap();
+    b.set_nodelay(true).unwrap();
     let b = b.into_std().unwrap();
     let b_again = b.try_clone().unwrap();
     let b = moved(b, &on);
