@@ -22,7 +22,10 @@ use super::{
     pump::{Endpoint, Failed, Pump, Turn},
     side::Side,
 };
-use crate::timer::{Backoff, Timer};
+use crate::{
+    timer::{Backoff, Timer},
+    transport::poll::yield_to_driver,
+};
 
 /// What a relay does after an operation has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +244,12 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 _ => from.other(),
             };
             self.fail(peer, step, error);
-            Turn::default()
+            // The direction may have held bytes or an end to deliver. After a second failure nothing else wakes the task.
+            let more = !self.direction_from(from).is_done();
+            if more {
+                yield_to_driver(cx);
+            }
+            Turn { moved: false, more }
         })
     }
 

@@ -394,3 +394,71 @@ async fn timeouts_expire_also_if_the_coop_budget_is_used_up() {
         assert_eq!(summary.reason, RelayEnd::Idle, "{used}");
     }
 }
+
+/// A stream that fails to write, then reads an answer, and then fails to read.
+struct Failing {
+    has_failed: bool,
+    has_answered: bool,
+}
+
+impl AsyncRead for Failing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match (self.has_failed, self.has_answered) {
+            (false, _) => Poll::Pending,
+            (true, false) => {
+                self.has_answered = true;
+                room.put_slice(b"answer");
+                Poll::Ready(Ok(()))
+            }
+            (true, true) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.has_failed = true;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_fails_to_write_and_then_to_read_ends_the_relay_at_once() {
+    for swapped in [false, true] {
+        let (mut client, near) = duplex(3);
+        let failing = Failing {
+            has_failed: false,
+            has_answered: false,
+        };
+        client.write_all(b"req").await.unwrap();
+        let start = Instant::now();
+        let relaying = tokio::spawn(async move {
+            match swapped {
+                false => relay(near, failing).await,
+                true => relay(failing, near).await,
+            }
+        });
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+        let ended = relaying.await.unwrap();
+        assert_eq!(ended.unwrap_err().error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
