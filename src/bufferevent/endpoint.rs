@@ -68,7 +68,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// Writes a prefix of `message`, which is not empty, if it [`TAKES_SLICES`](Self::TAKES_SLICES).
+    /// Writes a prefix of `message`, which is not empty. Called only if it [`TAKES_SLICES`](Self::TAKES_SLICES).
     fn poll_write_slice(
         &mut self,
         _cx: &mut Context<'_>,

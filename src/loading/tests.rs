@@ -86,17 +86,19 @@ async fn check<F: Future<Output = Vec<u8>>>(take: impl FnOnce(FileSegment) -> F)
     assert!(disk.served() > 0);
 }
 
+/// Returns what a connection writes that `set` has prepared.
+async fn written(segment: FileSegment, set: impl FnOnce(BufferEvent) -> BufferEvent) -> Vec<u8> {
+    let (near, mut far) = tokio::io::duplex(1 << 10);
+    let connection = set(BufferEvent::new(near));
+    connection.output().lock().add_file(segment).unwrap();
+    let mut taken = vec![0; LEN];
+    far.read_exact(&mut taken).await.unwrap();
+    taken
+}
+
 #[tokio::test]
 async fn a_connection_writes_files_without_waiting_for_the_disk() {
-    check(|segment| async {
-        let (near, mut far) = tokio::io::duplex(1 << 10);
-        let connection = BufferEvent::new(near);
-        connection.output().lock().add_file(segment).unwrap();
-        let mut taken = vec![0; LEN];
-        far.read_exact(&mut taken).await.unwrap();
-        taken
-    })
-    .await;
+    check(|segment| written(segment, |connection| connection)).await;
 }
 
 #[tokio::test]
@@ -106,15 +108,7 @@ async fn a_filter_gets_files_without_waiting_for_the_disk() {
         dst.add(src.take_bytes(n)?)?;
         io::Result::Ok(crate::bufferevent::FilterStatus::Ok)
     };
-    check(|segment| async move {
-        let (near, mut far) = tokio::io::duplex(1 << 10);
-        let connection = BufferEvent::new(near).filter(same, same);
-        connection.output().lock().add_file(segment).unwrap();
-        let mut taken = vec![0; LEN];
-        far.read_exact(&mut taken).await.unwrap();
-        taken
-    })
-    .await;
+    check(|segment| written(segment, |connection| connection.filter(same, same))).await;
 }
 
 #[tokio::test]

@@ -395,7 +395,8 @@ async fn timeouts_expire_also_if_the_coop_budget_is_used_up() {
     }
 }
 
-/// A stream that fails to write, then reads an answer, and then fails to read.
+/// A stream that fails to write, then reads an answer, and then fails to read. Unlike that of `tokio_test`, it wakes no task
+/// by itself.
 struct Failing {
     has_failed: bool,
     has_answered: bool,
