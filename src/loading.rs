@@ -53,23 +53,47 @@ impl Loading {
         chain: &EvBuffer,
         n: usize,
     ) -> Poll<Result<()>> {
-        while let Some(part) = self.load_ready(chain, n)? {
+        while let Some((_, part)) = self.load_ready(chain, n)? {
             ready!(self.poll_ready(cx, &part));
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Loads the first `n` bytes of `chain` into memory up to the first part that would wait for a disk, and returns that
-    /// part, for [`poll_ready`](Self::poll_ready).
+    /// Loads some of the first `n` bytes of `chain` into memory, and returns how many. That is at least one if there is
+    /// any.
+    ///
+    /// For a chain that the caller makes again for each poll: such a chain forgets what was loaded of it, except the first
+    /// piece of a range. To wait for all `n` bytes might make no progress.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_loaded`](Self::poll_loaded).
+    pub(crate) fn poll_some_loaded(
+        &mut self,
+        cx: &mut Context<'_>,
+        chain: &EvBuffer,
+        n: usize,
+    ) -> Poll<Result<usize>> {
+        ready!(self.poll_loaded(cx, chain, n.min(1)))?;
+        let unloaded = self.load_ready(chain, n)?;
+        Poll::Ready(Ok(unloaded.map_or(n.min(chain.len()), |(at, _)| at)))
+    }
+
+    /// Loads the first `n` bytes of `chain` into memory up to the first part that would wait for a disk. Returns the
+    /// position of that part, and the part for [`poll_ready`](Self::poll_ready).
     ///
     /// # Errors
     ///
     /// As [`poll_loaded`](Self::poll_loaded).
     #[inline]
-    pub(crate) fn load_ready(&self, chain: &EvBuffer, n: usize) -> Result<Option<FilePart>> {
+    pub(crate) fn load_ready(
+        &self,
+        chain: &EvBuffer,
+        n: usize,
+    ) -> Result<Option<(usize, FilePart)>> {
         while let Some((at, part)) = chain.first_unloaded(n) {
             if self.ready_len(&part) == 0 {
-                return Ok(Some(part));
+                return Ok(Some((at, part)));
             }
             chain.load_range(at, 1)?;
         }

@@ -420,8 +420,8 @@ impl Endpoint for FilterEndpoint {
         ready!(self.poll_run_output(cx))?;
         let high = self.below.output().watermarks().high();
         self.output.check_held(high)?;
-        ready!(self.loading.poll_loaded(cx, chain, max))?;
-        let taken = chain.remove_buffer(&mut self.output.src, max)?;
+        let loaded = ready!(self.loading.poll_some_loaded(cx, chain, max))?;
+        let taken = chain.remove_buffer(&mut self.output.src, loaded)?;
         self.output.is_ready = true;
         // The bytes have left the output, so they count as written; `poll_idle` continues with the rest.
         match self.poll_run_output(cx) {

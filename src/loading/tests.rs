@@ -4,6 +4,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::{
 use crate::{
     BufferEvent, EolStyle, EvBuffer, Prefixed, SharedEvBuffer, Transfer,
     buffer::FileSegment,
+    bufferevent::{Direction, FilterStatus},
     segment::slow_disk::SlowDisk,
     shared::{LengthDecoder, Reader},
 };
@@ -106,9 +108,29 @@ async fn a_filter_gets_files_without_waiting_for_the_disk() {
     let same = |src: &mut EvBuffer, dst: &mut EvBuffer, limit: Option<usize>, _| {
         let n = limit.unwrap_or(usize::MAX).min(src.len());
         dst.add(src.take_bytes(n)?)?;
-        io::Result::Ok(crate::bufferevent::FilterStatus::Ok)
+        io::Result::Ok(FilterStatus::Ok)
     };
     check(|segment| written(segment, |connection| connection.filter(same, same))).await;
+}
+
+#[tokio::test]
+async fn a_filter_gets_files_of_a_system_that_does_not_report_what_is_cached() {
+    let disk = Arc::new(SlowDisk::without_reports());
+    disk.release();
+    let data = pattern();
+    let pass = |src: &mut EvBuffer, dst: &mut EvBuffer, _, _| {
+        src.remove_buffer(dst, usize::MAX)?;
+        io::Result::Ok(FilterStatus::Ok)
+    };
+    let written = written(on_disk(&disk, &data), |connection| {
+        let filtered = connection.filter(pass, pass);
+        filtered.set_max_single(Direction::Write, LEN);
+        filtered
+    });
+    let written = tokio::time::timeout(Duration::from_secs(60), written).await;
+    assert!(written.expect("the write makes no progress") == data);
+    // Each piece once into the page cache, and once into memory.
+    assert!(disk.bytes_read() <= 2 * LEN as u64);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use super::page_cache::Residency;
 pub(crate) struct SlowDisk {
     /// The thread that must not wait for it.
     worker: ThreadId,
+    /// Whether it says what is cached.
+    reports: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -20,6 +22,8 @@ pub(crate) struct SlowDisk {
 #[derive(Debug, Default)]
 struct State {
     cached: Vec<Range<u64>>,
+    /// The bytes of all reads, also of those that are cached.
+    read: u64,
     waiting: usize,
     released: bool,
 }
@@ -29,8 +33,17 @@ impl SlowDisk {
     pub(crate) fn new() -> Self {
         Self {
             worker: thread::current().id(),
+            reports: true,
             state: Mutex::default(),
             changed: Condvar::new(),
+        }
+    }
+
+    /// Makes the disk of a file system that does not say what is cached.
+    pub(crate) fn without_reports() -> Self {
+        Self {
+            reports: false,
+            ..Self::new()
         }
     }
 
@@ -50,18 +63,29 @@ impl SlowDisk {
         self.state.lock().unwrap().cached.len()
     }
 
+    /// Returns how many bytes were read, from the disk or from the cache.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.state.lock().unwrap().read
+    }
+
     pub(super) fn residency(&self, range: Range<u64>) -> Residency {
-        let state = self.state.lock().unwrap();
-        let is_cached = |at: u64| state.cached.iter().any(|range| range.contains(&at));
-        match is_cached(range.start) && is_cached(range.end - 1) {
+        match self.is_cached(range) {
+            _ if !self.reports => Residency::Unknown,
             true => Residency::Cached,
             false => Residency::Absent,
         }
     }
 
+    fn is_cached(&self, range: Range<u64>) -> bool {
+        let state = self.state.lock().unwrap();
+        let contains = |at: u64| state.cached.iter().any(|range| range.contains(&at));
+        contains(range.start) && contains(range.end - 1)
+    }
+
     /// Reads `range`: waits unless it is cached.
     pub(super) fn read(&self, range: Range<u64>) {
-        if self.residency(range.clone()) == Residency::Cached {
+        self.state.lock().unwrap().read += range.end - range.start;
+        if self.is_cached(range.clone()) {
             return;
         }
         let id = thread::current().id();

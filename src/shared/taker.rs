@@ -86,7 +86,7 @@ fn loaded<T>(
     mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
 ) -> Result<Result<T, FilePart>, Interest> {
     match loading.load_ready(guard, reach) {
-        Ok(Some(part)) => Ok(Err(part)),
+        Ok(Some((_, part))) => Ok(Err(part)),
         // A part that cannot be read is an error of `look`.
         Ok(None) | Err(_) => look(guard).map(Ok),
     }
