@@ -203,6 +203,22 @@ pub(crate) fn sent_from_file(n: usize) {
 /// What the process holds and has moved. [`stats`] returns it.
 ///
 /// The first four fields say what is held now, and `pipes_refused` and the last three are totals since the process began.
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use tokio_evbuffer::{copy, stats};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let before = stats();
+/// copy(&mut &b"hello"[..], &mut tokio::io::sink()).await?;
+/// let now = stats();
+/// assert_eq!(now.bytes_copied - before.bytes_copied, 5);
+/// assert_eq!(now.bytes_live, before.bytes_live);
+/// # Ok(())
+/// # }
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {

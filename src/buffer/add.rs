@@ -389,6 +389,24 @@ impl EvBuffer {
     /// # Errors
     ///
     /// As [`add`](Self::add). The segment is dropped then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use tokio_evbuffer::{EvBuffer, buffer::FileSegment};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut file = tempfile::tempfile()?;
+    /// file.write_all(b"<p>hello</p>")?;
+    ///
+    /// let mut answer = EvBuffer::from("content-length: 5\r\n\r\n");
+    /// answer.add_file(FileSegment::new(file, 3..8)?)?; // reads nothing
+    /// assert_eq!(answer.len(), 26);
+    /// assert_eq!(answer, "content-length: 5\r\n\r\nhello"); // reads the file
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "evbuffer_add_file")]
     #[doc(alias = "evbuffer_add_file_segment")]
     pub fn add_file(&mut self, file: FileSegment) -> Result<()> {

@@ -43,6 +43,26 @@ pub enum Event {
     Eof,
     /// The peer has ended its stream, while reading is paused: the last bytes are still unread. [`Eof`](Self::Eof) follows
     /// when they are read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::{BufferEvent, Event, bufferevent::Direction};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.disable(Direction::Read);
+    /// far.output().add("last words")?;
+    /// far.shutdown().await?;
+    /// assert_eq!(near.next_event().await, Some(Event::PeerClosed));
+    ///
+    /// near.enable(Direction::Read);
+    /// assert_eq!(near.next_event().await, Some(Event::Eof));
+    /// assert_eq!(near.input().take_bytes(10)?, "last words");
+    /// # Ok(())
+    /// # }
+    /// ```
     PeerClosed,
     /// Nothing could be read for as long as the read timeout. Reading is off until it is enabled again.
     ReadTimeout,

@@ -72,6 +72,55 @@ pub enum FilterStatus {
 /// Converts the bytes of one direction of a [filtered](BufferEvent::filter) BufferEvent.
 ///
 /// Closures with the same signature are filters.
+///
+/// # Examples
+///
+/// A filter with state, which holds back a line until it is whole:
+///
+/// ```
+/// use std::io;
+/// use tokio_evbuffer::{
+///     BufferEvent, EolStyle, EvBuffer,
+///     bufferevent::{Filter, FilterStatus, FlushMode},
+/// };
+///
+/// struct Numbers {
+///     last: u32,
+/// }
+///
+/// impl Filter for Numbers {
+///     fn filter(
+///         &mut self,
+///         src: &mut EvBuffer,
+///         dst: &mut EvBuffer,
+///         _limit: Option<usize>,
+///         _mode: FlushMode,
+///     ) -> io::Result<FilterStatus> {
+///         let Some(line) = src.readln(EolStyle::Lf)? else {
+///             return Ok(FilterStatus::NeedMore);
+///         };
+///         self.last += 1;
+///         dst.add(format!("{} ", self.last))?;
+///         dst.add(&line)?;
+///         dst.add("\n")?;
+///         Ok(FilterStatus::Ok) // called again: there may be another line
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> io::Result<()> {
+/// let unchanged = |src: &mut EvBuffer, dst: &mut EvBuffer, _, _| {
+///     dst.add_buffer(src)?;
+///     Ok(FilterStatus::Ok)
+/// };
+/// let (near, far) = BufferEvent::pair();
+/// let near = near.filter(unchanged, Numbers { last: 0 });
+/// near.output().add("red\nblue\ngre")?;
+/// near.output().add("en\n")?;
+/// assert_eq!(far.input().take_exact(21).await?, "1 red\n2 blue\n3 green\n");
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "bufferevent_filter_cb")]
 pub trait Filter: Send + 'static {
     /// Takes bytes from the front of `src` and adds what they become to the back of `dst`.

@@ -426,6 +426,23 @@ impl BufferEvent {
     }
 
     /// Returns the address of the peer of a TCP connection, while it is established.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use tokio_evbuffer::BufferEvent;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = BufferEvent::new(TcpStream::connect(listener.local_addr()?).await?);
+    /// let (_server, client_addr) = listener.accept().await?;
+    /// assert_eq!(client.peer_addr(), Some(listener.local_addr()?));
+    /// assert_eq!(client.local_addr(), Some(client_addr));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         let stream = self.inner.control.lock().stream.clone()?;

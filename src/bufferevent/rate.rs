@@ -48,6 +48,25 @@ impl BufferEvent {
     ///
     /// Use it for bytes that the connection does not see, such as those of a side channel. Without a limit it does
     /// nothing. The allowance may become negative: the direction then waits until it is positive again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::time::Instant;
+    /// use tokio_evbuffer::{BufferEvent, bufferevent::Direction, limits::RateLimit};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.set_rate_limit(Some(RateLimit::write(1000)?));
+    /// near.consume_rate(Direction::Write, 4000);
+    /// let start = Instant::now();
+    /// near.output().add("after three seconds")?;
+    /// far.input().readable(1).await?;
+    /// assert!((start.elapsed().as_secs_f64() - 3.0).abs() < 0.1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias(
         "bufferevent_decrement_read_limit",
         "bufferevent_decrement_write_limit"

@@ -248,6 +248,26 @@ impl fmt::Debug for DeferredQueue {
 /// What a [`DeferredQueue`] has done, and has to do.
 ///
 /// Times are measured by the system's monotonic clock, also where the clock of Tokio is paused.
+///
+/// # Examples
+///
+/// ```
+/// use tokio_evbuffer::DeferredQueue;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = DeferredQueue::current();
+/// queue.defer(|| println!("first"))?;
+/// queue.defer(|| println!("second"))?;
+/// assert_eq!(queue.metrics().depth, 2);
+///
+/// queue.drained().await;
+/// let metrics = queue.metrics();
+/// assert_eq!((metrics.run, metrics.depth, metrics.peak), (2, 0, 2));
+/// assert!(metrics.wait_max <= metrics.wait_total);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueMetrics {

@@ -171,6 +171,22 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// It stops reading and delivers what it has read, for which it has the time of [`HalfClose::Linger`] (30 s with the
     /// other policies). Then a TCP socket is reset if its source had sent more; otherwise each side sees the end of the
     /// stream. The reason is [`RelayEnd::Lifetime`](super::RelayEnd::Lifetime). [`Duration::MAX`] never ends the relay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio_evbuffer::{Relay, relay::RelayEnd};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (_client, a) = tokio::io::duplex(64);
+    /// let (b, _server) = tokio::io::duplex(64);
+    /// let relay = Relay::new(a, b).max_lifetime(Duration::from_secs(3600));
+    /// assert_eq!(relay.run().await?.reason, RelayEnd::Lifetime);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_lifetime(mut self, d: Duration) -> Self {
         self.max_lifetime = Some(d);
         self

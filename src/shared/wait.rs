@@ -308,6 +308,23 @@ impl SharedEvBuffer {
     /// # Cancel safety
     ///
     /// Dropping the future loses only the position. To see every change, keep a [`changes`](Self::changes) stream.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio_evbuffer::SharedEvBuffer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// let changed = buffer.changed();
+    /// buffer.add("abc")?;
+    /// buffer.drain(1)?;
+    /// let change = changed.await?;
+    /// assert_eq!((change.added, change.removed, change.after), (3, 1, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn changed(&self) -> Changed<'_> {
         Changed {
             seen: self.inner.state.lock().totals(),
