@@ -115,7 +115,8 @@ impl Downloads {
 /// Runs clients that read as fast as they can, and checks that their shares are equal.
 async fn demonstrate() -> Result<()> {
     const RATE: u64 = 4_000_000;
-    const LENGTH: Duration = Duration::from_secs(4);
+    /// What all clients together download, four seconds' worth.
+    const TOTAL: u64 = 4 * RATE;
 
     let group = RateLimitGroup::new(RateLimit::write(RATE)?.and_burst(RATE / 10)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -123,14 +124,19 @@ async fn demonstrate() -> Result<()> {
     tokio::spawn(accept(listener, group.clone()));
 
     let received: Arc<[AtomicU64; CLIENTS]> = Arc::default();
+    let start = Instant::now();
     for client in 0..CLIENTS {
         tokio::spawn(download(addr, client, Arc::clone(&received)));
     }
     println!("{CLIENTS} clients share {} KB/s:", RATE / 1000);
-    let start = Instant::now();
-    sleep(LENGTH).await;
-    let received = received.each_ref().map(|client| client.load(Relaxed));
-    let total: u64 = received.iter().sum();
+    let (received, total) = loop {
+        sleep(ROW / 10).await;
+        let received = received.each_ref().map(|client| client.load(Relaxed));
+        let total: u64 = received.iter().sum();
+        if total >= TOTAL {
+            break (received, total);
+        }
+    };
     let rate = total as f64 / start.elapsed().as_secs_f64() / RATE as f64;
     let of_mean = |share: Option<&u64>| {
         let share = share.context("there are no clients")?;
@@ -145,8 +151,6 @@ async fn demonstrate() -> Result<()> {
         rate * 100.0
     );
     ensure!(rate < 1.1, "the limit was not kept");
-    // A machine that is busy with other things may leave much of the rate unused.
-    ensure!(rate > 0.25, "far less than the limit allows");
     ensure!(least > 0.8 && most < 1.2, "the shares are not fair");
     Ok(())
 }
