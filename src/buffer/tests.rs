@@ -13,7 +13,7 @@ use super::{
     steps,
 };
 use crate::{
-    EolStyle,
+    EolStyle, EvBuffer,
     buffer::End,
     segment::sizing::{Sizes, test_only::set_sizes},
 };
@@ -226,4 +226,23 @@ fn repeated_operations_take_steps_in_proportion_to_what_they_touch() {
             );
         }
     }
+}
+
+/// Pieces that each keep a large block are packed, and again only after a constant share of the data was added.
+#[test]
+fn packing_takes_steps_in_proportion_to_the_data() {
+    const PIECES: usize = 2_000;
+    let mut buffer = EvBuffer::new();
+    let before = steps::counted();
+    for _ in 0..PIECES {
+        buffer.reserve(16 << 10).unwrap().commit(100).unwrap();
+        buffer.add_reference(&[7; 600][..]).unwrap();
+    }
+    let taken = steps::counted() - before;
+    assert_eq!(buffer.len(), PIECES * 700);
+    assert!(
+        taken >= buffer.len() / 8,
+        "nothing is packed: {taken} steps"
+    );
+    assert!(taken <= 2 * buffer.len(), "{taken} steps");
 }

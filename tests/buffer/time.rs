@@ -88,18 +88,6 @@ fn a_line_that_comes_in_pieces_costs_by_its_length() {
     });
 }
 
-/// Packing happens only after a constant share of the data has changed.
-#[test]
-fn packing_costs_by_the_data() {
-    assert_linear("reserve 1 MiB, commit 1, add_reference of 1", 500, |n| {
-        let mut buffer = EvBuffer::new();
-        for _ in 0..n {
-            buffer.reserve(1 << 20).unwrap().commit(1).unwrap();
-            buffer.add_reference(&b"r"[..]).unwrap();
-        }
-    });
-}
-
 /// Partial matches are everywhere, and each match spans many pieces.
 #[test]
 fn a_long_needle_over_many_short_pieces_costs_by_the_data() {
