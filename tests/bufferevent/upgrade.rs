@@ -22,9 +22,10 @@ use tokio_evbuffer::{
     bufferevent::{CloseReason, UpgradeError},
 };
 
-use crate::support::{net::tcp_pair, tasks::yield_many};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{
+    net::tcp_pair,
+    tasks::{soon, yield_many},
+};
 
 /// Polls `future` once, with the waker of the test.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
@@ -181,7 +182,7 @@ async fn a_panic_ends_the_connection_and_reaches_the_caller() {
             .await
     });
     assert!(panicked.await.unwrap_err().is_panic());
-    let summary = timeout(SECOND, bev.closed()).await.unwrap();
+    let summary = soon("the end", bev.closed()).await;
     assert!(matches!(summary.reason, CloseReason::Error(_)));
     assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
 }
@@ -262,7 +263,7 @@ async fn abort_and_close_end_it_meanwhile() {
             pending::<()>().await;
             Ok(plain)
         });
-        let Err(UpgradeError::Closed(summary)) = timeout(SECOND, upgraded).await.unwrap() else {
+        let Err(UpgradeError::Closed(summary)) = soon("the upgrade", upgraded).await else {
             panic!("it was not replaced");
         };
         match abort {
@@ -293,7 +294,7 @@ async fn a_second_upgrade_is_refused_and_into_inner_sees_the_new_type() {
     })
     .await
     .unwrap();
-    let taken = timeout(SECOND, taking.unwrap()).await.unwrap().unwrap();
+    let taken = soon("the stream", taking.unwrap()).await.unwrap();
     assert!(matches!(
         taken,
         Err(tokio_evbuffer::bufferevent::IntoInnerError::WrongType(_))

@@ -190,6 +190,9 @@ mod tests {
     use super::*;
     use crate::transport::Layout;
 
+    /// Only what hangs takes longer, also on a slow and busy machine.
+    const HANG: Duration = Duration::from_secs(120);
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connect = TcpStream::connect(listener.local_addr().unwrap());
@@ -215,7 +218,7 @@ mod tests {
                     .unwrap();
             }
             drop(far);
-            let end = timeout(Duration::from_secs(5), hang_up(&near, &mut state)).await;
+            let end = timeout(HANG, hang_up(&near, &mut state)).await;
             match (end.unwrap(), reset) {
                 (Ok(()), false) => {}
                 (Err(error), true) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
@@ -240,10 +243,7 @@ mod tests {
                     let read = poll_fn(|cx| {
                         Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000, Layout::Segments)
                     });
-                    timeout(Duration::from_secs(5), read)
-                        .await
-                        .unwrap()
-                        .unwrap()
+                    timeout(HANG, read).await.unwrap().unwrap()
                 }
             };
             assert!(n > 0);
@@ -257,10 +257,7 @@ mod tests {
                 let read = poll_fn(|cx| {
                     Socket::Tcp(&near).poll_recv(cx, &mut chain, 1000, Layout::Segments)
                 });
-                timeout(Duration::from_secs(5), read)
-                    .await
-                    .unwrap()
-                    .unwrap();
+                timeout(HANG, read).await.unwrap().unwrap();
             }
         }
         assert!(!state.cleared);
@@ -276,7 +273,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(5), empty).await.unwrap();
+        timeout(HANG, empty).await.unwrap();
     }
 
     /// The kernel does not forget the length of a send queue that a reset has discarded.
@@ -291,7 +288,7 @@ mod tests {
             .unwrap();
         drop(far);
         let mut state = HangUp::default();
-        let end = timeout(Duration::from_secs(5), hang_up(&near, &mut state)).await;
+        let end = timeout(HANG, hang_up(&near, &mut state)).await;
         assert!(end.unwrap().is_err());
         assert_eq!(Socket::Tcp(&near).unacknowledged(), Some(0));
     }
