@@ -32,7 +32,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether it wraps another connection, whose bytes are counted instead.
     const HAS_STREAM_BELOW: bool = false;
 
-    /// Whether it also moves bytes that are in no chain, which costs less for short messages.
+    /// Whether moving bytes that are in no chain costs less, for short messages.
     const TAKES_SLICES: bool = false;
 
     /// Whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
@@ -59,7 +59,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         max: usize,
     ) -> Poll<io::Result<usize>>;
 
-    /// Reads to `message`, if it [`TAKES_SLICES`](Self::TAKES_SLICES). `None` if it has to be a chain this time.
+    /// Reads to `message`. `None` if it has to be a chain, this time or always.
     fn poll_read_slice(
         &mut self,
         _cx: &mut Context<'_>,
@@ -68,13 +68,13 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// Writes a prefix of `message`, which is not empty. Called only if it [`TAKES_SLICES`](Self::TAKES_SLICES).
+    /// Writes a prefix of `message`, which is not empty.
     fn poll_write_slice(
         &mut self,
-        _cx: &mut Context<'_>,
-        _message: &[u8],
+        cx: &mut Context<'_>,
+        message: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        self.poll_write_from(cx, &mut EvBuffer::from(message), message.len())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
