@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 
-use super::{WaitError, inner::SharedEvBuffer, interest::Interest, taker::Taker, wait::Waiter};
+use super::{WaitError, inner::SharedEvBuffer, interest::Interest, taker::Taker, waiter::Waiter};
 use crate::{
     EolStyle, EvBuffer,
     buffer::{End, LineError},

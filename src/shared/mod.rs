@@ -38,6 +38,7 @@ mod take;
 mod taker;
 mod tracker;
 mod wait;
+mod waiter;
 pub(crate) mod watermarks;
 mod writer;
 
@@ -50,7 +51,7 @@ pub use handle::WeakEvBuffer;
 pub(crate) use inner::{ChangeHook, ChangeInfo};
 pub use reader::Reader;
 pub use tracker::Crossing;
-pub(crate) use wait::BufferWait;
 pub use wait::{Changed, Changes};
+pub(crate) use waiter::BufferWait;
 pub use watermarks::InvalidWatermarks;
 pub use writer::Writer;

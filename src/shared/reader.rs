@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
     BufferGuard, inner::SharedEvBuffer, interest::Interest, lock::ConsumeToken, taker::Taker,
-    wait::Waiter,
+    waiter::Waiter,
 };
 use crate::{BufferError, buffer::End, error::clone_io_error};
 

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{BufferGuard, inner::SharedEvBuffer, interest::Interest, wait::Waiter};
+use super::{BufferGuard, inner::SharedEvBuffer, interest::Interest, waiter::Waiter};
 use crate::{loading::Loading, segment::FilePart};
 
 /// The bytes at the front that are in memory before code with an unknown reach looks at them.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Sink;
 use tokio::{io::AsyncWrite, task::coop};
 
-use super::{BufferGuard, inner::SharedEvBuffer, interest::Interest, wait::Waiter};
+use super::{BufferGuard, inner::SharedEvBuffer, interest::Interest, waiter::Waiter};
 use crate::{BufferError, error::clone_io_error};
 
 /// Adds bytes to a [`SharedEvBuffer`]: [`AsyncWrite`] and a [`Sink`] of [`Bytes`].
