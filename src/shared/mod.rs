@@ -32,6 +32,7 @@ mod loom;
 mod notify;
 mod ops;
 pub(crate) mod pipe;
+mod quiet_range;
 mod reader;
 mod state;
 mod take;

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread};
 use super::{
     change::Totals,
     inner::{Call, Callback, Inner, Position, SharedEvBuffer, State},
-    state::OUTDATED,
+    quiet_range::OUTDATED,
 };
 use crate::{
     DeferredQueue,
