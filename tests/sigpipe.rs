@@ -15,7 +15,7 @@ use support::{net::tcp_pair, tasks::soon};
 const SIGPIPE: i32 = 13;
 const SIG_DFL: usize = 0;
 
-/// Tells the child of a test what to do.
+/// The environment variable by which a test gives its child a task.
 const ROLE: &str = "EVBUFFER_SIGPIPE_ROLE";
 
 #[allow(unsafe_code)]

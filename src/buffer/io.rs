@@ -219,8 +219,8 @@ impl EvBuffer {
         None
     }
 
-    /// Returns the data up to the first piece of a file that is not in memory. Of a range of a file only the first piece is
-    /// looked at.
+    /// Returns the data up to the first piece of a file that is not in memory. Of a range of a file only the first piece
+    /// counts.
     fn chunks_in_memory(&self) -> impl Iterator<Item = &[u8]> {
         let mut is_whole = true;
         let body = self.body.iter().map_while(move |segment| {

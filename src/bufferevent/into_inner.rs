@@ -63,7 +63,7 @@ impl From<IntoInnerError> for io::Error {
 impl BufferEvent {
     /// Returns the stream, with the bytes that were read and not removed, and those that were added and not written.
     ///
-    /// A stream with a buffer of its own is not flushed: call [`flush`](Self::flush) before. Other handles see the
+    /// A stream that buffers what is written is not flushed: call [`flush`](Self::flush) before. Other handles see the
     /// connection end with the reason [`Detached`](CloseReason::Detached).
     ///
     /// # Errors

@@ -59,10 +59,10 @@ pub(super) enum Due {
     CheckAcknowledged,
 }
 
-/// What a connection did since the last look, and what it waits for.
+/// What a connection did since the last update, and what it waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Activity {
-    /// Bytes were read, or written, since the last look.
+    /// Bytes were read, or written, since the last update.
     pub(super) read: bool,
     pub(super) written: bool,
     /// Reading waits for the peer.
@@ -98,7 +98,7 @@ struct Stopwatch {
 
 impl Stopwatch {
     /// Starts or stops it. It starts from zero if the condition has `ended`.
-    fn look(&mut self, now: Instant, running: bool, ended: bool) {
+    fn update(&mut self, now: Instant, running: bool, ended: bool) {
         if ended {
             *self = Self::default();
         }
@@ -129,7 +129,7 @@ struct NextCheck {
 }
 
 impl NextCheck {
-    fn look(&mut self, now: Instant, waiting: bool) {
+    fn update(&mut self, now: Instant, waiting: bool) {
         match (waiting, self.at) {
             (false, _) => *self = Self::default(),
             (true, None) => self.at = Some(now + self.backoff.next_delay()),
@@ -153,22 +153,22 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// Takes note of what happened until `now`. While a connection is being closed, only the limits of closing count.
-    pub(super) fn look(&mut self, now: Instant, at: Activity) {
+    pub(super) fn update(&mut self, now: Instant, at: Activity) {
         let live = at.closing.is_none();
-        self.read.look(now, live && at.reading, at.read);
-        self.write.look(now, live && at.writing, at.written);
+        self.read.update(now, live && at.reading, at.read);
+        self.write.update(now, live && at.writing, at.written);
         let idle = live && (at.reading || at.writing);
-        self.idle.look(now, idle, at.read || at.written);
+        self.idle.update(now, idle, at.read || at.written);
         self.stalled_input
-            .look(now, live && at.input_high, !at.input_high);
+            .update(now, live && at.input_high, !at.input_high);
         self.stalled_output
-            .look(now, live && at.output_high, !at.output_high);
+            .update(now, live && at.output_high, !at.output_high);
         let delivering = matches!(at.closing, Some(Closing::Writing | Closing::Unacknowledged));
-        self.linger.look(now, delivering, at.written);
+        self.linger.update(now, delivering, at.written);
         let waiting = at.closing == Some(Closing::WaitingForPeer);
-        self.close_wait.look(now, waiting, !waiting);
+        self.close_wait.update(now, waiting, !waiting);
         let unacknowledged = at.closing == Some(Closing::Unacknowledged);
-        self.acknowledged.look(now, unacknowledged);
+        self.acknowledged.update(now, unacknowledged);
     }
 
     /// The limit that is reached first if nothing changes, and when; `None` for never.
@@ -231,7 +231,7 @@ impl ConnectionTimer {
     ) -> Poll<Due> {
         loop {
             let now = Instant::now();
-            self.deadlines.look(now, at);
+            self.deadlines.update(now, at);
             let Some((when, due)) = self.deadlines.next(limits) else {
                 return Poll::Pending;
             };
@@ -283,12 +283,12 @@ mod tests {
         ..READING
     };
 
-    /// Looks at each second and returns what is due next at the end, in seconds from the start.
-    fn next(limits: &Limits, looks: &[(u64, Activity)]) -> Option<(u64, Due)> {
+    /// Updates deadlines at the given seconds, and returns what is due next, in seconds from the start.
+    fn next(limits: &Limits, updates: &[(u64, Activity)]) -> Option<(u64, Due)> {
         let start = Instant::now();
         let mut deadlines = Deadlines::default();
-        for &(at, activity) in looks {
-            deadlines.look(start + secs(at), activity);
+        for &(at, activity) in updates {
+            deadlines.update(start + secs(at), activity);
         }
         let (at, due) = deadlines.next(limits)?;
         Some(((at - start).as_secs(), due))
@@ -371,10 +371,10 @@ mod tests {
             ..PAUSED
         };
         for (high, due) in [(output, Due::StalledOutput), (input, Due::StalledInput)] {
-            let looks = [(0, high), (4, high)];
-            assert_eq!(next(&limits, &looks), Some((5, due)));
-            let looks = [(0, high), (4, READING), (6, high)];
-            assert_eq!(next(&limits, &looks), Some((11, due)));
+            let updates = [(0, high), (4, high)];
+            assert_eq!(next(&limits, &updates), Some((5, due)));
+            let updates = [(0, high), (4, READING), (6, high)];
+            assert_eq!(next(&limits, &updates), Some((11, due)));
         }
     }
 
@@ -389,10 +389,10 @@ mod tests {
             ..CLOSING
         };
         assert_eq!(next(&Limits::DEFAULT, &[(0, READING)]), None);
-        let looks = [(10, CLOSING), (20, read)];
-        assert_eq!(next(&Limits::DEFAULT, &looks), Some((40, Due::Linger)));
-        let looks = [(10, CLOSING), (20, written)];
-        assert_eq!(next(&Limits::DEFAULT, &looks), Some((50, Due::Linger)));
+        let updates = [(10, CLOSING), (20, read)];
+        assert_eq!(next(&Limits::DEFAULT, &updates), Some((40, Due::Linger)));
+        let updates = [(10, CLOSING), (20, written)];
+        assert_eq!(next(&Limits::DEFAULT, &updates), Some((50, Due::Linger)));
     }
 
     #[test]
@@ -402,8 +402,8 @@ mod tests {
             closing: Some(Closing::WaitingForPeer),
             ..READING
         };
-        let looks = [(0, CLOSING), (10, waiting), (11, waiting)];
-        assert_eq!(next(&Limits::DEFAULT, &looks), Some((12, Due::CloseWait)));
+        let updates = [(0, CLOSING), (10, waiting), (11, waiting)];
+        assert_eq!(next(&Limits::DEFAULT, &updates), Some((12, Due::CloseWait)));
     }
 
     #[test]
@@ -416,7 +416,7 @@ mod tests {
         let (mut now, mut deadlines) = (start, Deadlines::default());
         let mut delays = Vec::new();
         for _ in 0..8 {
-            deadlines.look(now, unacknowledged);
+            deadlines.update(now, unacknowledged);
             let (at, due) = deadlines.next(&Limits::DEFAULT).unwrap();
             assert_eq!(due, Due::CheckAcknowledged);
             delays.push((at - now).as_millis());
@@ -452,15 +452,15 @@ mod tests {
         };
         let start = Instant::now();
         let mut deadlines = Deadlines::default();
-        deadlines.look(start, READING);
+        deadlines.update(start, READING);
         deadlines.reported(Due::Idle);
-        deadlines.look(start + secs(6), READING);
+        deadlines.update(start + secs(6), READING);
         assert_eq!(deadlines.next(&limits), None);
         let read = Activity {
             read: true,
             ..READING
         };
-        deadlines.look(start + secs(7), read);
+        deadlines.update(start + secs(7), read);
         assert_eq!(deadlines.next(&limits), Some((start + secs(12), Due::Idle)));
     }
 

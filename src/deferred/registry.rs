@@ -19,7 +19,7 @@ use crate::sync::Global;
 /// The references are weak, and none is a `Handle`: the executor, a task of the runtime, keeps the queue alive.
 static QUEUES: Global<HashMap<Id, Weak<DetachOnDrop>>> = Global::new();
 
-/// Shared by the handles of a queue: tells the executor when the last one was dropped.
+/// Shared by the handles of a queue: notifies the executor when the last one is dropped.
 pub(super) struct DetachOnDrop {
     pub(super) jobs: Arc<JobQueue>,
 }
@@ -56,7 +56,7 @@ pub(super) fn queue_of(handle: &Handle) -> Arc<DetachOnDrop> {
     queue
 }
 
-/// Makes a queue of its own on the runtime of `handle`, which ends with its last handle.
+/// Makes a separate queue on the runtime of `handle`. It ends with its last handle.
 pub(super) fn spawn_on(handle: &Handle) -> Arc<DetachOnDrop> {
     let queue = DetachOnDrop::new();
     handle.spawn(run(CloseOnDrop {

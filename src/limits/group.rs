@@ -34,7 +34,7 @@ const GRANT_TIME: Duration = Duration::from_secs(1);
 /// The rate is divided equally among the members that have bytes to move: idle members take no share, and what one
 /// member does not use is there for the others. Members that wait are served in turn.
 ///
-/// A member can have a limit of its own as well; the stricter one applies.
+/// A member can have a separate limit as well; the stricter one applies.
 ///
 /// # Examples
 ///

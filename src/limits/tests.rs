@@ -155,7 +155,7 @@ async fn a_group_shares_fairly_and_keeps_its_rate() {
     }
 }
 
-/// Members come and go, pause, hold limits of their own and are dropped while they wait or hold tokens.
+/// Members come and go, pause, have separate limits and are dropped while they wait or hold tokens.
 async fn random_group(seed: u64) {
     let mut random = Random(seed);
     let digits = 10 + random.below(15);

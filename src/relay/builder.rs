@@ -144,7 +144,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Sets how many bytes a direction reads while its sink takes nothing, beyond what it holds. The default is 16 KiB;
     /// with zero it reads nothing then.
     ///
-    /// A small value keeps a stalled connection cheap. A sink that is a TCP socket on Linux tells when it is full; with 16 KiB
+    /// A small value keeps a stalled connection cheap. On Linux a TCP socket reports when it is full; with 16 KiB
     /// or less the relay then reads no more of a bulk flow. [`buffer`](Self::buffer) applies, too.
     pub fn stall_buffer(mut self, n: usize) -> Self {
         self.limits.set_stall(n);
@@ -246,7 +246,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Makes the relay a member of a group that shares its rate: the read rate from `a` to `b`, the write rate from `b` to
     /// `a`. The default is no group.
     ///
-    /// The relay is a member while it runs. Limits of its own apply, too.
+    /// The relay is a member while it runs. Its [`rate_limit`](Self::rate_limit) applies, too.
     pub fn rate_group(mut self, group: &RateLimitGroup) -> Self {
         self.flow.rate_group = Some(group.clone());
         self

@@ -59,7 +59,7 @@ impl Mode {
         }
     }
 
-    /// A read has copied `n` bytes, and a limit allowed no more: a small one tells nothing about the flow.
+    /// A read has copied `n` bytes, and a limit allowed no more: a small read says nothing about the flow.
     pub(crate) fn copied_cut(&mut self, n: usize) {
         if n >= LARGE {
             self.copied(n);

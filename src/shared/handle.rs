@@ -153,7 +153,7 @@ impl SharedEvBuffer {
     ///
     /// If another call delivers for this buffer now, on another thread or further up this stack, that call delivers this
     /// change, too, merged with others that are made meanwhile. So calls do not nest: a callback may edit the buffer, and is
-    /// notified of its own edit after it has returned. A call delivers at most some 128 changes of others; the rest is
+    /// notified of that change after it has returned. A call delivers about 128 changes of others at most; the rest is
     /// delivered by the next call that makes a change, or by the deferred queue of the buffer or of the current runtime, or,
     /// where there is none, by a separate thread.
     ///

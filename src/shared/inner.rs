@@ -25,7 +25,7 @@ use crate::{DeferredQueue, EvBuffer, deferred::Source, limits::budget::Account, 
 /// To take whole lines or frames, there are [`next_line`](Self::next_line), [`take_exact`](Self::take_exact),
 /// [`take_until`](Self::take_until) and [`frames`](Self::frames).
 ///
-/// Each subscriber has a position of its own in two running totals, bytes ever added and bytes ever removed. So no change is
+/// Each subscriber has its position in two running totals, bytes ever added and bytes ever removed. So no change is
 /// lost or reported twice, and `before + added - removed == after` in each [`Change`].
 ///
 /// No callback, waker or destructor of user code runs while the buffer is locked, so callbacks may use any handle. The

@@ -213,7 +213,7 @@ impl SharedEvBuffer {
     }
 
     /// Ends a delivery that other threads, or the callbacks themselves, keep going by further changes. The next change or
-    /// the queue of the buffer continues it; without a queue, a thread of its own does.
+    /// the queue of the buffer continues it; without a queue, a new thread does.
     #[cold]
     fn hand_on(&self, call: Call) {
         self.put_back_and(call, |state| state.callbacks_mut().stop_delivery());

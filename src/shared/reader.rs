@@ -306,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    /// Otherwise one look at the buffer would send all that is left of a segment through the lock, line by line.
+    /// Otherwise, once another handle has locked the buffer, each line of the current segment would take the lock.
     #[tokio::test]
     async fn a_reader_consumes_without_the_lock_again_after_another_handle_has_locked() {
         let buffer = SharedEvBuffer::new();

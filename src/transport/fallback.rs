@@ -133,8 +133,7 @@ mod no_sockets {
     }
 }
 
-/// Replaces `linux`: no pipe can be leased, every attempt to splice is refused, and the kernel tells nothing about the
-/// peer.
+/// Replaces `linux`: no pipe can be leased, every attempt to splice is refused, and nothing is known about the peer.
 #[cfg(not(all(feature = "net", any(target_os = "linux", target_os = "android"))))]
 mod no_pipes {
     use std::{

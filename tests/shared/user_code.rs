@@ -159,7 +159,7 @@ impl Drop for Panicking {
     }
 }
 
-/// The contents are dropped with the reader; a panic of their owner goes no further.
+/// The contents are dropped with the reader; a panic of their owner is caught.
 #[tokio::test]
 async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
     let (mut writer, reader) = pipe(Watermarks::NONE);

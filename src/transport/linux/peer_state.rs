@@ -143,7 +143,7 @@ impl Socket<'_> {
         }
     }
 
-    /// The ends and errors that the kernel knows of.
+    /// The ends and errors that the kernel has recorded.
     fn poll_state(self) -> io::Result<PollFlags> {
         let socket = self.sock_ref();
         let mut fds = [PollFd::new(&*socket, PollFlags::RDHUP)];

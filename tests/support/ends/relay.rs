@@ -186,8 +186,8 @@ async fn run<S: RelayStream>(
     (result, delivered, held)
 }
 
-/// Plays the server. It triggers `blocked` once nothing more is taken and the relay has bytes to read, which `b_again`, its
-/// socket, tells.
+/// Plays the server. It triggers `blocked` once nothing more is taken and the relay has bytes to read. `b_again`, a second
+/// handle of its socket, shows that.
 async fn serve(
     case: Case,
     mut server: TcpStream,
