@@ -88,6 +88,8 @@ mod segment;
 pub mod shared;
 mod stats;
 mod sync;
+#[cfg(all(test, feature = "net", not(loom)))]
+mod test_net;
 #[cfg(not(loom))]
 mod timer;
 #[cfg(not(loom))]

@@ -151,17 +151,10 @@ async fn a_transfer_sends_files_without_waiting_for_the_disk() {
 #[cfg(feature = "net")]
 #[tokio::test]
 async fn a_socket_is_sent_files_without_waiting_for_the_disk() {
-    use tokio::net::{TcpListener, TcpStream};
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connect = TcpStream::connect(listener.local_addr().unwrap());
-        let (accepted, connected) = tokio::join!(listener.accept(), connect);
-        (accepted.unwrap().0, connected.unwrap())
-    }
+    use crate::test_net::tcp_pair;
 
     check(|segment| async {
-        let (near, mut far) = pair().await;
+        let (near, mut far) = tcp_pair().await;
         let connection = BufferEvent::new(near);
         connection.output().lock().add_file(segment).unwrap();
         let mut taken = vec![0; LEN];
@@ -170,7 +163,7 @@ async fn a_socket_is_sent_files_without_waiting_for_the_disk() {
     })
     .await;
     check(|segment| async {
-        let (near, mut far) = pair().await;
+        let (near, mut far) = tcp_pair().await;
         let transfer = Transfer::new(tokio::io::empty(), near).initial(buffer(segment));
         let mut taken = vec![0; LEN];
         let (sent, read) = tokio::join!(transfer.run(), far.read_exact(&mut taken));

@@ -361,21 +361,15 @@ mod tests {
     mod splice {
         use tokio::{
             io::{AsyncReadExt, AsyncWriteExt},
-            net::{TcpListener, TcpStream, UnixStream},
+            net::UnixStream,
         };
 
         use crate::{
             EvBuffer, Prefixed,
             relay::{Splice, builder::Relay, splice_mode::Mode},
+            test_net::tcp_pair,
             transport::{Pipe, pipe_test_lock},
         };
-
-        async fn tcp_pair() -> (TcpStream, TcpStream) {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let connect = TcpStream::connect(listener.local_addr().unwrap());
-            let (accepted, connected) = tokio::join!(listener.accept(), connect);
-            (accepted.unwrap().0, connected.unwrap())
-        }
 
         /// Returns whether a relay splices after `len` bytes in pieces of `piece`. Checks what it holds afterwards.
         async fn splices(mode: Splice, len: usize, piece: usize) -> bool {

@@ -165,16 +165,12 @@ mod tests {
 
         use tokio::{
             io::{AsyncReadExt, AsyncWriteExt},
-            net::{TcpListener, TcpStream},
             task::yield_now,
         };
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (mut near, far) = tokio::join!(
-            async { TcpStream::connect(address).await.unwrap() },
-            async { listener.accept().await.unwrap().0 }
-        );
+        use crate::test_net::tcp_pair;
+
+        let (mut near, far) = tcp_pair().await;
         let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = Arc::clone(&polls);
         let busy = tokio::spawn(poll_fn(move |cx| {

@@ -185,20 +185,13 @@ fn queue_len(tcp: &TcpStream) -> Option<usize> {
 mod tests {
     use std::{future::poll_fn, time::Duration};
 
-    use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
+    use tokio::{io::AsyncWriteExt, time::timeout};
 
     use super::*;
-    use crate::transport::Layout;
+    use crate::{test_net::tcp_pair, transport::Layout};
 
     /// Only what hangs takes longer, also on a slow and busy machine.
     const HANG: Duration = Duration::from_secs(120);
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connect = TcpStream::connect(listener.local_addr().unwrap());
-        let (accepted, connected) = tokio::join!(listener.accept(), connect);
-        (connected.unwrap(), accepted.unwrap().0)
-    }
 
     async fn hang_up(socket: &TcpStream, state: &mut HangUp) -> io::Result<()> {
         poll_fn(|cx| Socket::Tcp(socket).poll_hang_up(cx, state)).await
@@ -207,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn an_end_and_a_reset_are_noticed_behind_unread_bytes() {
         for reset in [false, true] {
-            let (mut far, near) = pair().await;
+            let (mut far, near) = tcp_pair().await;
             let mut state = HangUp::default();
             far.write_all(&[1; 5000]).await.unwrap();
             let waiting = timeout(Duration::from_millis(50), hang_up(&near, &mut state)).await;
@@ -229,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrived_while_waiting_for_the_end_is_read_afterwards() {
-        let (mut far, near) = pair().await;
+        let (mut far, near) = tcp_pair().await;
         let mut state = HangUp::default();
         far.write_all(&[1; 5000]).await.unwrap();
         let waiting = timeout(Duration::from_millis(50), hang_up(&near, &mut state)).await;
@@ -265,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_send_queue_shrinks_to_nothing_when_the_peer_has_everything() {
-        let (mut far, _near) = pair().await;
+        let (mut far, _near) = tcp_pair().await;
         far.write_all(&[1; 1000]).await.unwrap();
         far.shutdown().await.unwrap();
         let empty = async {
@@ -279,7 +272,7 @@ mod tests {
     /// The kernel does not forget the length of a send queue that a reset has discarded.
     #[tokio::test]
     async fn after_a_reset_nothing_waits_for_an_acknowledgement() {
-        let (near, far) = pair().await;
+        let (near, far) = tcp_pair().await;
         // Neither is read, so the sender stays behind.
         while near.try_write(&[1; 64 * 1024]).is_ok() {}
         assert!(Socket::Tcp(&near).unacknowledged() > Some(0));
