@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::{io::AsyncReadExt, task::yield_now};
 use tokio_evbuffer::{
-    BufferEvent, EolStyle, Prefixed, SharedEvBuffer,
+    BufferEvent, EolStyle, Event, Prefixed, SharedEvBuffer,
+    bufferevent::CloseReason,
     shared::{LengthDecoder, LineDecoder},
 };
 
@@ -239,6 +240,52 @@ async fn a_dropped_connected_has_no_effect() {
         peer.read_exact(&mut received).await.unwrap();
         assert_eq!(received, LINES);
         connected.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_next_event_loses_no_event() {
+    at_each_await_point(async |polls| {
+        let (_driver, stream) = stream(LINES);
+        let bev = BufferEvent::new(stream);
+        let event = poll_times(bev.next_event(), polls).await;
+        let is_returned = event.is_some();
+        let first = match event {
+            Some(event) => event,
+            None => bev.next_event().await,
+        };
+        assert_eq!(first, Some(Event::Eof));
+        bev.abort();
+        assert_eq!(bev.next_event().await, Some(Event::Closed));
+        assert_eq!(bev.next_event().await, None);
+        is_returned
+    })
+    .await;
+}
+
+/// The stream is returned, or dropped if it was handed over before, or stays with the other handle.
+#[tokio::test]
+async fn a_dropped_into_inner_leaves_the_connection_or_ends_it() {
+    at_each_await_point(async |polls| {
+        let (_driver, stream) = stream(LINES);
+        let bev = BufferEvent::new(stream);
+        let other = bev.clone();
+        let taken = poll_times(bev.into_inner::<FaultyStream>(), polls).await;
+        let summary = poll_times(other.closed(), 1).await;
+        match (&taken, summary) {
+            (Some(taken), Some(summary)) => {
+                assert!(taken.is_ok());
+                assert_eq!(summary.reason, CloseReason::Detached);
+            }
+            (None, Some(summary)) => assert_eq!(summary.reason, CloseReason::Detached),
+            (None, None) => {
+                let all = other.input().take_exact(LINES.len()).await.unwrap();
+                assert_eq!(all, LINES);
+            }
+            (Some(_), None) => panic!("the stream has two owners"),
+        }
+        taken.is_some()
     })
     .await;
 }
