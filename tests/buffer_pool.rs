@@ -12,8 +12,7 @@ use tokio_evbuffer::EvBuffer;
 
 const KIB: usize = 1024;
 const BLOCK: usize = 16 * KIB;
-/// The maximum that a thread keeps.
-const KEPT_MAX: isize = 64 * KIB as isize;
+const KEPT_MAX: isize = heap::KEPT_MAX as isize;
 
 /// Serialises the tests, since blocks are counted for the process.
 static TURN: Mutex<()> = Mutex::new(());
@@ -37,7 +36,7 @@ fn buffers(n: usize, len: usize) -> Vec<EvBuffer> {
 }
 
 #[test]
-fn a_thread_keeps_at_most_64_kib_for_every_block_size() {
+fn a_thread_keeps_at_most_40_kib_for_every_block_size() {
     on_a_new_thread(|| {
         for len in [BLOCK, 4 * KIB, 64, 8 * KIB, BLOCK] {
             let kept = kept_after(|| drop(buffers(2_000, len)));

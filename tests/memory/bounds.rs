@@ -5,20 +5,10 @@ use std::io::Write;
 use bytes::Bytes;
 use tokio_evbuffer::{EolStyle, EvBuffer, buffer::FileSegment};
 
-use crate::heap;
+use crate::heap::{self, KEPT_MAX, held_by};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-
-/// The maximum that a thread keeps of freed blocks for its next buffers.
-const KEPT_MAX: usize = 64 * KIB;
-
-/// Returns the value of `f` and how many bytes of heap it holds.
-fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = heap::in_use_here();
-    let made = f();
-    (made, (heap::in_use_here() - before) as usize)
-}
 
 /// Small pieces at the end of large blocks are copied out when another buffer is linked behind them.
 #[test]

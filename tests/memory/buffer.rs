@@ -11,22 +11,12 @@ use tokio_evbuffer::{
     buffer::{COPY_THRESHOLD, End},
 };
 
-use crate::heap;
+use crate::heap::{self, KEPT_MAX, held_by};
 
 use crate::support::data::pattern;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-
-/// The maximum that a thread keeps of freed blocks for its next buffers.
-const KEPT_MAX: usize = 64 * KIB;
-
-/// Returns the value of `f` and how many bytes of heap it holds.
-fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = heap::in_use_here();
-    let made = f();
-    (made, (heap::in_use_here() - before) as usize)
-}
 
 /// Returns the number of allocations of `f`.
 fn allocations<T>(f: impl FnOnce() -> T) -> usize {

@@ -2,12 +2,9 @@
 
 use tokio_evbuffer::EolStyle;
 
-use crate::heap;
+use crate::heap::{self, KEPT_MAX};
 
 const KIB: usize = 1024;
-
-/// The maximum that a thread keeps of freed blocks for its next buffers.
-const KEPT_MAX: usize = 64 * KIB;
 
 /// The sizes in which a peer sends do not decide how much memory the input holds.
 #[tokio::test]

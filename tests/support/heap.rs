@@ -18,6 +18,9 @@ static ALLOCATOR: Counting = Counting;
 /// The sizes of the buffers' large blocks. The test harness allocates nothing of these sizes.
 const BLOCK_SIZES: RangeInclusive<usize> = 4096..=16384;
 
+/// The most bytes of freed blocks that a thread keeps for its next buffers.
+pub(crate) const KEPT_MAX: usize = 40 * 1024;
+
 static IN_PROCESS: AtomicIsize = AtomicIsize::new(0);
 static IN_BLOCKS: AtomicIsize = AtomicIsize::new(0);
 
@@ -44,6 +47,13 @@ pub(crate) fn in_use_here() -> isize {
 /// Returns how many allocations this thread has made.
 pub(crate) fn allocations_here() -> usize {
     ALLOCATIONS.get()
+}
+
+/// Returns the value of `f` and how many bytes of heap it holds.
+pub(crate) fn held_by<T>(f: impl FnOnce() -> T) -> (T, usize) {
+    let before = in_use_here();
+    let made = f();
+    (made, (in_use_here() - before) as usize)
 }
 
 fn count(layout: Layout, sign: isize) {
