@@ -7,14 +7,13 @@ use std::{
     pin::Pin,
     sync::mpsc,
     task::{Context, Poll, Waker},
-    thread,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
-use crate::support::{faulty_stream::Exchanging, tasks::HANG};
+use crate::support::{faulty_stream::Exchanging, tasks::in_time};
 
 /// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
 struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
@@ -33,8 +32,7 @@ impl Drop for UsesBufferOnDrop {
 
 /// Calls `edit` with a shared buffer and a buffer of one short segment, whose drop uses the shared one.
 fn owner_is_dropped_after_the_lock(edit: impl FnOnce(&SharedEvBuffer, EvBuffer) + Send + 'static) {
-    let (done, is_done) = mpsc::channel();
-    thread::spawn(move || {
+    in_time(move || {
         let shared = SharedEvBuffer::new();
         let (lengths, _keep) = mpsc::channel();
         let mut small = EvBuffer::new();
@@ -42,10 +40,7 @@ fn owner_is_dropped_after_the_lock(edit: impl FnOnce(&SharedEvBuffer, EvBuffer) 
             .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
             .unwrap();
         edit(&shared, small);
-        done.send(()).unwrap();
     });
-    let ended = is_done.recv_timeout(HANG);
-    ended.expect("a deadlock: the owner was dropped under the lock");
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc,
     },
     task::{Context, Poll},
     time::Duration,
@@ -18,31 +17,14 @@ use tokio::{
 };
 use tokio_evbuffer::{BufferEvent, Event};
 
-use crate::support::tasks::HANG;
+use crate::support::tasks::block_on_in_time;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Runs `test` on a separate thread, and fails if it hangs.
-fn in_time<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce() -> F + Send + 'static) {
-    let (done, finished) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(test());
-        let _ = done.send(());
-    });
-    finished
-        .recv_timeout(HANG)
-        .expect("the runtime is stuck: a task loops within one poll");
-    thread.join().unwrap();
-}
 
 /// While closing, reading continues and discards.
 #[test]
 fn a_read_timeout_of_zero_does_not_loop_while_closing() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, _far) = duplex(64);
         let bev = BufferEvent::builder()
             .read_timeout(Duration::ZERO)
@@ -60,7 +42,7 @@ fn a_read_timeout_of_zero_does_not_loop_while_closing() {
 /// No linger counts when only the input is closed.
 #[test]
 fn a_read_timeout_of_zero_does_not_loop_after_the_input_was_closed() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, mut far) = duplex(64);
         let bev = BufferEvent::new(near);
         tokio::task::yield_now().await;
@@ -78,7 +60,7 @@ fn a_read_timeout_of_zero_does_not_loop_after_the_input_was_closed() {
 
 #[test]
 fn a_write_timeout_of_zero_does_not_loop_while_closing() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, _far) = duplex(4);
         let bev = BufferEvent::builder()
             .write_timeout(Duration::ZERO)

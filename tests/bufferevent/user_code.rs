@@ -2,43 +2,25 @@
 
 use std::{
     error::Error,
-    fmt,
-    future::Future,
-    io,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
-        mpsc,
     },
     task::{Context, Poll},
     thread,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    runtime::Builder,
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
 use tokio_evbuffer::{
     BufferEvent, EvBuffer, Event, Prefixed,
     bufferevent::{Direction, FilterStatus, FlushMode},
 };
 
-use crate::support::tasks::{HANG, yield_many};
-
-/// Runs `test` in a runtime, and fails if it hangs.
-fn in_time<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let (done, finished) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-        let _ = done.send(());
-    });
-    match finished.recv_timeout(HANG) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("user code waits for itself"),
-        _ => thread.join().unwrap(),
-    }
-}
+use crate::support::tasks::{block_on_in_time, yield_many};
 
 /// Calls all methods that look at the connection or change it.
 fn use_all_methods(bev: &BufferEvent) {
@@ -66,7 +48,7 @@ fn use_handle(handle: &Handle) {
 
 #[test]
 fn a_filter_may_call_the_filtered_connection_and_the_one_below() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, mut far) = duplex(64);
         let (filtered, below) = (Handle::default(), Handle::default());
         let handles = [Arc::clone(&filtered), Arc::clone(&below)];
@@ -102,7 +84,7 @@ fn a_filter_sees_the_addresses_and_the_stream_of_the_connection_below() {
 
     use tokio::net::TcpStream;
 
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, mut far) = crate::support::net::tcp_pair().await;
         let addresses = (near.peer_addr().unwrap(), near.local_addr().unwrap());
         let handle = Handle::default();
@@ -174,7 +156,7 @@ impl Drop for Curious {
 
 #[test]
 fn a_stream_may_call_its_connection_in_every_function_and_in_drop() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, mut far) = duplex(64);
         let handle = Handle::default();
         let bev = BufferEvent::new(Curious(near, Arc::clone(&handle)));
@@ -196,7 +178,7 @@ fn a_stream_may_call_its_connection_in_every_function_and_in_drop() {
 
 #[test]
 fn the_closure_of_with_stream_may_call_the_connection() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, _far) = duplex(64);
         let bev = BufferEvent::new(near);
         tokio::task::yield_now().await;
@@ -214,7 +196,7 @@ fn the_closure_of_with_stream_may_call_the_connection() {
 /// Each closure looks at the stream that the other one uses.
 #[test]
 fn closures_of_two_threads_do_not_wait_for_each_other() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, far) = duplex(64);
         let (a, b) = (BufferEvent::new(near), BufferEvent::new(far));
         tokio::task::yield_now().await;
@@ -237,7 +219,7 @@ fn closures_of_two_threads_do_not_wait_for_each_other() {
 
 #[test]
 fn the_closure_of_upgrade_may_call_the_connection() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, _far) = duplex(64);
         let bev = BufferEvent::new(near);
         bev.upgrade(|stream: Prefixed<DuplexStream>| {
@@ -266,7 +248,7 @@ impl Drop for Last {
 
 #[test]
 fn the_drop_of_a_filter_may_call_the_connection() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         for fails in [true, false] {
             let (near, mut far) = duplex(64);
             let handle = Handle::default();
@@ -317,7 +299,7 @@ impl Drop for LastError {
 
 #[test]
 fn the_drop_of_a_discarded_event_may_call_the_connection() {
-    in_time(|| async {
+    block_on_in_time(|| async {
         let (near, _far) = duplex(64);
         // The callback takes the last events, which own handles.
         let bev = BufferEvent::builder().on_event(|_, _| ()).spawn(near);

@@ -19,11 +19,10 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready, task};
 
-use crate::support::cancel::{at_each_await_point, poll_times};
-
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
+use crate::support::{
+    cancel::{at_each_await_point, poll_times},
+    tasks::current_thread,
+};
 
 fn multi_thread() -> Runtime {
     Builder::new_multi_thread()

@@ -9,13 +9,11 @@ use std::{
     thread,
 };
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio_evbuffer::{DeferredQueue, SharedEvBuffer};
 use tokio_test::{assert_pending, task};
 
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
+use crate::support::tasks::current_thread;
 
 /// The buffer is bound to a second queue while a callback runs on the first.
 #[test]

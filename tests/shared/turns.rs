@@ -11,17 +11,12 @@ use std::{
     thread,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    runtime::{Builder, Runtime},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_evbuffer::{
     BufferEvent, DeferredQueue, EolStyle, SharedEvBuffer, Watermarks, shared::Crossing,
 };
 
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
+use crate::support::tasks::current_thread;
 
 /// Three writers compete for a buffer of one byte.
 #[test]

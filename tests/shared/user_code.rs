@@ -14,26 +14,12 @@ use std::{
 
 use bytes::Bytes;
 use futures::SinkExt;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio_evbuffer::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks, pipe, shared::CallbackHandle,
 };
 
-use crate::support::tasks::HANG;
-
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Fails instead of hanging.
-fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (tx, rx) = mpsc::channel();
-    thread::spawn(move || {
-        let _ = tx.send(f());
-    });
-    rx.recv_timeout(HANG)
-        .expect("it hangs, or panicked in its thread")
-}
+use crate::support::tasks::{current_thread, in_time};
 
 /// A short segment of another buffer is copied on the move, and its owner is dropped after the lock.
 #[test]
