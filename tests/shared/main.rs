@@ -7,6 +7,7 @@ mod adapters;
 mod borrows;
 mod changes;
 mod ends;
+mod short_forms;
 mod stress;
 mod take;
 mod turns;
