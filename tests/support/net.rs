@@ -8,12 +8,13 @@ use tokio::{
     time::timeout,
 };
 
+/// The receive buffer of a socket, in bytes. The kernel lets it grow to 32 MiB where a peer does not read, and all tests share
+/// the kernel's memory for TCP: when that is used up, the kernel drops what it receives and resets closed connections.
+const RECV_BUFFER: u32 = 256 << 10;
+
 /// Returns the two ends of a TCP connection, both without Nagle's delay.
 pub async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let connect = TcpStream::connect(listener.local_addr().unwrap());
-    let (accepted, connected) = tokio::join!(listener.accept(), connect);
-    let (accepted, connected) = (accepted.unwrap().0, connected.unwrap());
+    let (connected, accepted) = pair_with_recv_buffer(RECV_BUFFER).await;
     accepted.set_nodelay(true).unwrap();
     connected.set_nodelay(true).unwrap();
     (accepted, connected)
@@ -27,10 +28,13 @@ pub async fn slow_pair() -> (TcpStream, TcpStream) {
 
 /// Returns the two ends of a TCP connection. The receive buffer of the first one does not grow beyond `len`, in bytes.
 pub async fn pair_with_recv_buffer(len: u32) -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(len).unwrap();
-    let connect = socket.connect(listener.local_addr().unwrap());
+    let listening = TcpSocket::new_v4().unwrap();
+    listening.set_recv_buffer_size(RECV_BUFFER).unwrap();
+    listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listening.listen(1).unwrap();
+    let connecting = TcpSocket::new_v4().unwrap();
+    connecting.set_recv_buffer_size(len).unwrap();
+    let connect = connecting.connect(listener.local_addr().unwrap());
     let (accepted, connected) = tokio::join!(listener.accept(), connect);
     (connected.unwrap(), accepted.unwrap().0)
 }
