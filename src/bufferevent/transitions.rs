@@ -91,7 +91,7 @@ impl Inner {
 
     /// The stream was shut down in order, or writing failed.
     pub(super) fn end_writing(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
-        self.output.close();
+        self.output.give_up();
         let mut control = self.control.lock();
         control.state.write.end(error.clone());
         let mut wakers = control.take_due(Interest::is_about_writing);
@@ -186,7 +186,7 @@ impl Inner {
         let taken = Taken {
             stream,
             input: self.input.lock().replace(EvBuffer::new()),
-            output: self.output.lock().replace(EvBuffer::new()),
+            output: self.output.take_all(),
             span: None,
         };
         self.control.lock().extras_mut().taken = Some(Box::new(taken));
@@ -243,7 +243,7 @@ impl Inner {
         let error = control.state.read.error().cloned();
         drop(control);
         self.close_input(error.as_ref());
-        self.output.close();
+        self.output.give_up();
         let metrics = self.counters.read();
         let mut summary = Summary {
             bytes_in: metrics.bytes_in,

@@ -70,11 +70,10 @@ impl Inner {
 
     fn is_flushed(&self, mark: Mark) -> bool {
         let output = self.output.lock();
-        let (appended, len) = (output.appended(), output.len());
+        let is_written = output.is_drained_to(mark);
         drop(output);
         // In this order: the task notes what has to be flushed before it removes the bytes from the output.
-        mark.is_reached(appended, len)
-            && (self.control.lock().state.write).is_flushed_to(mark.appended)
+        is_written && (self.control.lock().state.write).is_flushed_to(mark.appended)
     }
 
     /// Waits until the stream was shut down.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    change::Mark,
     inner::{Position, SharedEvBuffer, State},
     lock::BufferLock,
     notify::Notifications,
@@ -142,6 +143,12 @@ impl BufferGuard<'_> {
     /// Returns the number of bytes ever appended.
     pub(crate) fn appended(&self) -> u64 {
         self.state().appended()
+    }
+
+    /// Returns whether everything before `mark` has left the buffer, and none of it was discarded.
+    pub(crate) fn is_drained_to(&self, mark: Mark) -> bool {
+        let state = self.state();
+        mark.is_reached(state.appended(), state.buffer.len()) && !state.was_discarded(mark)
     }
 
     /// Returns the number of bytes ever removed.

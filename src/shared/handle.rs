@@ -420,10 +420,22 @@ impl SharedEvBuffer {
 
     /// Drops the contents, which no reader will take. A wait for them to be drained fails.
     pub(crate) fn discard_all(&self) {
-        let mut guard = self.lock();
-        let contents = guard.state_mut().discard_all();
-        drop(guard);
+        let contents = self.take_all();
         crate::panic::catch_panic("the owner of released memory", || drop(contents));
+    }
+
+    /// Takes the contents out, which will not be delivered. A wait for them to be drained fails.
+    pub(crate) fn take_all(&self) -> EvBuffer {
+        self.lock().state_mut().discard_all()
+    }
+
+    /// Closes the buffer of an output whose contents will not be written. They stay, and a wait for them to be drained
+    /// fails.
+    pub(crate) fn give_up(&self) {
+        self.close();
+        let mut wakers = WakeList::default();
+        self.inner.state.lock().give_up(&mut wakers);
+        wakers.wake_all();
     }
 }
 

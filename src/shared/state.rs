@@ -236,11 +236,21 @@ impl State {
     /// Takes the contents out, to be dropped after the lock. A wait for these bytes to be drained fails.
     pub(super) fn discard_all(&mut self) -> EvBuffer {
         let before = self.position();
-        let from = self.appended().wrapping_sub(self.buffer.len() as u64);
+        self.note_discarded();
+        self.replace(EvBuffer::new(), before)
+    }
+
+    /// Nothing will deliver the contents: wakes the tasks that wait for that.
+    pub(super) fn give_up(&mut self, wakers: &mut WakeList) {
+        self.note_discarded();
+        self.wake_all(wakers);
+    }
+
+    fn note_discarded(&mut self) {
         if !self.buffer.is_empty() {
+            let from = self.appended().wrapping_sub(self.buffer.len() as u64);
             self.observers_mut().discarded_from.get_or_insert(from);
         }
-        self.replace(EvBuffer::new(), before)
     }
 
     /// Whether bytes before `mark` were discarded.

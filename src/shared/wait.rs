@@ -295,8 +295,9 @@ impl SharedEvBuffer {
     ///
     /// # Errors
     ///
-    /// [`WaitError::Closed`] or [`WaitError::Stream`] if such bytes were discarded, because the reader of a pipe was
-    /// dropped or a connection has ended; [`WaitError::Frozen`] if the front is frozen.
+    /// [`WaitError::Closed`] or [`WaitError::Stream`] if such bytes will not be delivered, because the reader of a pipe was
+    /// dropped, or because the connection whose output this is has ended, has failed to write, or was taken apart by
+    /// [`into_inner`](crate::BufferEvent::into_inner); [`WaitError::Frozen`] if the front is frozen.
     ///
     /// # Cancel safety
     ///

@@ -32,3 +32,4 @@ mod upgrade;
 #[cfg(feature = "net")]
 mod usability;
 mod user_code;
+mod waits;
