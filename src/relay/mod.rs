@@ -52,6 +52,7 @@ pub(crate) mod functions;
 mod future;
 mod join;
 pub(crate) mod pump;
+mod run;
 mod side;
 pub(crate) mod splice_mode;
 mod stream;

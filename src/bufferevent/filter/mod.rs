@@ -34,9 +34,9 @@ impl BufferEvent {
     ///   stream. What a filter holds back is not sent before that.
     /// - At the end of the stream `input` is called with [`FlushMode::Finished`], and its last bytes arrive before
     ///   [`Event::Eof`](crate::Event::Eof). If it leaves bytes in `src`, reading fails with
-    ///   [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) instead.
+    ///   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) instead.
     /// - A filter that needs more bytes than the high watermark of the connection below allows fails with
-    ///   [`InvalidData`](io::ErrorKind::InvalidData), since they would never come.
+    ///   [`InvalidData`](std::io::ErrorKind::InvalidData), since they would never come.
     /// - [`Summary`](crate::bufferevent::Summary) and [`metrics`](Self::metrics) count the bytes of the stream below.
     /// - When the result is aborted, or closed after an error, the connection below is aborted.
     ///

@@ -39,7 +39,7 @@ pub enum FilterStatus {
     NeedMore,
 }
 
-/// Converts the bytes of one direction of a [filtered](BufferEvent::filter) BufferEvent.
+/// Converts the bytes of one direction of a [filtered](crate::BufferEvent::filter) BufferEvent.
 ///
 /// Closures with the same signature are filters.
 ///
