@@ -22,12 +22,19 @@ const READ_HIGH: usize = 256 * 1024;
 /// The default high watermark of the output, in bytes.
 const WRITE_HIGH: usize = 64 * 1024;
 
+/// The high watermark of an output with the default watermarks while it is joined, in bytes: it takes what was read at once.
+const JOINED_WRITE_HIGH: usize = 256 * 1024;
+
+/// The default watermarks of the output, and those while it is joined.
+pub(super) const WRITE_WATERMARKS: Watermarks = with_high(WRITE_HIGH);
+pub(super) const JOINED_WRITE_WATERMARKS: Watermarks = with_high(JOINED_WRITE_HIGH);
+
 /// Configures a [`BufferEvent`]; created by [`BufferEvent::builder`].
 ///
 /// | setting | default | zero means |
 /// |---|---|---|
 /// | [`read_watermarks`](Self::read_watermarks) | stop at 256 KiB, resume at 128 KiB | [`Watermarks`] refuse it |
-/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB | [`Watermarks`] refuse it |
+/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB; 256 and 128 KiB while [joined](BufferEvent::join()) | [`Watermarks`] refuse it |
 /// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | expires as soon as there is anything to wait for |
 /// | `connect_timeout` | that of the operating system | fails unless the connection is there at once |
 /// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |
@@ -116,7 +123,7 @@ impl Builder {
     pub(super) fn new() -> Self {
         Self {
             read_watermarks: with_high(READ_HIGH),
-            write_watermarks: with_high(WRITE_HIGH),
+            write_watermarks: WRITE_WATERMARKS,
             #[cfg(feature = "net")]
             connect: connect::ConnectSettings::default(),
             settings: Settings::DEFAULT,
@@ -479,9 +486,9 @@ impl Builder {
     }
 }
 
-fn with_high(high: usize) -> Watermarks {
+const fn with_high(high: usize) -> Watermarks {
     match Watermarks::with_high(high) {
         Ok(marks) => marks,
-        Err(_) => unreachable!("the default watermarks are in order"),
+        Err(_) => panic!("the default watermarks are in order"),
     }
 }

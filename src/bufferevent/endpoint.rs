@@ -18,10 +18,6 @@ use crate::{
     transport::{self, Finder, HangUp, Layout},
 };
 
-/// The longest read into one block. The allocator returns larger ones to the system, and the next read then takes a page
-/// fault for each page.
-const ONE_BLOCK_MAX: usize = 64 << 10;
-
 /// A stream that a [`BufferEvent`](crate::BufferEvent) can own.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
@@ -43,12 +39,14 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.
+    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream. The `layout` is that of memory
+    /// which has to be allocated.
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        layout: Layout,
     ) -> Poll<io::Result<usize>>;
 
     /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes them.
@@ -185,6 +183,7 @@ impl<S: Transport> Endpoint for Stream<S> {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        layout: Layout,
     ) -> Poll<io::Result<usize>> {
         let Self {
             stream, hang_up, ..
@@ -192,10 +191,6 @@ impl<S: Transport> Endpoint for Stream<S> {
         if hang_up.is_cleared() {
             return transport::poll_fill_watched(cx, stream, Self::FINDER, chain, max, hang_up);
         }
-        let layout = match max <= ONE_BLOCK_MAX {
-            true => Layout::OneBlock,
-            false => Layout::Segments,
-        };
         transport::poll_fill(cx, stream, Self::FINDER, chain, max, layout)
     }
 

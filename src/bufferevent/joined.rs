@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use super::inner::BufferEvent;
+use super::{
+    builder::{JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS},
+    inner::BufferEvent,
+};
 
 impl BufferEvent {
     /// Fails if the input was closed for another reason than the end of the stream.
@@ -40,6 +43,18 @@ impl BufferEvent {
     pub(crate) fn set_joined(&self, joined: bool) {
         self.inner
             .command(|control| control.state.read.set_joined(joined));
+    }
+
+    /// Lets an output with the default watermarks hold as much as one turn of a joined connection reads, or ends that.
+    pub(crate) fn enlarge_output(&self, enlarged: bool) {
+        let (from, to) = match enlarged {
+            true => (WRITE_WATERMARKS, JOINED_WRITE_WATERMARKS),
+            false => (JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS),
+        };
+        // Watermarks that the user has set stay.
+        if self.output().watermarks() == from {
+            self.output().set_watermarks(to);
+        }
     }
 
     /// Bytes that the kernel of the peer has not confirmed; 0 if that is not known.

@@ -28,7 +28,8 @@ impl BufferEvent {
     /// read from them. The callbacks of both are removed.
     ///
     /// Reading from one side pauses while the output of the other is above its high watermark. It then shows
-    /// [`PauseReason::Peer`](crate::bufferevent::PauseReason::Peer).
+    /// [`PauseReason::Peer`](crate::bufferevent::PauseReason::Peer). An output with the default watermarks holds up to 256 KiB
+    /// while it is joined; others stay as they are.
     ///
     /// Ends and errors are passed on as by [`relay`](crate::relay()): the end of one side shuts down the other, and the
     /// opposite direction continues until no byte has moved for the [linger time](crate::bufferevent::Builder::linger) of
@@ -263,6 +264,7 @@ enum Phase {
 impl JoinDirection {
     fn new(peer: Peer, from: &BufferEvent, to: &BufferEvent) -> Self {
         from.set_joined(true);
+        to.enlarge_output(true);
         Self {
             peer,
             more: BufferWait::new(from.input().clone()),
@@ -413,5 +415,6 @@ impl Drop for JoinDirection {
     fn drop(&mut self) {
         self.set_blocked(false);
         self.from.set_joined(false);
+        self.to.enlarge_output(false);
     }
 }

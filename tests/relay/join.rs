@@ -1,6 +1,11 @@
 //! `BufferEvent::join`: two live connections, joined in either order.
 
-use std::{io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -374,10 +379,10 @@ mod sockets {
     /// While bulk moves from one task to the next, the runtime still polls the sockets of other tasks.
     #[tokio::test]
     async fn bulk_waits_for_the_io_driver() {
-        const EACH: usize = 8 << 20;
+        const EACH: usize = 16 << 20;
         const CONNECTIONS: usize = 4;
-        // Each connection reads 64 KiB in a turn, and rarely has a second turn before the driver.
-        const MOST: u64 = 2 * 4 * 64 * 1024;
+        // Each connection reads 256 KiB in a turn, and rarely has a second turn before the driver.
+        const MOST: u64 = 2 * 4 * 256 * 1024;
 
         let (mut sources, mut threads) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTIONS {
@@ -420,4 +425,22 @@ mod sockets {
             thread.join().unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn only_outputs_with_the_default_watermarks_are_larger_while_they_are_joined() {
+    let (_source, near) = BufferEvent::pair();
+    let (far, _sink) = BufferEvent::pair();
+    let default = near.output().watermarks();
+    let small = Watermarks::with_high(100).unwrap();
+    far.set_watermarks(Side::Output, small);
+    let (near_view, far_view) = (near.clone(), far.clone());
+    let mut joined = Box::pin(BufferEvent::join(near, far));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(joined.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(near_view.output().watermarks().high(), Some(256 * 1024));
+    assert_eq!(far_view.output().watermarks(), small);
+    drop(joined);
+    assert_eq!(near_view.output().watermarks(), default);
+    assert_eq!(far_view.output().watermarks(), small);
 }

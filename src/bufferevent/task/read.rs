@@ -19,7 +19,7 @@ use crate::{
     },
     error::clone_io_error,
     segment::filled_in_place,
-    transport::poll::Moved,
+    transport::{Layout, poll::Moved},
 };
 
 impl<E: Endpoint> Task<E> {
@@ -68,7 +68,11 @@ impl<E: Endpoint> Task<E> {
                     return Poll::Ready(filled_in_place(&message, start).map(<[u8]>::len));
                 }
             }
-            endpoint.poll_read_into(cx, &mut chain, offered)
+            let layout = match offered <= plan.one_block_max {
+                true => Layout::OneBlock,
+                false => Layout::Segments,
+            };
+            endpoint.poll_read_into(cx, &mut chain, offered, layout)
         }) else {
             return Moved::Nothing;
         };
