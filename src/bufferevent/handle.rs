@@ -1,20 +1,19 @@
-//! The methods of a `BufferEvent`.
+//! The handle of a connection: its buffers, directions, settings and stream.
 
-use std::{fmt, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     builder::Builder,
     callbacks::Callbacks,
     control::CloseMode,
     endpoint::{Stream, Transport},
-    event::{CloseReason, Direction, Event, Metrics, PauseReason, PauseReasons, Side, Summary},
+    event::{Direction, Event, Metrics, PauseReason, PauseReasons, Side},
     inner::{BufferEvent, Calls},
     pair,
     split::{ReadHalf, WriteHalf},
     stream_cell::StreamCell,
-    wait::Waiter,
 };
-use crate::{EvBuffer, SharedEvBuffer, Watermarks, error::clone_io_error, sync::Ordering};
+use crate::{EvBuffer, SharedEvBuffer, Watermarks, sync::Ordering};
 
 impl BufferEvent {
     /// Spawns a task that owns `stream`, with the default settings of [`Builder`].
@@ -217,173 +216,6 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_trigger_event")]
     pub fn trigger_event(&self, event: Event) {
         self.inner.report(event);
-    }
-
-    /// Waits until the connection is established: at once for a stream that was given, later for
-    /// `Builder::connect`.
-    ///
-    /// # Errors
-    ///
-    /// The error of the connect; [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the connection was closed before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[cfg(not(feature = "net"))]
-    /// # fn main() {}
-    /// # #[cfg(feature = "net")]
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> std::io::Result<()> {
-    /// use tokio::net::TcpListener;
-    /// use tokio_evbuffer::BufferEvent;
-    ///
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let address = listener.local_addr()?;
-    /// BufferEvent::builder().connect(address).connected().await?;
-    ///
-    /// drop(listener);
-    /// let refused = BufferEvent::builder().connect(address);
-    /// assert!(refused.connected().await.is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn connected(&self) -> io::Result<()> {
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_connected(cx)).await
-    }
-
-    /// Waits until the kernel has all bytes that are in the output now. A stream with its own buffer is flushed.
-    ///
-    /// # Errors
-    ///
-    /// The error that ended writing or the connection; [`TimedOut`](io::ErrorKind::TimedOut) after a write timeout;
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the connection was closed before.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect: the bytes are written anyway.
-    #[doc(alias = "bufferevent_flush")]
-    pub async fn flush(&self) -> io::Result<()> {
-        let mark = self.output().mark();
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_flushed(cx, mark)).await
-    }
-
-    /// Ends the output: writes the rest of it, then shuts the stream down. Reading continues.
-    ///
-    /// Nothing can be added after the first poll.
-    ///
-    /// # Errors
-    ///
-    /// As [`flush`](Self::flush).
-    ///
-    /// # Cancel safety
-    ///
-    /// The output ends once the future was polled, even if it is dropped. Another call waits for the same end.
-    #[doc(alias = "BEV_FINISHED")]
-    pub async fn shutdown(&self) -> io::Result<()> {
-        self.output().close();
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_shutdown(cx)).await
-    }
-
-    /// Closes the connection in order: writes the output, shuts the stream down, and returns when the peer has everything and
-    /// has ended its stream.
-    ///
-    /// Bytes that still arrive are read and discarded; the input ends with what it holds. On TCP the peer has everything when
-    /// its kernel has acknowledged it, on other streams when the stream was flushed. After that `close` waits for the end of the
-    /// peer up to [`close_wait`](Builder::close_wait) (2 s). If delivery makes no progress for
-    /// [`linger`](Builder::linger) (30 s), the connection is reset, and the summary has the reason
-    /// [`LingerExpired`](CloseReason::LingerExpired).
-    ///
-    /// On a runtime without timers neither limit counts.
-    ///
-    /// # Errors
-    ///
-    /// The error that ended connecting, reading or writing.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the handle. Once polled, the connection continues to close.
-    #[doc(alias = "bufferevent_free")]
-    pub async fn close(self) -> io::Result<Summary> {
-        self.output().close();
-        self.inner.request_close(CloseMode::Close);
-        let summary = self.closed().await;
-        match &summary.reason {
-            CloseReason::Error(error) => Err(clone_io_error(error)),
-            _ => Ok(summary),
-        }
-    }
-
-    /// Closes the connection at once. [`Summary::unsent`] counts what was not written.
-    ///
-    /// A TCP connection is reset unless the output had ended in order. Other streams are dropped without being shut
-    /// down.
-    ///
-    /// The input ends: tasks that read get what it holds, and then the end as if the peer had ended its stream. The reason
-    /// that [`closed`](Self::closed) returns tells the difference.
-    #[doc(alias = "bufferevent_free")]
-    pub fn abort(&self) {
-        self.inner.request_close(CloseMode::Abort);
-    }
-
-    /// Waits until the connection is over.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect.
-    pub async fn closed(&self) -> Summary {
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_closed(cx)).await
-    }
-
-    /// Waits for the next event; `None` after [`Event::Closed`].
-    ///
-    /// All handles share one queue, and each event goes to one caller. The event callback gets each event as well. If no
-    /// caller takes the events, only the latest 64 are kept.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no event.
-    pub async fn next_event(&self) -> Option<Event> {
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_event(cx)).await
-    }
-
-    /// Waits until the peer has ended its stream, has reset the connection or has gone, or the connection is over.
-    ///
-    /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although bytes of the
-    /// peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed when the task
-    /// reads the end.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future has no effect.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio_evbuffer::{BufferEvent, bufferevent::Direction};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> std::io::Result<()> {
-    /// let (near, far) = BufferEvent::pair();
-    /// near.disable(Direction::Read);
-    /// far.output().add(b"unread")?;
-    /// far.shutdown().await?;
-    /// near.peer_closed().await;
-    /// assert!(near.input().is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn peer_closed(&self) {
-        let mut waiter = Waiter::new(&self.inner);
-        poll_fn(|cx| waiter.poll_peer_closed(cx)).await
     }
 
     /// Calls `f` with the stream: to ask for the protocol or the certificate of a TLS peer, or to set socket options.

@@ -47,6 +47,7 @@ pub(crate) mod inner;
 mod into_inner;
 mod io;
 mod joined;
+mod lifecycle;
 mod pair;
 mod rate;
 mod settings;
