@@ -265,17 +265,12 @@ impl EvBuffer {
 
     #[inline]
     pub(super) fn count_removed(&mut self, n: usize) {
-        if self.flags.intersects(Flags::SHARED) {
-            self.count_removed_if_shared(n);
-        }
-    }
-
-    #[inline(never)]
-    fn count_removed_if_shared(&mut self, n: usize) {
-        let attached = self.attached_mut();
-        attached.removed += n as u64;
-        if attached.borrowed.len > 0 {
-            attached.borrowed.remove(n);
+        if let Some(attached) = &mut *self.attached {
+            // Without a shared buffer these totals mean nothing.
+            attached.removed = attached.removed.wrapping_add(n as u64);
+            if attached.borrowed.len > 0 {
+                attached.borrowed.remove(n);
+            }
         }
     }
 

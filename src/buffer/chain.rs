@@ -228,6 +228,7 @@ impl EvBuffer {
     }
 
     /// Returns whether changes at `end` are refused.
+    #[inline]
     #[must_use]
     pub fn is_frozen(&self, end: End) -> bool {
         self.is_frozen_by_user(end) || self.has_owner_flag(Flags::owner_frozen(end))

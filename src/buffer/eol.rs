@@ -27,6 +27,18 @@ pub enum EolStyle {
     Nul,
 }
 
+impl EolStyle {
+    /// Returns the terminator, if it is one byte whatever is before it.
+    #[inline]
+    pub(super) fn single_byte(self) -> Option<u8> {
+        match self {
+            Self::Lf => Some(b'\n'),
+            Self::Nul => Some(0),
+            Self::Any | Self::Crlf | Self::CrlfStrict => None,
+        }
+    }
+}
+
 /// The end of a line: `len` bytes of terminator from position `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_structs)] // A position and a length.

@@ -1,6 +1,7 @@
 //! Finding and taking lines.
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::{
     chain::EvBuffer,
@@ -33,8 +34,30 @@ impl EvBuffer {
     /// Does the same, but searches no chunk that begins after position `until`.
     #[inline]
     fn search_eol_until(&self, from: usize, style: EolStyle, until: usize) -> Option<Eol> {
+        let first = self.first_in_memory();
+        let mut from = from;
+        // Most lines lie in the first segment. A terminator of one byte is then found by one call.
+        if let (Some(byte), Some(chunk)) = (style.single_byte(), first.get(from..)) {
+            match memchr(byte, chunk) {
+                Some(n) => {
+                    return Some(Eol {
+                        at: from + n,
+                        len: 1,
+                    });
+                }
+                None => from = first.len(),
+            }
+        }
+        match from < self.len() {
+            true => self.scan_for_eol(from, style, until),
+            false => None,
+        }
+    }
+
+    #[inline(never)]
+    fn scan_for_eol(&self, from: usize, style: EolStyle, until: usize) -> Option<Eol> {
         let mut scan = Scan::new(from, style);
-        // Most lines lie in the first segment, which is searched without an iterator over the others.
+        // The first segment is searched without an iterator over the others.
         let first = self.first_in_memory();
         if let Some(chunk) = first.get(from..) {
             if let Some(eol) = scan.look_through(chunk) {
@@ -74,17 +97,23 @@ impl EvBuffer {
     /// ```
     #[doc(alias = "evbuffer_readln")]
     #[doc(alias = "evbuffer_readline")]
+    #[inline]
     pub fn readln(&mut self, style: EolStyle) -> Result<Option<Bytes>> {
         match self.search_eol(self.scan_start(style), style) {
             Some(eol) => self.take_line(eol).map(Some),
-            None => {
-                // Bytes that cannot be loaded may hold a line.
-                self.load_first(self.len())?;
-                self.remember_scan(style, self.len());
-                self.release_block_of_short_rest();
-                Ok(None)
-            }
+            None => self.wait_for_line(style, self.len()).map(|()| None),
         }
+    }
+
+    /// Prepares for the rest of a line: there is no end of a line in the first `searched` bytes.
+    ///
+    /// Fails if they cannot be loaded, since they may hold one then.
+    #[inline(never)]
+    fn wait_for_line(&mut self, style: EolStyle, searched: usize) -> Result<()> {
+        self.load_first(searched)?;
+        self.remember_scan(style, searched);
+        self.release_block_of_short_rest();
+        Ok(())
     }
 
     /// Takes the first line, as [`readln`](Self::readln) does, if it has at most `max` bytes without its terminator.
@@ -103,25 +132,27 @@ impl EvBuffer {
     /// assert_eq!(buffer.readln_max(EolStyle::Lf, 5), Err(LineError::TooLong { max: 5 }));
     /// # Ok::<(), LineError>(())
     /// ```
+    #[inline]
     pub fn readln_max(&mut self, style: EolStyle, max: usize) -> Result<Option<Bytes>, LineError> {
         match self.search_eol_until(self.scan_start(style), style, max.saturating_add(1)) {
             Some(eol) if eol.at > max => Err(LineError::TooLong { max }),
             Some(eol) => Ok(self.take_line(eol).map(Some)?),
             None => {
                 let searched = self.len().min(max.saturating_add(2));
-                self.load_first(searched)?;
-                self.remember_scan(style, searched);
-                self.release_block_of_short_rest();
-                // The first byte of a terminator may be there already.
-                let has_half_eol = matches!(style, EolStyle::Crlf | EolStyle::CrlfStrict)
-                    && max.checked_add(1) == Some(self.len())
-                    && self.get(max) == Some(b'\r');
-                match self.len() > max && !has_half_eol {
+                self.wait_for_line(style, searched)?;
+                match self.len() > max && !self.has_half_eol(style, max) {
                     true => Err(LineError::TooLong { max }),
                     false => Ok(None),
                 }
             }
         }
+    }
+
+    /// Whether only the first byte of a terminator follows the first `at` bytes.
+    fn has_half_eol(&self, style: EolStyle, at: usize) -> bool {
+        matches!(style, EolStyle::Crlf | EolStyle::CrlfStrict)
+            && at.checked_add(1) == Some(self.len())
+            && self.get(at) == Some(b'\r')
     }
 
     /// Passes each whole line to `f`, without its terminator, and removes it. Returns the number of lines.
@@ -174,6 +205,7 @@ impl EvBuffer {
         }
     }
 
+    #[inline]
     fn take_line(&mut self, eol: Eol) -> Result<Bytes> {
         self.check_not_frozen(End::Front)?;
         self.take_front(eol.at, eol.at + eol.len)
@@ -181,6 +213,7 @@ impl EvBuffer {
 
     /// Returns where a search for the next line starts. One byte is searched again, since it may be the first half of a
     /// terminator.
+    #[inline]
     fn scan_start(&self, style: EolStyle) -> usize {
         if self.scanned_for == style {
             (self.scanned as usize).saturating_sub(1)

@@ -80,6 +80,13 @@ impl EvBuffer {
     #[inline]
     pub(super) fn take_front(&mut self, kept: usize, n: usize) -> Result<Bytes> {
         match self.body.front_mut() {
+            None if kept < sizing::sizes().copy_threshold => {
+                // A copy of a short piece costs no more than to share it, and keeps little else in memory.
+                let copied = copy_of(&self.tail.as_slice()[..kept]);
+                self.tail.advance(n);
+                self.after_removal(n);
+                return Ok(copied);
+            }
             Some(Segment::Foreign(first)) if n < first.len() => {
                 let taken = first.slice(..kept);
                 first.advance(n);
@@ -87,10 +94,9 @@ impl EvBuffer {
                 self.after_removal(n);
                 return Ok(taken);
             }
-            None | Some(Segment::Block(_)) if kept < sizing::sizes().copy_threshold => {
-                if let Some(first) = self.first_in_memory().get(..n) {
-                    // A copy of a short piece costs no more than to share it, and keeps little else in memory.
-                    let copied = Bytes::copy_from_slice(&first[..kept]);
+            Some(Segment::Block(first)) if kept < sizing::sizes().copy_threshold => {
+                if n <= first.len() {
+                    let copied = copy_of(&first.as_slice()[..kept]);
                     self.discard(n);
                     return Ok(copied);
                 }
@@ -429,6 +435,12 @@ impl Owners {
     pub(super) fn into_iter(self) -> impl Iterator<Item = Segment> {
         self.first.into_iter().flatten().chain(self.more)
     }
+}
+
+/// Copies a short piece. This costs less than `Bytes::copy_from_slice`, which makes a `Vec` first.
+#[inline]
+fn copy_of(piece: &[u8]) -> Bytes {
+    Bytes::from(Box::<[u8]>::from(piece))
 }
 
 /// Returns the first `n` bytes of `block`: shared, unless that would keep much more memory than that.

@@ -28,6 +28,17 @@ impl EvBuffer {
     /// Bounds the memory of a buffer that has become shorter.
     #[inline]
     pub(super) fn tidy_up(&mut self) {
+        // Mostly there are bytes left, in little memory.
+        let list = self.body.capacity();
+        let is_small = self.held + list * size_of::<Segment>() <= sizing::sizes().waste_allowed;
+        if self.is_empty() || !is_small || list > LIST_KEPT || self.flags.intersects(Flags::FILES) {
+            self.tidy_up_slow();
+        }
+        self.debug_check();
+    }
+
+    #[inline(never)]
+    fn tidy_up_slow(&mut self) {
         if self.is_empty() {
             self.release_if_large();
         } else if self.has_much_waste()
@@ -36,7 +47,6 @@ impl EvBuffer {
         {
             self.release_waste();
         }
-        self.debug_check();
     }
 
     #[inline]
@@ -93,7 +103,6 @@ impl EvBuffer {
     }
 
     /// Bounds the memory of a buffer that has become empty: one block of at most 16 KiB, the list included.
-    #[inline(never)]
     fn release_if_large(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
         let is_of_use = self.tail.reset();

@@ -9,7 +9,13 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 
-use super::{WaitError, inner::SharedEvBuffer, interest::Interest, taker::Taker, waiter::Waiter};
+use super::{
+    WaitError,
+    inner::SharedEvBuffer,
+    interest::Interest,
+    taker::{LOADED_AHEAD, Taker},
+    waiter::Waiter,
+};
 use crate::{
     EolStyle, EvBuffer,
     buffer::{End, LineError},
@@ -102,7 +108,7 @@ impl<D: FrameDecoder> Stream for Frames<D> {
         if *ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(taker.poll_once(cx, Interest::Take, |guard| {
+        let frame = ready!(taker.poll_once(cx, Interest::Take, LOADED_AHEAD, |guard| {
             if guard.is_frozen_by_user(End::Front) {
                 let error = WaitError::Frozen(End::Front);
                 return Ok(Some(Err(io::Error::from(error).into())));

@@ -195,9 +195,14 @@ pub(super) fn add(buffer: &SharedEvBuffer, data: &[u8]) -> Result<()> {
     let mut state = buffer.inner.state.lock();
     // Without a guard where no subscriber needs a notification.
     let len = state.buffer.len().saturating_add(data.len());
-    if !state.needs_notify(len) {
-        return state.buffer.add(data);
+    if state.needs_notify(len) {
+        return add_and_notify(buffer, state, data);
     }
+    state.buffer.add(data)
+}
+
+#[inline(never)]
+fn add_and_notify(buffer: &SharedEvBuffer, state: LockGuard<'_, State>, data: &[u8]) -> Result<()> {
     BufferGuard::new(buffer, state).add(data)
 }
 

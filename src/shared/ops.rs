@@ -230,6 +230,7 @@ impl SharedEvBuffer {
     ///
     /// As [`EvBuffer::readln`].
     #[doc(alias = "evbuffer_readln")]
+    #[inline]
     pub fn readln(&self, style: EolStyle) -> Result<Option<Bytes>, BufferError> {
         self.lock().readln(style)
     }
@@ -240,6 +241,7 @@ impl SharedEvBuffer {
     /// # Errors
     ///
     /// As [`EvBuffer::readln_max`].
+    #[inline]
     pub fn readln_max(&self, style: EolStyle, max: usize) -> Result<Option<Bytes>, LineError> {
         self.lock().readln_max(style, max)
     }

@@ -315,12 +315,17 @@ impl State {
         interest: Interest,
         replaced: &mut Option<Waker>,
     ) -> bool {
-        let has_woken = match &self.observers {
+        // Mostly there is none, or none but this task.
+        self.has_woken() && self.yields_to_woken(place, interest, replaced)
+    }
+
+    /// Whether a waiting task was woken and not polled since.
+    #[inline]
+    pub(super) fn has_woken(&self) -> bool {
+        match &self.observers {
             Some(observers) => observers.waiters.has_woken(),
             None => false,
-        };
-        // Mostly there is none, or none but this task.
-        has_woken && self.yields_to_woken(place, interest, replaced)
+        }
     }
 
     #[inline(never)]

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::task::coop;
+
 use super::{BufferGuard, inner::SharedEvBuffer, interest::Interest, waiter::Waiter};
 use crate::{loading::Loading, segment::FilePart};
 
@@ -56,19 +58,19 @@ impl<'a> Taker<'a> {
         }
     }
 
-    /// As [`Waiter::poll_once_in_turn`], once the first bytes are in memory.
+    /// As [`Waiter::poll_once_in_turn`], once the first `reach` bytes are in memory.
     #[inline]
     pub(super) fn poll_once<T>(
         &mut self,
         cx: &mut Context<'_>,
         turn: Interest,
+        reach: usize,
         mut look: impl FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     ) -> Poll<T> {
         loop {
             let Self { waiter, loading } = self;
-            let looked = waiter.poll_once_in_turn(cx, turn, |guard| {
-                loaded(loading, guard, LOADED_AHEAD, &mut look)
-            });
+            let looked = waiter
+                .poll_once_in_turn(cx, turn, |guard| loaded(loading, guard, reach, &mut look));
             match ready!(looked) {
                 Ok(output) => return Poll::Ready(output),
                 Err(part) => drop(ready!(loading.poll_ready(cx, &part))),
@@ -95,7 +97,9 @@ fn loaded<T>(
 /// Waits until `look` has taken what it takes. Several tasks take turns.
 #[derive(Debug)]
 pub(super) struct Take<'a, F> {
-    taker: Taker<'a>,
+    buffer: &'a SharedEvBuffer,
+    /// `None` until it has to wait.
+    taker: Option<Taker<'a>>,
     reach: usize,
     look: F,
 }
@@ -108,7 +112,8 @@ impl<'a, F> Take<'a, F> {
         F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
     {
         Self {
-            taker: Taker::new(Waiter::new(buffer)),
+            buffer,
+            taker: None,
             reach,
             look,
         }
@@ -118,12 +123,42 @@ impl<'a, F> Take<'a, F> {
 /// No field is pinned.
 impl<F> Unpin for Take<'_, F> {}
 
+impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Take<'_, F> {
+    /// Takes under one lock, as it mostly can, if no other task goes first and no file has to be read.
+    #[inline]
+    fn take_now(&mut self) -> Option<T> {
+        let mut guard = self.buffer.lock();
+        if guard.state().has_woken() || guard.first_unloaded(self.reach).is_some() {
+            return None;
+        }
+        (self.look)(&mut guard).ok()
+    }
+
+    #[inline(never)]
+    fn poll_taker(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        match &mut self.taker {
+            Some(taker) => taker.poll(cx, Interest::Take, self.reach, &mut self.look),
+            None => {
+                let taker = self.taker.insert(Taker::new(Waiter::new(self.buffer)));
+                taker.poll_once(cx, Interest::Take, self.reach, &mut self.look)
+            }
+        }
+    }
+}
+
 impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Take<'_, F> {
     type Output = T;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
-        (this.taker).poll(cx, Interest::Take, this.reach, &mut this.look)
+        if this.taker.is_none() {
+            let budget = ready!(coop::poll_proceed(cx));
+            if let Some(output) = this.take_now() {
+                budget.made_progress();
+                return Poll::Ready(output);
+            }
+        }
+        this.poll_taker(cx)
     }
 }

@@ -182,7 +182,9 @@ impl AsyncWrite for Writer {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_item(cx))?;
+        if this.item.is_some() {
+            ready!(this.poll_item(cx))?;
+        }
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
