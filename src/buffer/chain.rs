@@ -180,6 +180,12 @@ impl EvBuffer {
     }
 
     fn release_spare(&mut self) {
+        if self.is_empty() {
+            self.drop_tail();
+            self.body = SegmentList::empty();
+            self.flags.remove(Flags::EMPTIED);
+            return;
+        }
         self.flags.remove(Flags::PROMISED);
         if self.tail.is_empty() {
             self.drop_tail();

@@ -107,7 +107,11 @@ impl AsyncBufRead for BufferEvent {
     }
 
     fn consume(self: Pin<&mut Self>, n: usize) {
-        self.get_mut().reader().consume(n);
+        // Without a reader nothing is borrowed.
+        let io = self.get_mut().io.as_mut();
+        if let Some(reader) = io.and_then(|io| io.reader.as_mut()) {
+            reader.consume_borrowed(n);
+        }
     }
 }
 

@@ -96,7 +96,18 @@ impl Reader {
     }
 
     /// Removes the first `n` of the borrowed bytes from the buffer, if they are still there.
-    fn consume_borrowed(&mut self, n: usize) {
+    #[inline]
+    pub(crate) fn consume_borrowed(&mut self, n: usize) {
+        // Mostly some are left, and no other handle has locked the buffer.
+        let lock = &self.taker.buffer().inner.state;
+        match n < self.borrowed.len() && lock.consume(&mut self.token, n) {
+            true => self.borrowed.advance(n),
+            false => self.consume_rest(n),
+        }
+    }
+
+    #[inline(never)]
+    fn consume_rest(&mut self, n: usize) {
         let n = n.min(self.borrowed.len());
         if n == 0 {
             return;
@@ -109,15 +120,12 @@ impl Reader {
             // An empty range would still keep its memory.
             false => mem::take(&mut self.borrowed),
         };
-        let lock = &self.taker.buffer().inner.state;
-        if self.borrowed.is_empty() || !lock.consume(&mut self.token, n) {
-            self.consume_locked(n);
-        }
+        self.consume_locked(n);
         // The owner of the memory is user code: after the lock.
         drop(consumed);
     }
 
-    /// Slow path of [`consume_borrowed`](Self::consume_borrowed): removes `n` bytes that were split off `borrowed`.
+    /// Removes `n` bytes that were split off `borrowed`.
     fn consume_locked(&mut self, n: usize) {
         self.token = ConsumeToken::default();
         let mut guard = self.taker.buffer().lock();

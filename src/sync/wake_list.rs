@@ -1,6 +1,6 @@
 //! Wakers that are collected under a lock and woken after it.
 
-use std::{mem, task::Waker};
+use std::task::Waker;
 
 use crate::panic::catch_panic;
 
@@ -8,7 +8,9 @@ use crate::panic::catch_panic;
 #[derive(Debug, Default)]
 pub(crate) struct WakeList {
     first: Option<Waker>,
-    more: Vec<Waker>,
+    /// Boxed, so that a list that comes and goes with each change is small.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<Vec<Waker>>>,
 }
 
 impl Extend<Waker> for WakeList {
@@ -22,7 +24,7 @@ impl WakeList {
     fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),
-            Some(_) => self.more.push(waker),
+            Some(_) => self.more.get_or_insert_default().push(waker),
         }
     }
 
@@ -37,13 +39,15 @@ impl WakeList {
             return;
         };
         catch_panic("a waker", || first.wake());
-        for waker in mem::take(&mut self.more) {
-            catch_panic("a waker", || waker.wake());
+        if let Some(more) = self.more.take() {
+            for waker in *more {
+                catch_panic("a waker", || waker.wake());
+            }
         }
     }
 
     #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 }
