@@ -28,7 +28,7 @@ pub enum EolStyle {
 }
 
 impl EolStyle {
-    /// Returns the terminator, if it is one byte whatever is before it.
+    /// Returns the terminator, if it is always one byte.
     #[inline]
     pub(super) fn single_byte(self) -> Option<u8> {
         match self {
