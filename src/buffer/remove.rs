@@ -94,12 +94,12 @@ impl EvBuffer {
                 self.after_removal(n);
                 return Ok(taken);
             }
-            Some(Segment::Block(first)) if kept < sizing::sizes().copy_threshold => {
-                if n <= first.len() {
-                    let copied = copy_of(&first.as_slice()[..kept]);
-                    self.discard(n);
-                    return Ok(copied);
-                }
+            Some(Segment::Block(first))
+                if kept < sizing::sizes().copy_threshold && n <= first.len() =>
+            {
+                let copied = copy_of(&first.as_slice()[..kept]);
+                self.discard(n);
+                return Ok(copied);
             }
             _ => {}
         }
