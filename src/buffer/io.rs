@@ -160,6 +160,32 @@ impl EvBuffer {
         Ok((n, max))
     }
 
+    /// Copies at most `max` received bytes, at least one, into one block, and leaves them in the socket.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn peek_from(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {
+        self.make_room(max)?;
+        let n = self.tail.peek(socket, max)?;
+        self.commit_to_tail(n);
+        Ok(n)
+    }
+
+    /// Discards the first `n` received bytes of a TCP socket, which were peeked at, and all data of the buffer.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn skip_in(&mut self, socket: &socket2::Socket, n: usize) -> io::Result<()> {
+        self.drain(self.len())?;
+        self.make_room(n)?;
+        let mut left = n;
+        while left > 0 {
+            match self.tail.skip(socket, left) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(skipped) => left -= skipped,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Calls `f` with the first `n` bytes, or as many of them as 64 slices hold and are in memory. Returns its result and how
     /// many bytes it was given.
     pub(crate) fn with_slices<R>(

@@ -128,8 +128,9 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Sets how many bytes a direction reads while its sink takes nothing, beyond what it holds. The default is 16 KiB;
     /// with zero it reads nothing then.
     ///
-    /// A small value keeps a stalled connection cheap. On Linux a TCP socket reports when it is full; with 16 KiB
-    /// or less the relay then reads no more of a bulk flow. [`buffer`](Self::buffer) applies, too.
+    /// A small value keeps a stalled connection cheap. If the sink is a TCP socket on Linux, its send queue holds enough: 16 KiB
+    /// or less count as zero. Between two of them a direction that holds nothing reads up to 1 KiB, and leaves the rest
+    /// in the kernel of the source. [`buffer`](Self::buffer) applies, too.
     pub fn stall_buffer(mut self, n: usize) -> Self {
         self.limits.set_stall(n);
         self

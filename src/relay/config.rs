@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The default time without progress after which a half-closed or failed relay ends.
 pub(super) const DEFAULT_LINGER: Duration = Duration::from_secs(30);
 
+/// The default of [`Limits::stall`], in bytes.
+const STALL: u32 = 16 << 10;
+
 /// What the end of one side's stream means for the other direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -89,7 +92,7 @@ impl Limits {
     pub(crate) const DEFAULT: Self = Self {
         chain: 256 << 10,
         pipe: 1 << 20,
-        stall: 16 << 10,
+        stall: STALL,
     };
 
     /// Limits both the chain and the pipe. Zero counts as one.
@@ -110,6 +113,12 @@ impl Limits {
     #[inline]
     pub(crate) fn pipe(self) -> usize {
         self.pipe as usize
+    }
+
+    /// Whether more is read ahead of a sink that takes nothing than by default.
+    #[inline]
+    pub(crate) fn reads_ahead(self) -> bool {
+        self.stall > STALL
     }
 
     #[inline]

@@ -22,7 +22,7 @@ use crate::{
     buffer::chain::EvBuffer,
     segment,
     transport::{
-        self, Finder, Layout, SendQueue, Spliced,
+        self, Finder, Forwarded, Layout, Spliced,
         poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
     },
 };
@@ -30,20 +30,30 @@ use crate::{
 /// Reads of at most this many bytes go through the stack: what the sink takes at once needs no segment.
 const STACK_READ_MAX: usize = 8 << 10;
 
-/// Larger reads are limited to the room in the sink. To ask for it costs two system calls, as much as moving 10 KiB.
-const UNCHECKED_READ_MAX: usize = 32 << 10;
-
-/// While the peer of the sink acknowledges what it gets, at most this much is read after one question.
+/// After one question about the room in a sink at most this much is read without another one.
 const ROOM_TRUSTED: usize = 1 << 20;
 
-/// While the peer of the sink acknowledges what it gets, this much is read although the sink has less room.
-const READ_AHEAD: usize = 16 << 10;
+/// The kernel counts a packet in the send queue until all of it is acknowledged: up to this much is full although it counts
+/// as room.
+const PARTLY_ACKNOWLEDGED: usize = 64 << 10;
 
-/// The least room in a sink that makes a read worthwhile.
-const SINK_ROOM_MIN: usize = 16 << 10;
+/// Reads of at most this many bytes need no room in a sink.
+const UNCHECKED_READ: usize = 16 << 10;
+
+/// What is read ahead of a sink that is full.
+const HELD_BEFORE_FULL_SINK: usize = 1 << 10;
 
 /// The size of a read whose bytes are discarded.
 const DISCARD_LEN: usize = 64 << 10;
+
+/// How much of a read the sink takes.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    /// All of this many bytes.
+    For(usize),
+    /// All of these, or a part, or nothing.
+    Perhaps(usize),
+}
 
 /// A stream and how to find its socket.
 pub(crate) struct Endpoint<'a, S> {
@@ -156,15 +166,14 @@ where
 
     /// Makes one attempt to read and one to write.
     fn round(&mut self, cx: &mut Context<'_>, write_waits: bool) -> Result<(Moved, Moved), Failed> {
-        let offer = match self.direction.offer(self.limits) {
-            Some(offer) => self.limit_to_sink(cx, offer),
-            None => None,
-        };
-        let read = match offer {
+        let read = match self.direction.offer(self.limits) {
             Some(Offer::Chain(offered)) if self.fits_the_stack(offered) => {
                 return self.copy_via_stack(cx, offered);
             }
-            Some(Offer::Chain(offered)) => self.fill_chain(cx, offered),
+            Some(Offer::Chain(offered)) => match self.sink_room(offered) {
+                Room::For(n) => self.fill_chain(cx, n),
+                Room::Perhaps(n) => return self.forward(cx, n),
+            },
             Some(Offer::Pipe(limit)) => self.fill_pipe(cx, limit),
             None => Ok(Moved::Nothing),
         };
@@ -175,60 +184,88 @@ where
         };
         // A write that was cut short shows, too, that the sink takes no more.
         if written == Moved::Waits || (written.bytes() > 0 && self.direction.held() > 0) {
-            self.direction.sink_waits(self.limits.stall());
+            self.direction.sink_waits(self.stall_allowance());
         }
         Ok((read, written))
     }
 
-    /// Limits a large read to what the sink takes; `None` while that is next to nothing.
-    ///
-    /// So bytes that a stalled sink does not take stay in the kernel of the source, where they hold up the peer and cost no
-    /// memory here.
-    fn limit_to_sink(&mut self, cx: &mut Context<'_>, offer: Offer) -> Option<Offer> {
-        let held = self.direction.held();
-        let limited = |room: usize| match offer {
-            Offer::Chain(n) => Offer::Chain(n.min(room)),
-            Offer::Pipe(limit) => Offer::Pipe(limit.min(held + room)),
-        };
-        let want = match offer {
-            Offer::Chain(n) => n,
-            Offer::Pipe(limit) => limit.saturating_sub(held),
-        };
-        if want <= UNCHECKED_READ_MAX || self.direction.sink_room as usize >= want {
-            self.direction.sink_is_full = false;
-            return Some(offer);
-        }
+    /// Returns how much of a read of `want` bytes the sink takes.
+    fn sink_room(&mut self, want: usize) -> Room {
         let Endpoint { stream, finder } = &self.to;
-        let Some(SendQueue { len, room }) = transport::send_queue(&**stream, *finder) else {
-            return Some(offer);
+        if self.direction.sink_room as usize >= want || self.stall_allowance() > 0 {
+            return Room::For(want);
+        }
+        let Some(room) = transport::send_room(&**stream, *finder) else {
+            return Room::For(want);
         };
-        let is_read = len == 0 || self.direction.newly_acknowledged(len) > 0;
-        let mut room = room.saturating_sub(held);
-        if is_read {
-            // A full send queue makes the kernel enlarge it. A pipe is memory of the kernel.
-            room = match offer {
-                Offer::Pipe(_) => room.max(ROOM_TRUSTED),
-                Offer::Chain(_) => room.clamp(READ_AHEAD, ROOM_TRUSTED),
-            };
+        let sure = room.saturating_sub(PARTLY_ACKNOWLEDGED).min(ROOM_TRUSTED);
+        self.direction.sink_room = sure as u32;
+        let Endpoint { stream, finder } = &self.from;
+        let leaves_the_rest = transport::has_send_queue(&**stream, *finder)
+            && self.direction.held() == 0
+            && !self.direction.hang_up.is_cleared();
+        match () {
+            () if sure >= want => Room::For(want),
+            () if leaves_the_rest => Room::Perhaps(want),
+            () => Room::For(want.min(room.max(UNCHECKED_READ))),
         }
-        let stall = self.limits.stall();
-        if stall > SINK_ROOM_MIN {
-            room = room.max(stall.saturating_sub(held));
+    }
+
+    /// The bytes to read while the sink takes nothing. The send queue of a socket holds enough for the time until the task
+    /// has its turn, so what is read ahead of it only costs memory.
+    fn stall_allowance(&self) -> usize {
+        let Endpoint { stream, finder } = &self.to;
+        match !self.limits.reads_ahead() && transport::has_send_queue(&**stream, *finder) {
+            true => 0,
+            false => self.limits.stall(),
         }
-        if room < SINK_ROOM_MIN {
-            match transport::poll_writable(cx, &**stream, *finder) {
-                Poll::Ready(Ok(())) => room = SINK_ROOM_MIN,
-                // A write returns the error.
-                Poll::Ready(Err(_)) => return Some(offer),
-                Poll::Pending => {
-                    self.direction.sink_is_full = true;
-                    return None;
+    }
+
+    /// Sends at most `max` of the bytes that the source has received, and reads only what the sink has taken of them. The rest
+    /// stays in the kernel of the source, where it holds up the peer and costs no memory here.
+    ///
+    /// If the sink takes nothing, a few bytes are read, so that they count as held for it.
+    fn forward(&mut self, cx: &mut Context<'_>, max: usize) -> Result<(Moved, Moved), Failed> {
+        let (from, to) = (&mut self.from, &self.to);
+        let forwarded = transport::forward(
+            cx,
+            (&*from.stream, from.finder),
+            (&*to.stream, to.finder),
+            max,
+        );
+        match forwarded {
+            Ok(Forwarded::Bytes { seen, taken }) => {
+                self.direction.forwarded(max, seen, taken);
+                Ok((Moved::Bytes(taken), Moved::Bytes(taken)))
+            }
+            Ok(Forwarded::End) => {
+                self.direction.source_has_ended();
+                Ok((Moved::Again, Moved::Nothing))
+            }
+            Ok(Forwarded::SourceWaits) => Ok((Moved::Waits, Moved::Nothing)),
+            Ok(Forwarded::SinkWaits) => {
+                let chain = &mut self.direction.chain;
+                let n = HELD_BEFORE_FULL_SINK.min(max);
+                let read =
+                    transport::poll_fill(cx, from.stream, from.finder, chain, n, Layout::OneBlock);
+                let read = Moved::from_poll(read).map_err(|error| (Step::Read, error))?;
+                if let Moved::Bytes(n) = read {
+                    self.direction.read_ahead(n);
                 }
+                self.direction.sink_waits(0);
+                Ok((read, Moved::Waits))
+            }
+            Ok(Forwarded::WriteFailed(error)) => {
+                let written = Moved::from_poll(Poll::Ready(Err(error)));
+                let written = written.map_err(|error| (Step::Write, error))?;
+                Ok((Moved::Nothing, written))
+            }
+            Err(error) => {
+                let read = Moved::from_poll(Poll::Ready(Err(error)));
+                let read = read.map_err(|error| (Step::Read, error))?;
+                Ok((read, Moved::Nothing))
             }
         }
-        self.direction.sink_room = u32::try_from(room).unwrap_or(u32::MAX);
-        self.direction.sink_is_full = false;
-        Some(limited(room))
     }
 
     /// Whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
@@ -280,7 +317,7 @@ where
             self.direction.count_written(written.bytes());
         }
         if !self.direction.chain.is_empty() {
-            self.direction.sink_waits(self.limits.stall());
+            self.direction.sink_waits(self.stall_allowance());
         } else {
             // After a short read Tokio knows that the socket is empty.
             let Endpoint { stream, finder } = &self.from;

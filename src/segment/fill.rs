@@ -42,6 +42,23 @@ impl BlockSlice {
         unsafe { self.assume_written(received) };
         Ok(received)
     }
+
+    /// Does the same, and leaves the bytes in the socket.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn peek(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {
+        let seen = socket.peek(self.spare_uninit(max))?;
+        // SAFETY: the kernel has filled this many bytes of the spare.
+        unsafe { self.assume_written(seen) };
+        Ok(seen)
+    }
+
+    /// Makes a TCP socket discard at most `max` received bytes, which fit into the spare. Returns their number.
+    #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn skip(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {
+        /// The kernel discards the bytes and writes nothing.
+        const MSG_TRUNC: std::ffi::c_int = 0x20;
+        socket.recv_with_flags(self.spare_uninit(max), MSG_TRUNC)
+    }
 }
 
 /// Returns what a stream has filled of a buffer that began at `room`.

@@ -144,7 +144,7 @@ mod no_pipes {
 
     use crate::{
         buffer::chain::EvBuffer,
-        transport::{SendQueue, Socket, Spliced},
+        transport::{Forwarded, Socket, Spliced},
     };
 
     /// A pipe; there is none.
@@ -196,12 +196,17 @@ mod no_pipes {
             Poll::Pending
         }
 
-        pub(crate) fn send_queue(self) -> Option<SendQueue> {
+        pub(crate) fn send_room(self) -> Option<usize> {
             None
         }
 
-        pub(crate) fn poll_writable(self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+        pub(crate) fn forward(
+            self,
+            _: &mut Context<'_>,
+            _: Socket<'_>,
+            _: usize,
+        ) -> io::Result<Forwarded> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         pub(crate) fn unacknowledged(self) -> Option<usize> {

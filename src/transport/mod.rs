@@ -201,23 +201,51 @@ fn zero_is_an_error(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>>
     }
 }
 
-/// The send queue of a TCP socket.
-// Where nothing is known of it, none is made.
+/// Returns about how many bytes the send queue of `stream` takes now; `None` where that is unknown.
+pub(crate) fn send_room<S>(stream: &S, finder: Finder<'_, S>) -> Option<usize> {
+    finder.socket(stream)?.send_room()
+}
+
+/// Whether `stream` is a TCP socket of which the kernel tells the room in the send queue.
+#[inline]
+pub(crate) fn has_send_queue<S>(stream: &S, finder: Finder<'_, S>) -> bool {
+    cfg!(any(target_os = "linux", target_os = "android"))
+        && finder.socket(stream).is_some_and(Socket::is_tcp)
+}
+
+/// The outcome of [`forward`].
+// Nothing is forwarded where no send queue is known.
 #[cfg_attr(
     not(all(feature = "net", any(target_os = "linux", target_os = "android"))),
     allow(dead_code)
 )]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SendQueue {
-    /// Bytes that the peer's kernel has not acknowledged.
-    pub(crate) len: usize,
-    /// Bytes that it takes now, about.
-    pub(crate) room: usize,
+#[derive(Debug)]
+pub(crate) enum Forwarded {
+    /// The source had `seen` bytes, at most as many as were asked for. The sink has taken some of them, at least one.
+    Bytes { seen: usize, taken: usize },
+    /// The source has ended.
+    End,
+    /// The source has no bytes, and will wake the task.
+    SourceWaits,
+    /// The sink has taken nothing, and will wake the task.
+    SinkWaits,
+    /// The sink has failed.
+    WriteFailed(io::Error),
 }
 
-/// Returns the send queue of `stream`; `None` where that is unknown.
-pub(crate) fn send_queue<S>(stream: &S, finder: Finder<'_, S>) -> Option<SendQueue> {
-    finder.socket(stream)?.send_queue()
+/// Sends at most `max` of the bytes that `from` has received to `to`, and leaves in `from` what `to` does not take.
+///
+/// Both have a send queue. The error is that of reading.
+pub(crate) fn forward<R, W>(
+    cx: &mut Context<'_>,
+    (from, from_finder): (&R, Finder<'_, R>),
+    (to, to_finder): (&W, Finder<'_, W>),
+    max: usize,
+) -> io::Result<Forwarded> {
+    match (from_finder.socket(from), to_finder.socket(to)) {
+        (Some(from), Some(to)) => from.forward(cx, to, max),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that is unknown.
@@ -241,18 +269,6 @@ pub(crate) fn poll_readable<S>(
 ) -> Poll<io::Result<()>> {
     match finder.socket(stream) {
         Some(socket) => socket.poll_readable(cx),
-        None => Poll::Ready(Ok(())),
-    }
-}
-
-/// Waits until `stream`, whose [`send_queue`] is known, takes bytes.
-pub(crate) fn poll_writable<S>(
-    cx: &mut Context<'_>,
-    stream: &S,
-    finder: Finder<'_, S>,
-) -> Poll<io::Result<()>> {
-    match finder.socket(stream) {
-        Some(socket) => socket.poll_writable(cx),
         None => Poll::Ready(Ok(())),
     }
 }

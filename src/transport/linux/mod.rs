@@ -1,5 +1,6 @@
 //! What only Linux can do: move bytes inside the kernel.
 
+mod forward;
 mod peer_state;
 mod sendfile;
 mod splice;

@@ -11,10 +11,7 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::{
-    buffer::chain::EvBuffer,
-    transport::{SendQueue, lookup::Socket},
-};
+use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
 
 /// `SIOCOUTQ`, which is `TIOCOUTQ`: the bytes in the send queue, from `asm/ioctls.h`.
 const SIOCOUTQ: Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
@@ -111,36 +108,13 @@ impl Socket<'_> {
         }
     }
 
-    /// Returns the send queue; `None` where that is unknown.
-    pub(crate) fn send_queue(self) -> Option<SendQueue> {
+    /// Returns about how many bytes the send queue takes; `None` where that is unknown.
+    pub(crate) fn send_room(self) -> Option<usize> {
         let Self::Tcp(tcp) = self else { return None };
         let len = queue_len(tcp)?;
         let size = self.sock_ref().send_buffer_size().ok()?;
         // The kernel also counts its own structures around the bytes, those that are queued and those to come.
-        let room = (size - size / 8).saturating_sub(len);
-        Some(SendQueue { len, room })
-    }
-
-    /// Waits until the kernel reports the socket as writable: until a third of what is queued has room.
-    ///
-    /// Asks the kernel, which then reports the change; Tokio's readiness may be out of date.
-    pub(crate) fn poll_writable(self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.poll_ready(cx, Interest::WRITABLE))?;
-            let asked = self.try_io(Interest::WRITABLE, || {
-                let socket = self.sock_ref();
-                let mut fds = [PollFd::new(&*socket, PollFlags::OUT)];
-                match poll(&mut fds, Some(&Timespec::default()))? {
-                    0 => Err(io::ErrorKind::WouldBlock.into()),
-                    _ => Ok(()),
-                }
-            });
-            match asked {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                asked => return Poll::Ready(asked),
-            }
-        }
+        Some((size - size / 8).saturating_sub(len))
     }
 
     /// The ends and errors that the kernel has recorded.
