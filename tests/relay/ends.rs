@@ -18,7 +18,7 @@ use crate::{
     end_cells::streams::reset,
     support::{
         net::{slow_pair, tcp_pair},
-        tasks::soon,
+        tasks::{pause, soon},
     },
 };
 
@@ -216,13 +216,13 @@ async fn an_upload_arrives_although_its_client_left_a_greeting_unread() {
             }
         });
         server.write_all(b"220 welcome\r\n").await.unwrap();
-        sleep(Duration::from_millis(100)).await;
+        pause(Duration::from_millis(100)).await;
         let sending = tokio::spawn(async move {
             client.write_all(&vec![7; LEN]).await.unwrap();
             // The rest leaves the client's kernel.
-            sleep(Duration::from_millis(300)).await;
+            pause(Duration::from_millis(300)).await;
         });
-        sleep(Duration::from_millis(800)).await;
+        pause(Duration::from_millis(800)).await;
         received.push(read_to_the_end(&mut server).await.0);
         drop(server);
         sending.await.unwrap();

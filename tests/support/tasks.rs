@@ -4,7 +4,7 @@ use std::{future::Future, panic::resume_unwind, sync::mpsc, thread, time::Durati
 
 use tokio::{
     runtime::{Builder, Runtime},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Only what hangs takes longer, also on a slow and busy machine.
@@ -14,6 +14,15 @@ pub const HANG: Duration = Duration::from_secs(120);
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     let outcome = timeout(HANG, future).await;
     outcome.unwrap_or_else(|_| panic!("still waiting: {what}"))
+}
+
+/// Sleeps for about `time`, in parts: if the machine stops meanwhile, the other tasks of the runtime still have many turns
+/// before this returns.
+pub async fn pause(time: Duration) {
+    const PARTS: u32 = 20;
+    for _ in 0..PARTS {
+        sleep(time / PARTS).await;
+    }
 }
 
 /// Runs `test` on a separate thread, and fails if it hangs: in a deadlock, or in a loop within one poll.
