@@ -6,18 +6,26 @@
 use std::{io::ErrorKind, time::Duration};
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_evbuffer::{Relay, limits::MemoryBudget, relay::Splice};
 
 mod support;
 
-use support::{net::tcp_pair, tasks::HANG};
+use support::tasks::HANG;
 
 const PAIRS: usize = 8;
 
 const HELD_MAX: usize = 64 << 10;
+
+/// Returns the two ends of a TCP connection with buffers that the kernel lets grow.
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connect = TcpStream::connect(listener.local_addr().unwrap());
+    let (accepted, connected) = tokio::join!(listener.accept(), connect);
+    (accepted.unwrap().0, connected.unwrap())
+}
 
 /// Writes until the socket takes no more.
 fn fill(stream: &TcpStream) -> bool {
