@@ -98,12 +98,9 @@ impl BufferEvent {
     #[doc(alias = "bufferevent_getfd")]
     #[doc(alias = "bufferevent_setfd")]
     pub async fn into_inner<S: Transport>(self) -> Result<Parts<S>, IntoInnerError> {
-        if TypeId::of::<S>() != self.inner.control.lock().stream_type {
-            return Err(IntoInnerError::WrongType(self));
-        }
-        let taken = match take_stream(&self.inner).await {
+        let taken = match take_stream(&self.inner, TypeId::of::<S>()).await {
             Ok(taken) => taken,
-            Err(NotTaken::Replaced) => return Err(IntoInnerError::WrongType(self)),
+            Err(NotTaken::OtherType) => return Err(IntoInnerError::WrongType(self)),
             Err(NotTaken::Over(summary)) => return Err(IntoInnerError::Closed(summary)),
         };
         match taken.stream.downcast() {
@@ -112,25 +109,25 @@ impl BufferEvent {
                 input: taken.input,
                 output: taken.output,
             }),
-            Err(_) => unreachable!("the type was compared before"),
+            Err(_) => unreachable!("the type was compared under the lock of the request"),
         }
     }
 }
 
 enum NotTaken {
-    /// An upgrade has put another stream in its place.
-    Replaced,
+    /// The stream is of another type, or an upgrade has put another one in its place.
+    OtherType,
     Over(Summary),
 }
 
 /// Waits until the task has handed over its stream.
-async fn take_stream(inner: &Arc<Inner>) -> Result<Box<Taken>, NotTaken> {
-    let request = Request::new(inner);
+async fn take_stream(inner: &Arc<Inner>, stream_type: TypeId) -> Result<Box<Taken>, NotTaken> {
+    let request = Request::new(inner, stream_type)?;
     let mut waiter = Waiter::new(inner);
     poll_fn(|cx| {
         waiter.poll(cx, Interest::Closed, |control| {
             if control.extras_mut().stream_number != request.stream_number {
-                return Some(Err(NotTaken::Replaced));
+                return Some(Err(NotTaken::OtherType));
             }
             let outcome = control.outcome.as_deref()?.clone();
             let taken = control.extras_mut().taken.take();
@@ -147,17 +144,21 @@ struct Request {
 }
 
 impl Request {
-    fn new(inner: &Arc<Inner>) -> Self {
-        let mut stream_number = 0;
-        inner.command(|control| {
-            let extras = control.extras_mut();
-            extras.takers += 1;
-            stream_number = extras.stream_number;
-        });
-        Self {
+    /// Compares the type under the lock that registers the request: an upgrade may end on another thread.
+    fn new(inner: &Arc<Inner>, stream_type: TypeId) -> Result<Self, NotTaken> {
+        let mut control = inner.control.lock();
+        if control.stream_type != stream_type {
+            return Err(NotTaken::OtherType);
+        }
+        let extras = control.extras_mut();
+        extras.takers += 1;
+        let stream_number = extras.stream_number;
+        drop(control);
+        inner.task.command();
+        Ok(Self {
             inner: Arc::clone(inner),
             stream_number,
-        }
+        })
     }
 }
 

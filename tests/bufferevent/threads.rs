@@ -213,3 +213,41 @@ async fn no_trigger_is_lost() {
     });
     all.await.unwrap();
 }
+
+/// One of the two gets the stream, and the other one an error, also if the upgrade ends while `into_inner` begins.
+#[test]
+fn an_upgrade_and_into_inner_of_two_threads_exclude_each_other() {
+    use std::sync::Barrier;
+
+    use tokio::io::{BufStream, DuplexStream, duplex};
+    use tokio_evbuffer::Prefixed;
+
+    let start = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for _ in 0..2_000 {
+        let _entered = runtime.enter();
+        let (near, _far) = duplex(64);
+        let bev = BufferEvent::new(near);
+        let other = bev.clone();
+        let barrier = Arc::new(Barrier::new(2));
+        let begun = Arc::clone(&barrier);
+        let handle = runtime.handle().clone();
+        let taking = std::thread::spawn(move || {
+            begun.wait();
+            handle.block_on(other.into_inner::<DuplexStream>()).is_ok()
+        });
+        let upgraded = runtime.block_on(bev.upgrade(|plain: Prefixed<DuplexStream>| async move {
+            barrier.wait();
+            Ok(BufStream::new(plain))
+        }));
+        let taken = taking.join().expect("no panic");
+        assert_ne!(taken, upgraded.is_ok());
+        if start.elapsed() > TRYING {
+            break;
+        }
+    }
+}
