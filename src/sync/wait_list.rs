@@ -261,6 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn the_list_knows_whether_tasks_wait_or_were_woken() {
+        let mut list = WaitList::default();
+        let known = |list: &WaitList<u32>| (list.is_empty(), list.has_waiting(), list.has_woken());
+        assert_eq!(known(&list), (true, false, false));
+        let first = register(&mut list, 1);
+        let mut second = Some(register(&mut list, 2));
+        assert_eq!(known(&list), (false, true, false));
+        assert_eq!(take_due(&mut list, 1), 1);
+        assert_eq!(known(&list), (false, true, true));
+        assert!(list.register_woken(&mut second, 2).is_some());
+        assert_eq!(known(&list), (false, false, true));
+        assert!(
+            list.register(&mut second, 2, Waker::noop().clone())
+                .is_none()
+        );
+        assert!(list.remove(first).is_none());
+        assert_eq!(known(&list), (false, true, false));
+        assert!(list.remove(second.unwrap()).is_some());
+        assert_eq!(known(&list), (true, false, false));
+    }
+
+    #[test]
     fn a_crowd_leaves_no_memory_behind() {
         let mut list = WaitList::default();
         let places: Vec<_> = (0..10_000).map(|n| register(&mut list, n)).collect();

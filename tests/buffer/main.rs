@@ -9,6 +9,7 @@ mod bounds;
 mod eol;
 mod file;
 mod freeze;
+mod guesses;
 mod limits;
 mod order;
 mod owners;
