@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio_evbuffer::{
     EolStyle, EvBuffer, SharedEvBuffer, Watermarks,
+    buffer::LineError,
     shared::{FrameDecoder, LengthDecoder, LineDecoder},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
@@ -212,4 +213,50 @@ fn a_decoder_without_progress_at_the_end_of_the_stream_is_no_loop() {
     let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(assert_ready!(frames.poll_next()).is_none());
+}
+
+/// The last byte may be the first half of a terminator, until the end shows that it belongs to the line.
+#[tokio::test]
+async fn a_last_line_that_ends_with_half_a_terminator_is_bounded_too() {
+    for (line, max, is_too_long) in [("123\r", 4, false), ("1234\r", 4, true)] {
+        let buffer = SharedEvBuffer::from(EvBuffer::from(line));
+        let mut decoder = LineDecoder {
+            style: EolStyle::Crlf,
+            max,
+        };
+        let decoded = decoder.decode_eof(&mut EvBuffer::from(line));
+        let mut waiting = task::spawn(buffer.next_line(EolStyle::Crlf, max));
+        assert!(waiting.poll().is_pending());
+        buffer.close();
+        let taken = waiting.await;
+        match is_too_long {
+            true => {
+                assert_eq!(taken, Err(LineError::TooLong { max }));
+                assert!(decoded.is_err());
+            }
+            false => {
+                assert_eq!(taken.unwrap().as_deref(), Some(line.as_bytes()));
+                assert_eq!(decoded.unwrap().as_deref(), Some(line.as_bytes()));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_byte_of_a_length_counts() {
+    let body = vec![7; 258];
+    for (field, decoder) in [
+        ([1, 2], LengthDecoder::new(1000).length_width(2)),
+        (
+            [2, 1],
+            LengthDecoder::new(1000).length_width(2).little_endian(),
+        ),
+    ] {
+        let (mut decoder, mut src) = (decoder, EvBuffer::from(field));
+        src.add(&body[..257]).unwrap();
+        assert_eq!(decoder.decode(&mut src).unwrap(), None);
+        src.add(&body[..1]).unwrap();
+        let frame = decoder.decode(&mut src).unwrap().unwrap();
+        assert!(frame.ends_with(&body), "{field:?}");
+    }
 }
