@@ -16,8 +16,8 @@ fn a_buffer_is_made_from_and_compared_with_what_holds_bytes() {
     buffer.add(b"xt").unwrap();
     assert!(buffer == "text" && buffer == b"text" && buffer == b"text"[..]);
     assert!(buffer == Bytes::from_static(b"text"));
-    let owned = EvBuffer::from("text".to_owned());
-    assert!(EvBuffer::from("text") == buffer && owned == buffer);
+    let (text, owned) = (EvBuffer::from("text"), EvBuffer::from("text".to_owned()));
+    assert!(text == buffer && owned == buffer);
     assert!(EvBuffer::from([b'a', b'b']) == "ab" && EvBuffer::from(b"ab") == "ab");
     assert!(EvBuffer::from(Box::<[u8]>::from(*b"ab")) == "ab");
 
