@@ -191,12 +191,12 @@ fn long_programs_take_steps_in_proportion_to_what_they_touch() {
             let step = Step::choose(&mut random);
             touched += model.touched_by(&step);
             model.apply(step);
+            let taken = steps::counted() - before;
+            assert!(
+                taken <= 4 * touched,
+                "{taken} steps for {touched} of seed {seed}, after {step:?}"
+            );
         }
-        let taken = steps::counted() - before;
-        assert!(
-            taken <= 4 * touched,
-            "{taken} steps for {touched} of seed {seed}"
-        );
     }
 }
 
@@ -218,12 +218,12 @@ fn repeated_operations_take_steps_in_proportion_to_what_they_touch() {
             for step in [first, second].into_iter().cycle().take(200) {
                 touched += model.touched_by(step);
                 model.apply(*step);
+                let taken = steps::counted() - before;
+                assert!(
+                    taken <= 4 * touched,
+                    "{taken} steps for {touched}: {first:?}, {second:?}"
+                );
             }
-            let taken = steps::counted() - before;
-            assert!(
-                taken <= 4 * touched,
-                "{taken} steps for {touched}: {first:?}, {second:?}"
-            );
         }
     }
 }
