@@ -23,7 +23,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub short: bool,
 
-    /// The number of rounds of which the medians are taken [default: 5, with --short 3, with --quick 1].
+    /// The number of rounds of which the medians are taken [default: 5, with --short 3, with --quick 1; more for close ratios].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
 

@@ -125,14 +125,15 @@ fn wait(experiment: impl Future<Output = Result<Vec<Table>>>) -> Result<Vec<Tabl
 fn plan(cli: &Cli) -> Result<Plan> {
     let all_cpus = sys::cpus()?;
     let last = *all_cpus.last().context("no CPU")?;
-    let (effort, rounds) = match cli {
-        Cli { quick: true, .. } => (Effort::Quick, 1),
-        Cli { short: true, .. } => (Effort::Short, 3),
-        _ => (Effort::Full, 5),
+    let (effort, rounds, close_rounds) = match cli {
+        Cli { quick: true, .. } => (Effort::Quick, 1, 1),
+        Cli { short: true, .. } => (Effort::Short, 3, 7),
+        _ => (Effort::Full, 5, 9),
     };
     Ok(Plan {
         starter: Starter::new(cli.exe.clone())?,
         rounds: cli.rounds.map_or(rounds, usize::from),
+        close_rounds: cli.rounds.map_or(close_rounds, usize::from),
         effort,
         cpu: cli.cpu.unwrap_or(last),
         all_cpus,

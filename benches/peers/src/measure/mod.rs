@@ -40,6 +40,8 @@ pub enum Effort {
 pub struct Plan {
     pub starter: Starter,
     pub rounds: usize,
+    /// The rounds for candidates that are to differ by a few percent, not by a factor.
+    pub close_rounds: usize,
     pub effort: Effort,
     /// The CPU on which candidate and load share their time.
     pub cpu: usize,
@@ -62,6 +64,14 @@ impl Plan {
     fn with_rounds(&self, most: usize) -> Self {
         Self {
             rounds: self.rounds.min(most),
+            ..self.clone()
+        }
+    }
+
+    /// The same plan with the rounds of [`close_rounds`](Self::close_rounds).
+    fn for_close_ratios(&self) -> Self {
+        Self {
+            rounds: self.close_rounds,
             ..self.clone()
         }
     }

@@ -33,6 +33,7 @@ const CONNECTIONS: usize = 16;
 
 /// One table.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    let plan = &plan.for_close_ratios();
     plan.on_one_cpu()?;
     let candidates = plan.choose(CANDIDATES);
     let columns = vec![Column::new(CPU_BULK_16, 3)];

@@ -35,8 +35,9 @@ const fn candidates(bytes: u64) -> [Candidate; 8] {
 
 /// One table.
 pub async fn run(plan: &Plan, failures: &mut Vec<String>) -> Result<Vec<Table>> {
+    let plan = &plan.for_close_ratios();
     plan.on_one_cpu()?;
-    let bytes = plan.amount(GIB, GIB / 4, GIB / 64);
+    let bytes = plan.amount(GIB, GIB / 2, GIB / 64);
     let candidates = plan.choose(&candidates(bytes));
     let once = async |candidate: &Candidate| {
         let upstream = Upstream::start(Answer::Send(bytes)).await?;
