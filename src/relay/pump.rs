@@ -23,7 +23,7 @@ use crate::{
     segment,
     transport::{
         self, Finder, Forwarded, Layout, Spliced,
-        poll::{BYTES_PER_POLL, Moved, PollWork, retry_interrupted, spend, yield_to_driver},
+        poll::{Moved, PollWork, retry_interrupted, spend, yield_to_driver},
     },
 };
 
@@ -42,6 +42,10 @@ const UNCHECKED_READ: usize = 16 << 10;
 
 /// What is read ahead of a sink that is full.
 const HELD_BEFORE_FULL_SINK: usize = 1 << 10;
+
+/// The most bytes of one write: more than a chain in memory holds. A range of a file costs no copy, and a task that sends one
+/// yields after each write.
+const WRITE_MAX: usize = 1 << 20;
 
 /// The size of a read whose bytes are discarded.
 const DISCARD_LEN: usize = 64 << 10;
@@ -387,8 +391,7 @@ where
     fn write_chain(&mut self, cx: &mut Context<'_>) -> io::Result<Moved> {
         let Endpoint { stream, finder } = &mut self.to;
         let Direction { chain, loading, .. } = &mut *self.direction;
-        let polled =
-            transport::poll_write_from(cx, *stream, *finder, chain, BYTES_PER_POLL, loading);
+        let polled = transport::poll_write_from(cx, *stream, *finder, chain, WRITE_MAX, loading);
         Moved::from_poll(polled)
     }
 

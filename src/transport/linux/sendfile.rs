@@ -13,8 +13,9 @@ use tokio::io::Interest;
 
 use crate::{buffer::chain::EvBuffer, loading::Loading, stats, transport::lookup::Socket};
 
-/// The most bytes that are sent with one call, and that are looked up in the page cache, or read into it, before.
-const SEND_MAX: usize = 512 << 10;
+/// The most bytes that are sent with one call, and that are looked up in the page cache, or read into it, before. A socket
+/// takes about 1.5 MiB at once; with half of this, a transfer made 1.4 times as many system calls.
+const SEND_MAX: usize = 1 << 20;
 
 impl Socket<'_> {
     /// Sends at most `max` bytes of the file range at the front of `chain`, and removes what was sent. What the page cache
