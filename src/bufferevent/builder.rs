@@ -34,7 +34,7 @@ pub(super) const JOINED_WRITE_WATERMARKS: Watermarks = with_high(JOINED_WRITE_HI
 /// | setting | default | zero means |
 /// |---|---|---|
 /// | [`read_watermarks`](Self::read_watermarks) | stop at 256 KiB, resume at 128 KiB | [`Watermarks`] refuse it |
-/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB; 256 and 128 KiB while [joined](BufferEvent::join()) | [`Watermarks`] refuse it |
+/// | [`write_watermarks`](Self::write_watermarks) | stop at 64 KiB, resume at 32 KiB; 256 and 128 KiB while [joined](BufferEvent::join()), and below filters | [`Watermarks`] refuse it |
 /// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | expires as soon as there is anything to wait for |
 /// | `connect_timeout` | that of the operating system | fails unless the connection is there at once |
 /// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |

@@ -6,6 +6,7 @@ use super::{
     builder::{JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS},
     inner::BufferEvent,
 };
+use crate::Watermarks;
 
 impl BufferEvent {
     /// Fails if the input was closed for another reason than the end of the stream.
@@ -45,13 +46,18 @@ impl BufferEvent {
             .command(|control| control.state.read.set_joined(joined));
     }
 
-    /// Lets an output with the default watermarks hold as much as one turn of a joined connection reads, or ends that.
-    pub(crate) fn enlarge_output(&self, enlarged: bool) {
-        let (from, to) = match enlarged {
-            true => (WRITE_WATERMARKS, JOINED_WRITE_WATERMARKS),
-            false => (JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS),
-        };
-        // Watermarks that the user has set stay.
+    /// Lets an output with the default watermarks hold as much as one turn of a joined connection reads. Watermarks that the
+    /// user has set stay.
+    pub(crate) fn enlarge_output(&self) {
+        self.replace_output_watermarks(WRITE_WATERMARKS, JOINED_WRITE_WATERMARKS);
+    }
+
+    /// Ends that.
+    pub(crate) fn restore_output(&self) {
+        self.replace_output_watermarks(JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS);
+    }
+
+    fn replace_output_watermarks(&self, from: Watermarks, to: Watermarks) {
         if self.output().watermarks() == from {
             self.output().set_watermarks(to);
         }

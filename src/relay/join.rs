@@ -264,7 +264,7 @@ enum Phase {
 impl JoinDirection {
     fn new(peer: Peer, from: &BufferEvent, to: &BufferEvent) -> Self {
         from.set_joined(true);
-        to.enlarge_output(true);
+        to.enlarge_output();
         Self {
             peer,
             more: BufferWait::new(from.input().clone()),
@@ -415,6 +415,6 @@ impl Drop for JoinDirection {
     fn drop(&mut self) {
         self.set_blocked(false);
         self.from.set_joined(false);
-        self.to.enlarge_output(false);
+        self.to.restore_output();
     }
 }

@@ -35,6 +35,7 @@ impl BufferEvent {
     /// - At the end of the stream `input` is called with [`FlushMode::Finished`], and its last bytes arrive before
     ///   [`Event::Eof`](crate::Event::Eof). If it leaves bytes in `src`, reading fails with
     ///   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) instead.
+    /// - The output below holds up to 256 KiB if it had the default watermarks; others stay as they are.
     /// - A filter that needs more bytes than the high watermark of the connection below allows fails with
     ///   [`InvalidData`](std::io::ErrorKind::InvalidData), since they would never come.
     /// - [`Summary`](crate::bufferevent::Summary) and [`metrics`](Self::metrics) count the bytes of the stream below.
@@ -85,6 +86,9 @@ impl BufferEvent {
     pub fn filter(self, input: impl Filter, output: impl Filter) -> BufferEvent {
         self.set_callbacks(Callbacks::default());
         let queue = self.inner.queue.clone();
+        // The task above moves everything on, as a join does.
+        self.set_joined(true);
+        self.enlarge_output();
         let endpoint = FilterEndpoint::new(self, Box::new(input), Box::new(output));
         let span = tracing::debug_span!("filter", id = crate::sync::next_token());
         Self::builder()
