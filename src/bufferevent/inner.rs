@@ -200,7 +200,7 @@ pub(super) enum Upgrade {
     None,
     /// The task is to hand over the stream.
     Requested,
-    /// The task has ended; the call owns the stream, and ends the connection if it is dropped.
+    /// The task ends and hands over the stream. The call ends the connection if it is dropped.
     Running,
 }
 

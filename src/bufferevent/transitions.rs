@@ -206,8 +206,13 @@ impl Inner {
         };
         let mut control = self.control.lock();
         let extras = control.extras_mut();
+        if extras.upgrade != Upgrade::Running {
+            // The upgrade was dropped meanwhile, which ends the connection.
+            drop(control);
+            catch_panic("the drop of a stream", || drop(taken));
+            return;
+        }
         extras.taken = Some(Box::new(taken));
-        extras.upgrade = Upgrade::Running;
         let cell = control.stream.take();
         let mut wakers = control.take_due(|interest| interest == Interest::Closed);
         drop(control);
@@ -266,6 +271,10 @@ impl Inner {
         let mut wakers = control.take_due(|_| true);
         let stream = control.stream.take();
         let rate = (control.extras.as_mut()).and_then(|extras| extras.rate.take());
+        // No call of `into_inner` waits for it any more.
+        let unclaimed = (control.extras.as_mut())
+            .filter(|extras| extras.takers == 0)
+            .and_then(|extras| extras.taken.take());
         // Callbacks that will not run must not keep alive what they own.
         let canceled = match runtime_is_gone || self.handles.load(Ordering::Acquire) == 0 {
             true => control.slots.take(),
@@ -274,7 +283,7 @@ impl Inner {
         let has_callbacks = control.slots.is_some();
         drop(control);
         catch_panic("the drop of a callback", || drop(canceled));
-        catch_panic("the drop of a stream", || drop(stream));
+        catch_panic("the drop of a stream", || drop((stream, unclaimed)));
         catch_panic("the drop of an event", || drop(discarded));
         drop(rate);
         wakers.wake_all();

@@ -92,7 +92,7 @@ impl BufferEvent {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future during the flush has no effect. Once `f` was called, it drops the future of `f` with the stream, and the
+    /// Dropping the future during the flush has no effect. After that it drops the stream, with the future of `f`, and the
     /// connection ends with the reason [`Aborted`](CloseReason::Aborted).
     ///
     /// # Examples
@@ -200,8 +200,12 @@ impl<'a> Upgrading<'a> {
         poll_fn(|cx| {
             waiter.poll(cx, Interest::Closed, |control| {
                 let extras = control.extras_mut();
-                if extras.upgrade == Upgrade::Running {
-                    return extras.taken.take().map(Ok);
+                let taken = match extras.upgrade {
+                    Upgrade::Running => extras.taken.take(),
+                    _ => None,
+                };
+                if let Some(taken) = taken {
+                    return Some(Ok(taken));
                 }
                 let outcome = control.outcome.as_deref()?;
                 Some(Err(UpgradeError::Closed(outcome.clone())))

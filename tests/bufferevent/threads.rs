@@ -251,3 +251,46 @@ fn an_upgrade_and_into_inner_of_two_threads_exclude_each_other() {
         }
     }
 }
+
+/// An upgrade that is dropped while the task gives up the stream has no effect or ends the connection.
+#[test]
+fn an_upgrade_that_is_dropped_at_any_moment_leaves_no_connection_that_does_not_end() {
+    use std::{
+        future::{pending, poll_fn},
+        task::Poll,
+    };
+
+    use tokio::io::{DuplexStream, duplex};
+    use tokio_evbuffer::Prefixed;
+
+    let start = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for spins in 0..20_000_u32 {
+        let ended = runtime.block_on(async {
+            let (near, _far) = duplex(64);
+            let bev = BufferEvent::builder()
+                .close_wait(Duration::ZERO)
+                .spawn(near);
+            {
+                let mut upgrade =
+                    std::pin::pin!(bev.upgrade(|_: Prefixed<DuplexStream>| async move {
+                        pending::<std::io::Result<DuplexStream>>().await
+                    }));
+                let first = poll_fn(|cx| Poll::Ready(upgrade.as_mut().poll(cx).is_pending())).await;
+                assert!(first);
+                for _ in 0..spins % 2_000 {
+                    std::hint::spin_loop();
+                }
+            }
+            timeout(HANG, bev.close()).await
+        });
+        assert!(ended.is_ok(), "the connection does not end");
+        if start.elapsed() > TRYING {
+            break;
+        }
+    }
+}

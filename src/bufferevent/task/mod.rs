@@ -281,6 +281,12 @@ impl<E: Endpoint> Task<E> {
         let (upgrade, is_wanted) = (control.extras()).map_or((Upgrade::None, false), |extras| {
             (extras.upgrade, extras.takers > 0)
         });
+        let is_live = matches!(mode, CloseMode::Live);
+        let starts_upgrade = is_live && !is_wanted && upgrade == Upgrade::Requested;
+        if starts_upgrade {
+            // Under the same lock: from now on, dropping the upgrade ends the connection.
+            control.extras_mut().upgrade = Upgrade::Running;
+        }
         self.plan = Plan::new(&control);
         let rate = (control.rate_mut()).and_then(RateControl::take_commands);
         drop(control);
@@ -293,8 +299,8 @@ impl<E: Endpoint> Task<E> {
         }
         match mode {
             CloseMode::Abort => Some(End::Over(CloseReason::Aborted)),
-            CloseMode::Live if is_wanted => Some(End::Detach),
-            CloseMode::Live if upgrade == Upgrade::Requested => Some(End::Upgrade),
+            _ if starts_upgrade => Some(End::Upgrade),
+            _ if is_live && is_wanted => Some(End::Detach),
             _ => None,
         }
     }
