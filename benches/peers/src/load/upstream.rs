@@ -133,6 +133,8 @@ async fn echo_short(mut stream: TcpStream) -> io::Result<()> {
             stream.write_all(&bytes).await?;
         }
         bytes.clear();
+        // The next read may be of bulk: other connections have their turn first.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
