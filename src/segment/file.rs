@@ -21,7 +21,7 @@ use super::{file_range::FileRange, open_file::OpenFile};
 ///
 /// The futures, streams and connections of this crate do not wait for a disk on a worker thread. They ask the kernel
 /// whether the next bytes are in the page cache. If they are not, or if the file system does not say, a thread of Tokio's
-/// blocking pool reads them first, up to 512 KiB at a time. Without a Tokio runtime, the future reads them where it is
+/// blocking pool reads them first, up to 1 MiB at a time. Without a Tokio runtime, the future reads them where it is
 /// polled.
 ///
 /// The kernel is asked for the first and the last byte, with reads that do not wait (`RWF_NOWAIT`), so a range of which the
