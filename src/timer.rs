@@ -34,6 +34,18 @@ impl Timer {
     /// `Ready` may be for the earlier deadline of a previous call: the caller compares the clock with its deadline, and
     /// polls again if that is still to come.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.poll_or_move(cx, deadline, false)
+    }
+
+    /// Waits until `deadline`, and moves the timer of the runtime at once.
+    ///
+    /// For a timer that would otherwise fire many times a second before its time: Tokio moves it to a later time without a lock, while a
+    /// timer that has fired wakes the driver when it is set again.
+    pub(crate) fn poll_moved(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.poll_or_move(cx, deadline, true)
+    }
+
+    fn poll_or_move(&mut self, cx: &mut Context<'_>, deadline: Instant, moves: bool) -> Poll<()> {
         // Tokio panics where there is no time driver, and offers no way to ask. Such a panic happens before anything
         // has changed.
         let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -43,7 +55,8 @@ impl Timer {
             let State::Set(sleep) = &mut self.0 else {
                 return Poll::Pending;
             };
-            if sleep.deadline() > deadline || sleep.is_elapsed() {
+            let moves = moves && sleep.deadline() < deadline;
+            if moves || sleep.deadline() > deadline || sleep.is_elapsed() {
                 sleep.as_mut().reset(deadline);
             }
             sleep.as_mut().poll(cx)
@@ -104,6 +117,19 @@ mod tests {
         assert!(timer.poll(&mut cx, start + 9 * SECOND).is_pending());
         poll_fn(|cx| timer.poll(cx, start + 60 * SECOND)).await;
         assert_eq!(start.elapsed(), 60 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moved_timer_fires_at_its_last_deadline_only() {
+        let (mut timer, start) = (Timer::default(), Instant::now());
+        let mut cx = Context::from_waker(Waker::noop());
+        for seconds in [2, 1, 5, 3] {
+            let deadline = start + seconds * SECOND;
+            assert!(timer.poll_moved(&mut cx, deadline).is_pending());
+        }
+        tokio::time::sleep_until(start + 3 * SECOND).await;
+        poll_fn(|cx| timer.poll_moved(cx, start + 4 * SECOND)).await;
+        assert_eq!(start.elapsed(), 4 * SECOND);
     }
 
     #[test]

@@ -318,6 +318,13 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// are copied. Bytes of a flow that makes no progress stay in its pipe. If that would hold up more than half of the pipes,
     /// they are moved to memory after 100 ms, and the pipe is used by others.
     ///
+    /// A spliced flow that is slower than this machine, without a limit and without answers from the other side, sets a
+    /// low-water mark (`SO_RCVLOWAT`) of up to 256 KiB on the socket it reads from. So the relay is woken once for what
+    /// arrives in a millisecond, and not for each packet. Bytes below the mark are looked for 1 ms after the last ones, to
+    /// which Tokio's timer adds up to 1 ms. The socket gets its own mark back as soon as the flow becomes quiet or is
+    /// answered, and when the relay ends; the kernel may have enlarged a receive buffer of automatic size. Without timers in
+    /// the runtime, and with [`Splice::Never`], no mark is set.
+    ///
     /// # Examples
     ///
     /// ```

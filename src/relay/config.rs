@@ -69,6 +69,8 @@ pub enum OnError {
 #[non_exhaustive]
 pub enum Splice {
     /// Splices on Linux, from a TCP socket to a TCP or Unix socket, while a flow is bulk. The default.
+    ///
+    /// The relay may set the low-water mark of the sockets while it runs, see [`Relay::splice`](crate::Relay::splice).
     #[default]
     Auto,
     /// Always copies.

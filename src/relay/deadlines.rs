@@ -8,7 +8,7 @@ use std::{
 use tokio::{task::coop, time::Instant};
 
 use super::{
-    RelayEnd,
+    Peer, RelayEnd,
     config::{DEFAULT_LINGER, HalfClose},
     pump::Turn,
 };
@@ -39,6 +39,8 @@ pub(super) struct Deadlines {
     since: Option<Instant>,
     lifetime: Lifetime,
     stall_check: StallCheck,
+    /// What each direction had written, from A and from B, when it was last checked.
+    checked: [u64; 2],
     timer: Timer,
     /// Bytes have moved since the deadlines were last computed.
     moved: bool,
@@ -74,6 +76,7 @@ impl Deadlines {
             since: None,
             lifetime: lifetime.map_or(Lifetime::Unlimited, Lifetime::Of),
             stall_check: StallCheck::Off,
+            checked: [0; 2],
             timer: Timer::default(),
             moved: false,
         }
@@ -104,6 +107,13 @@ impl Deadlines {
     /// Records progress that is not a turn: the peer has acknowledged bytes.
     pub(super) fn note_progress(&mut self) {
         self.moved = true;
+    }
+
+    /// Records at a stall check what the direction from the side `from` has written, and returns whether that is more than
+    /// at the last one.
+    pub(super) fn note_written(&mut self, from: Peer, written: u64) -> bool {
+        let checked = &mut self.checked[usize::from(from == Peer::B)];
+        std::mem::replace(checked, written) != written
     }
 
     /// Makes another stall check, since a flow that waits has made progress before.

@@ -172,7 +172,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     ) -> Result<RelaySummary, RelayError> {
         let mut summary = self.summary(end);
         self.recheck_sources();
-        if let Some((mut a, mut b)) = self.sides.take() {
+        if let Some((mut a, mut b)) = self.take_sides() {
             let lost = end_side(&mut a, &self.b_to_a, cx.as_deref_mut()).min(summary.b_to_a);
             summary.b_to_a -= lost;
             summary.held_b += lost;
@@ -212,7 +212,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             }
         }
         let summary = self.summary(RelayEnd::Stopped);
-        let Some((a, b)) = self.sides.take() else {
+        let Some((a, b)) = self.take_sides() else {
             panic!("a relay was stopped after it had ended");
         };
         tracing::debug!(?summary, "relay stopped");
@@ -227,6 +227,23 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
 }
 
 impl<A, B> Running<A, B> {
+    /// Makes every byte from the side `peer` wake the task, as before the relay.
+    #[inline]
+    pub(super) fn stop_gathering(&mut self, peer: Peer) {
+        let Some((a, b)) = &self.sides else { return };
+        match peer {
+            Peer::A => self.a_to_b.stop_gathering(&a.stream, a.finder()),
+            Peer::B => self.b_to_a.stop_gathering(&b.stream, b.finder()),
+        }
+    }
+
+    /// Takes the streams, as they were before the relay.
+    fn take_sides(&mut self) -> Option<(Side<A>, Side<B>)> {
+        self.stop_gathering(Peer::A);
+        self.stop_gathering(Peer::B);
+        self.sides.take()
+    }
+
     /// Finds out whether an open direction that ends now gets less than its source has sent.
     fn recheck_sources(&mut self) {
         let Some((a, b)) = &self.sides else { return };
@@ -242,6 +259,8 @@ impl<A, B> Running<A, B> {
 impl<A, B> Drop for Running<A, B> {
     /// A relay that is dropped while it runs ends as any other: a sink that gets less than its source has sent is reset.
     fn drop(&mut self) {
+        self.stop_gathering(Peer::A);
+        self.stop_gathering(Peer::B);
         if self.settings.after_error == AfterError::Stop {
             return;
         }

@@ -238,6 +238,10 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             Peer::A => poll_pump(cx, &mut self.a_to_b, a, b, limits),
             Peer::B => poll_pump(cx, &mut self.b_to_a, b, a, limits),
         };
+        if matches!(polled, Ok(Turn { moved: true, .. })) {
+            // The other direction may carry messages that wait for each other with these.
+            self.stop_gathering(from.other());
+        }
         polled.unwrap_or_else(|(step, error)| {
             let peer = match step {
                 Step::Read => from,
@@ -288,7 +292,9 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             if !direction.is_blocked() && !held_up {
                 continue;
             }
-            let progress = !direction.made_no_progress();
+            let written = direction.written;
+            let progress = self.deadlines().note_written(peer, written);
+            let direction = self.direction_from(peer);
             // A flow that moves is read again soon. A watch would end its splices.
             direction.watches_source |= !progress;
             if progress {

@@ -105,6 +105,8 @@ where
     /// each of them wakes the task.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
         self.direction.waits_for_source = false;
+        let Endpoint { stream, finder } = &self.from;
+        self.direction.look_at_source(&**stream, *finder);
         if self.direction.is_done() {
             return self.discard(cx);
         }
@@ -142,10 +144,17 @@ where
                     self.watch_source(cx)?;
                 }
                 self.flush_and_shutdown(cx)?;
+                let Endpoint { stream, finder } = &self.from;
+                if read == Moved::Waits && self.direction.gather(cx, &**stream, *finder, work.read)
+                {
+                    turn.more = true;
+                    yield_to_driver(cx);
+                }
                 // Without budget, the read was not tried.
                 self.direction.waits_for_source = read == Moved::Waits
                     && !turn.more
                     && self.direction.is_quiet()
+                    && !self.direction.gathers()
                     && coop::has_budget_remaining();
                 return Ok(turn);
             }
@@ -352,8 +361,10 @@ where
 
     fn fill_pipe(&mut self, cx: &mut Context<'_>, limit: usize) -> io::Result<Moved> {
         let Endpoint { stream, finder } = &mut self.from;
+        let gathers = self.direction.gathers();
         let Direction { pipe, hang_up, .. } = &mut *self.direction;
-        let polled = transport::poll_splice_in(cx, &**stream, *finder, pipe, limit, hang_up);
+        let polled =
+            transport::poll_splice_in(cx, &**stream, *finder, pipe, limit, hang_up, gathers);
         let moved = match polled {
             Poll::Ready(Ok(Spliced::Bytes(n))) => Moved::Bytes(n),
             Poll::Ready(Ok(Spliced::Full)) => Moved::Nothing,

@@ -387,6 +387,7 @@ where
                 finder.reset_on_close(writer);
             }
         }
+        self.stop_gathering();
         self.streams = None;
         match failed {
             None => Ok(bytes),
@@ -438,6 +439,20 @@ where
 }
 
 impl<R, W> Unpin for Running<R, W> {}
+
+impl<R, W> Running<R, W> {
+    fn stop_gathering(&mut self) {
+        if let Some((reader, _)) = &self.streams {
+            self.direction.stop_gathering(reader, Finder::by_type());
+        }
+    }
+}
+
+impl<R, W> Drop for Running<R, W> {
+    fn drop(&mut self) {
+        self.stop_gathering();
+    }
+}
 
 /// Returns at most `max` bytes of `buffer`.
 fn first_bytes(mut buffer: EvBuffer, max: usize) -> EvBuffer {

@@ -176,6 +176,7 @@ mod no_pipes {
             _: &mut Option<Pipe>,
             _: usize,
             _: &mut HangUp,
+            _: bool,
         ) -> Poll<io::Result<Spliced>> {
             Poll::Ready(Ok(Spliced::Refused))
         }
@@ -209,6 +210,14 @@ mod no_pipes {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        pub(crate) fn low_water(self) -> Option<u32> {
+            None
+        }
+
+        pub(crate) fn set_low_water(self, _: u32) -> bool {
+            false
+        }
+
         pub(crate) fn unacknowledged(self) -> Option<usize> {
             None
         }
@@ -227,6 +236,8 @@ mod no_pipes {
         pub(crate) fn is_cleared(self) -> bool {
             false
         }
+
+        pub(crate) fn clear(&mut self) {}
 
         pub(crate) fn read_held(
             &mut self,

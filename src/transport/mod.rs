@@ -295,7 +295,8 @@ pub(crate) enum Spliced {
 /// Moves what `stream` has received to the pipe in `slot`, up to `limit` bytes in it.
 ///
 /// A pipe is leased when there is something to move. `Pending` means that the socket is empty. Works also after
-/// [`poll_hang_up`] has hidden the readiness of the socket.
+/// [`poll_hang_up`] has hidden the readiness of the socket. With `short_is_all`, a splice of less than the limit counts as
+/// one that has emptied the socket; the caller comes back soon in any case.
 pub(crate) fn poll_splice_in<S>(
     cx: &mut Context<'_>,
     stream: &S,
@@ -303,9 +304,10 @@ pub(crate) fn poll_splice_in<S>(
     slot: &mut Option<Pipe>,
     limit: usize,
     hang_up: &mut HangUp,
+    short_is_all: bool,
 ) -> Poll<io::Result<Spliced>> {
     match finder.socket(stream) {
-        Some(socket) => socket.poll_splice_in(cx, slot, limit, hang_up),
+        Some(socket) => socket.poll_splice_in(cx, slot, limit, hang_up, short_is_all),
         None => Poll::Ready(Ok(Spliced::Refused)),
     }
 }

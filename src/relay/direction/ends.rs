@@ -1,28 +1,28 @@
 //! How a direction ends: by its source, by a policy, or by an error.
 
+use std::num::NonZeroU8;
+
 use super::{Direction, NextStep, Phase, SinkEnd};
 use crate::buffer::chain::EvBuffer;
 
-/// The reads that may find nothing before a source that is gone counts as empty. What the kernel has received is not
+/// The reads that have to find nothing before a source that is gone counts as empty. What the kernel has received is not
 /// visible before the runtime has polled its I/O driver.
-const EMPTY_READS: u8 = 2;
+const EMPTY_READS: NonZeroU8 = NonZeroU8::new(3).unwrap();
 
 impl Direction {
     /// A read has found nothing. Returns whether to read again after the runtime has polled its I/O driver.
     #[inline]
     pub(crate) fn found_nothing(&mut self) -> bool {
         self.source_empty = true;
-        match self.empty_reads_left {
-            None => false,
-            Some(0) => {
-                self.source_has_failed(self.sink_end);
-                false
-            }
-            Some(left) => {
-                self.empty_reads_left = Some(left - 1);
-                true
-            }
+        let Some(left) = self.empty_reads_left else {
+            return false;
+        };
+        let left = NonZeroU8::new(left.get() - 1);
+        match left {
+            Some(_) => self.empty_reads_left = left,
+            None => self.source_has_failed(self.sink_end),
         }
+        left.is_some()
     }
 
     /// The source has ended in order.
@@ -172,7 +172,7 @@ mod tests {
         let mut direction = holding(0);
         direction.read_rest(SinkEnd::Reset);
         direction.filled(2048, 3);
-        for _ in 0..EMPTY_READS {
+        for _ in 1..EMPTY_READS.get() {
             assert!(direction.found_nothing() && direction.is_open());
         }
         assert!(!direction.found_nothing());

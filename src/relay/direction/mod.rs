@@ -1,8 +1,11 @@
 //! One direction of a relay: what it holds and what it does next. No I/O.
 
 mod ends;
+mod gathering;
 
-use super::{config::Limits, splice_mode::Mode};
+use std::num::NonZeroU8;
+
+use super::{config::Limits, gather::Gather, splice_mode::Mode};
 use crate::{
     buffer::{End, chain::EvBuffer},
     loading::Loading,
@@ -35,8 +38,6 @@ pub(crate) struct Direction {
     stall_limit: u32,
     /// Bytes that the socket of the sink has room for, if that is known.
     pub(crate) sink_room: u32,
-    /// The low bits of `written` when the direction was last checked for progress.
-    checked: u32,
     /// Something was written since the last flush.
     pub(crate) needs_flush: bool,
     /// Nothing more comes from the source: its stream has ended or failed.
@@ -46,12 +47,15 @@ pub(crate) struct Direction {
     /// Nothing is held, and the source will wake the task when there is something to read: until then, a poll does nothing.
     pub(crate) waits_for_source: bool,
     /// Set when the source is gone: the number of reads that have to find nothing until the direction ends.
-    empty_reads_left: Option<u8>,
+    empty_reads_left: Option<NonZeroU8>,
     /// The source is watched for a reset while it is not read.
     pub(crate) watches_source: bool,
     pub(crate) hang_up: HangUp,
     /// The source has ended its stream behind bytes that were not read yet.
     pub(crate) end_is_near: bool,
+    /// Whether the source gathers bytes before it wakes the task. `None` until a flow is spliced that is slower than this
+    /// machine.
+    pub(crate) gather: Option<Box<Gather>>,
 }
 
 /// How far a direction has come. It only moves forward:
@@ -128,7 +132,6 @@ impl Direction {
             full: false,
             stall_limit: u32::MAX,
             sink_room: 0,
-            checked: 0,
             needs_flush: false,
             source_ended: false,
             source_empty: true,
@@ -137,6 +140,7 @@ impl Direction {
             watches_source: false,
             hang_up: HangUp::default(),
             end_is_near: false,
+            gather: None,
         }
     }
 
@@ -303,12 +307,6 @@ impl Direction {
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         self.held() > 0
-    }
-
-    /// Whether the sink has taken nothing since the last call.
-    pub(crate) fn made_no_progress(&mut self) -> bool {
-        let written = self.written as u32;
-        std::mem::replace(&mut self.checked, written) == written
     }
 
     /// Leaves the bytes of a flow that makes no progress in their pipe, where they cost no memory of the process. If too

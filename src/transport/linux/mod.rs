@@ -1,6 +1,7 @@
 //! What only Linux can do: move bytes inside the kernel.
 
 mod forward;
+mod low_water;
 mod peer_state;
 mod sendfile;
 mod splice;

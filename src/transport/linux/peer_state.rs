@@ -41,6 +41,11 @@ impl HangUp {
         self.cleared
     }
 
+    /// Makes the next read ask the kernel first.
+    pub(crate) fn clear(&mut self) {
+        self.cleared = true;
+    }
+
     /// The kernel has just reported that the socket is empty, so it will report what arrives.
     pub(super) fn found_empty(&mut self) {
         self.cleared = false;

@@ -292,13 +292,18 @@ impl PipeFds {
 
 impl Socket<'_> {
     /// Moves what has arrived to the pipe in `slot`, up to `limit` bytes in it. Leases a pipe if there is none.
+    ///
+    /// With `short_is_all`, a splice of less than the limit ends the readiness of the socket, and saves the attempt that
+    /// finds nothing. The caller comes back soon in any case: what a pipe full of small pieces has left waits for that.
     pub(crate) fn poll_splice_in(
         self,
         cx: &mut Context<'_>,
         slot: &mut Option<Pipe>,
         limit: usize,
         hang_up: &mut HangUp,
+        short_is_all: bool,
     ) -> Poll<io::Result<Spliced>> {
+        let is_all = |filled: Spliced, room: usize| matches!(filled, Spliced::Bytes(n) if short_is_all && n < room);
         loop {
             let asks_kernel = hang_up.is_cleared();
             if !asks_kernel {
@@ -311,6 +316,7 @@ impl Socket<'_> {
             let Some(pipe) = slot else {
                 return Poll::Ready(Ok(Spliced::Refused));
             };
+            let room = limit.saturating_sub(pipe.len());
             let mut fill = |socket: &socket2::Socket| match pipe.fill(socket, limit) {
                 // The socket is readable, but there is nothing to splice: that is an urgent mark.
                 Err(error) if first && would_block(&error) && matches!(peek(socket), Ok(1)) => {
@@ -322,14 +328,23 @@ impl Socket<'_> {
                 match fill(&self.sock_ref()) {
                     // The socket is empty: from now on the kernel reports changes.
                     Err(error) if would_block(&error) => hang_up.found_empty(),
-                    filled => return Poll::Ready(filled),
+                    Ok(filled) => {
+                        if is_all(filled, room) {
+                            hang_up.found_empty();
+                        }
+                        return Poll::Ready(Ok(filled));
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
             } else {
                 let mut outcome = Spliced::Full;
                 let moved = self.transfer(Interest::READABLE, |socket| {
                     outcome = fill(socket)?;
-                    // A short splice does not show that the socket is empty.
-                    Ok((0, 0))
+                    // A short splice alone does not show that the socket is empty.
+                    Ok(match outcome {
+                        Spliced::Bytes(n) if is_all(outcome, room) => (n, room),
+                        _ => (0, 0),
+                    })
                 });
                 if let Some(moved) = moved {
                     return Poll::Ready(moved.map(|_| outcome));
