@@ -1,7 +1,7 @@
 //! The low-water mark of a socket: how many bytes it receives before it is reported as readable.
 
 use nix::{
-    getsockopt_impl, setsockopt_impl, sockopt_impl,
+    getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
     sys::socket::{getsockopt, setsockopt},
 };
 
