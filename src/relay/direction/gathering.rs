@@ -52,9 +52,14 @@ impl Direction {
         finder: Finder<'_, S>,
         read: usize,
     ) -> bool {
+        if !self.may_gather() {
+            // The turn has ended the splicing, for example for lack of a pipe.
+            self.stop_gathering(stream, finder);
+            return false;
+        }
         // While the sink is behind, it is the one that decides how much each turn moves.
         let may_begin = read > 0 && self.held() == 0 && !finder.is_inside(stream);
-        if !self.may_gather() || !(may_begin || self.gathers()) {
+        if !may_begin && !self.gathers() {
             return false;
         }
         let gather = self.gather.get_or_insert_default();
@@ -68,23 +73,17 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream, UnixStream},
+        net::{TcpStream, UnixStream},
         time::timeout,
     };
 
     use crate::{
         relay::{RelayOutcome, Splice, builder::Relay, future::Running, transfer::Transfer},
-        transport::{Socket, pipe_test_lock},
+        test_net::tcp_pair,
+        transport::{Pipe, Socket, pipe_test_lock},
     };
 
     const PIECE: usize = 32 << 10;
-
-    async fn tcp_pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connect = TcpStream::connect(listener.local_addr().unwrap());
-        let (accepted, connected) = tokio::join!(listener.accept(), connect);
-        (accepted.unwrap().0, connected.unwrap())
-    }
 
     fn mark(stream: &TcpStream) -> u32 {
         Socket::Tcp(stream).low_water().unwrap()
@@ -203,6 +202,21 @@ mod tests {
             _ = &mut relay => panic!("one side has not ended"),
             read = right.read_to_end(&mut rest) => assert_eq!(read.unwrap(), 100),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_no_longer_spliced_gathers_no_more() {
+        let _lock = pipe_test_lock();
+        let ((mut left, mut a), (mut right, mut b)) = (tcp_pair().await, tcp_pair().await);
+        let mut relay = Relay::new(&mut a, &mut b).run_until_error();
+        send_until_it_gathers(&mut relay, &mut left, &mut right).await;
+        let all: Vec<Pipe> = std::iter::from_fn(Pipe::lease).collect();
+        // Found by a look, which gets no pipe.
+        send(&mut relay, &mut left, &mut right, PIECE).await;
+        assert!(!relay.a_to_b.gathers() && !relay.a_to_b.mode.is_splicing());
+        assert_eq!(mark(relay.sides.as_ref().unwrap().0.stream), 1);
+        send(&mut relay, &mut left, &mut right, 100).await;
+        drop(all);
     }
 
     #[tokio::test(start_paused = true)]
