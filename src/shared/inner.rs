@@ -123,6 +123,13 @@ pub(super) struct Observers {
     /// The reader that has borrowed the front, by the number of the borrow.
     pub(super) borrow_id: u32,
     pub(super) borrows: u32,
+    /// `None` in most buffers, so that an idle connection is small.
+    pub(super) extras: Option<Box<Extras>>,
+}
+
+/// What few buffers need.
+#[derive(Default)]
+pub(super) struct Extras {
     /// The error with which the buffer was closed.
     pub(super) error: Option<Arc<io::Error>>,
     /// Bytes appended before the first byte that was discarded at the end.

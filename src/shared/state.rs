@@ -5,7 +5,7 @@ use std::{io, mem, sync::Arc, task::Waker};
 use super::{
     WaitError,
     change::{Change, Mark, Totals},
-    inner::{Callbacks, ChangeHook, ChangeInfo, Observers, OwnerFlags, Position, State},
+    inner::{Callbacks, ChangeHook, ChangeInfo, Extras, Observers, OwnerFlags, Position, State},
     interest::{Interest, View},
     lock::ConsumeBorrowed,
     quiet_range::OUTDATED,
@@ -35,10 +35,7 @@ impl State {
         self.token = next_token();
         self.buffer.attach(self.token, prepended, removed);
         self.apply_flags();
-        let account = self
-            .observers
-            .as_ref()
-            .and_then(|observers| observers.account.clone());
+        let account = self.extras().and_then(|extras| extras.account.clone());
         if let Some(account) = account {
             self.buffer.set_account(account);
         }
@@ -47,7 +44,7 @@ impl State {
     /// Makes the memory of the buffer count for `account`.
     pub(super) fn set_account(&mut self, account: Arc<Account>) {
         self.buffer.set_account(account.clone());
-        self.observers_mut().account = Some(account);
+        self.extras_mut().account = Some(account);
     }
 
     /// Returns the observers for a caller that may add a subscriber, and invalidates the quiet range.
@@ -101,7 +98,15 @@ impl State {
 
     /// Returns the error with which the buffer was closed.
     pub(super) fn error(&self) -> Option<&Arc<io::Error>> {
-        self.observers.as_ref()?.error.as_ref()
+        self.extras()?.error.as_ref()
+    }
+
+    fn extras(&self) -> Option<&Extras> {
+        self.observers.as_ref()?.extras.as_deref()
+    }
+
+    fn extras_mut(&mut self) -> &mut Extras {
+        self.observers_mut().extras.get_or_insert_default()
     }
 
     /// Returns the error of a wait that ends because the buffer was closed; `None` while it is open.
@@ -187,7 +192,7 @@ impl State {
             return false;
         }
         if error.is_some() {
-            self.observers_mut().error = error;
+            self.extras_mut().error = error;
         }
         self.apply_flags();
         true
@@ -249,16 +254,13 @@ impl State {
     fn note_discarded(&mut self) {
         if !self.buffer.is_empty() {
             let from = self.appended().wrapping_sub(self.buffer.len() as u64);
-            self.observers_mut().discarded_from.get_or_insert(from);
+            self.extras_mut().discarded_from.get_or_insert(from);
         }
     }
 
     /// Whether bytes before `mark` were discarded.
     pub(super) fn was_discarded(&self, mark: Mark) -> bool {
-        let from = self
-            .observers
-            .as_ref()
-            .and_then(|observers| observers.discarded_from);
+        let from = self.extras().and_then(|extras| extras.discarded_from);
         from.is_some_and(|from| mark.appended > from)
     }
 

@@ -46,13 +46,19 @@ pub(super) struct WatermarkTracker {
     watermarks: Watermarks,
     level: Level,
     reported: Level,
-    /// The lengths and the numbers of the latest crossings: low, high, overflow.
-    lens: [usize; 3],
-    numbers: [u32; 3],
+    /// `None` before the first crossing.
+    latest: Option<Box<Latest>>,
     /// The number of crossings so far.
     crossings: u32,
     /// The lengths that cross nothing.
     quiet: Range<usize>,
+}
+
+/// The lengths and the numbers of the latest crossings: low, high, overflow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latest {
+    lens: [usize; 3],
+    numbers: [u32; 3],
 }
 
 const LOW: usize = 0;
@@ -73,8 +79,7 @@ impl Default for WatermarkTracker {
             watermarks: Watermarks::NONE,
             level: Level::Low,
             reported: Level::Low,
-            lens: [0; 3],
-            numbers: [0; 3],
+            latest: None,
             crossings: 0,
             quiet: 0..usize::MAX,
         }
@@ -154,9 +159,10 @@ impl WatermarkTracker {
 
     fn cross(&mut self, next: Level, len: usize) {
         self.crossings = self.crossings.wrapping_add(1);
+        let latest = self.latest.get_or_insert_default();
         let mut note = |kind: usize| {
-            self.lens[kind] = len;
-            self.numbers[kind] = self.crossings;
+            latest.lens[kind] = len;
+            latest.numbers[kind] = self.crossings;
         };
         match next {
             Level::Low => note(LOW),
@@ -220,9 +226,10 @@ impl WatermarkTracker {
         if self.level == Level::AboveLow {
             self.reported = Level::AboveLow;
         }
+        let latest = self.latest.as_deref().copied().unwrap_or_default();
         Some(NumberedCrossing {
-            crossing: crossing(self.lens[kind]),
-            number: self.numbers[kind],
+            crossing: crossing(latest.lens[kind]),
+            number: latest.numbers[kind],
         })
     }
 

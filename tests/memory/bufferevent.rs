@@ -16,7 +16,7 @@ use crate::heap;
 const CONNECTIONS: usize = 400;
 
 /// The maximum number of heap bytes of an idle `BufferEvent`, including its task and Tokio's registration.
-const BYTES_EACH: isize = 1984;
+const BYTES_EACH: isize = 1880;
 
 type Peer = std::net::TcpStream;
 
