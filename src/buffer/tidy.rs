@@ -28,23 +28,27 @@ impl EvBuffer {
     /// Bounds the memory of a buffer that has become shorter.
     #[inline]
     pub(super) fn tidy_up(&mut self) {
-        // Mostly there are bytes left, in little memory.
-        let list = self.body.capacity();
-        let is_small = self.held + list * size_of::<Segment>() <= sizing::sizes().waste_allowed;
-        if self.is_empty() || !is_small || list > LIST_KEPT || self.flags.intersects(Flags::FILES) {
-            self.tidy_up_slow();
+        if self.is_empty() {
+            self.release_if_large();
+        } else if self.may_have_waste() {
+            self.release_waste_if_much();
         }
         self.debug_check();
     }
 
-    #[inline(never)]
-    fn tidy_up_slow(&mut self) {
-        if self.is_empty() {
-            self.release_if_large();
-        } else if self.has_much_waste()
+    /// Returns false for most buffers, which hold little memory in few segments.
+    #[inline]
+    fn may_have_waste(&self) -> bool {
+        let list = self.body.capacity();
+        let held = self.held + list * size_of::<Segment>();
+        held > sizing::sizes().waste_allowed
+            || list > LIST_KEPT
             || self.flags.intersects(Flags::FILES)
-            || self.has_long_list()
-        {
+    }
+
+    #[inline(never)]
+    fn release_waste_if_much(&mut self) {
+        if self.has_much_waste() || self.flags.intersects(Flags::FILES) || self.has_long_list() {
             self.release_waste();
         }
     }
@@ -103,6 +107,7 @@ impl EvBuffer {
     }
 
     /// Bounds the memory of a buffer that has become empty: one block of at most 16 KiB, the list included.
+    #[inline(never)]
     fn release_if_large(&mut self) {
         debug_assert!(self.is_empty() && self.body.is_empty());
         let is_of_use = self.tail.reset();
