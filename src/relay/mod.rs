@@ -56,6 +56,7 @@ pub(crate) mod low_water;
 pub(crate) mod pump;
 mod run;
 mod side;
+mod sink_room;
 pub(crate) mod splice_mode;
 mod stream;
 mod summary;

@@ -22,26 +22,13 @@ use crate::{
     buffer::chain::EvBuffer,
     segment,
     transport::{
-        self, Finder, Forwarded, Layout, Spliced,
+        self, Finder, Layout, Spliced,
         poll::{Moved, PollWork, retry_interrupted, spend, yield_to_driver},
     },
 };
 
 /// Reads of at most this many bytes go through the stack: what the sink takes at once needs no segment.
 const STACK_READ_MAX: usize = 8 << 10;
-
-/// After one question about the room in a sink at most this much is read without another one.
-const ROOM_TRUSTED: usize = 1 << 20;
-
-/// The kernel counts a packet in the send queue until all of it is acknowledged: up to this much is full although it counts
-/// as room.
-const PARTLY_ACKNOWLEDGED: usize = 64 << 10;
-
-/// Reads of at most this many bytes need no room in a sink.
-const UNCHECKED_READ: usize = 16 << 10;
-
-/// What is read ahead of a sink that is full.
-const HELD_BEFORE_FULL_SINK: usize = 1 << 10;
 
 /// The most bytes of one write: more than a chain in memory holds. A range of a file costs no copy, and a task that sends one
 /// yields after each write.
@@ -52,7 +39,7 @@ const DISCARD_LEN: usize = 64 << 10;
 
 /// How much of a read the sink takes.
 #[derive(Clone, Copy, Debug)]
-enum Room {
+pub(super) enum Room {
     /// All of this many bytes.
     For(usize),
     /// All of these, or a part, or nothing.
@@ -200,85 +187,6 @@ where
             self.direction.sink_waits(self.stall_allowance());
         }
         Ok((read, written))
-    }
-
-    /// Returns how much of a read of `want` bytes the sink takes.
-    fn sink_room(&mut self, want: usize) -> Room {
-        let Endpoint { stream, finder } = &self.to;
-        if self.direction.sink_room as usize >= want || self.stall_allowance() > 0 {
-            return Room::For(want);
-        }
-        let Some(room) = transport::send_room(&**stream, *finder) else {
-            return Room::For(want);
-        };
-        let sure = room.saturating_sub(PARTLY_ACKNOWLEDGED).min(ROOM_TRUSTED);
-        self.direction.sink_room = sure as u32;
-        let Endpoint { stream, finder } = &self.from;
-        let leaves_the_rest = transport::has_send_queue(&**stream, *finder)
-            && self.direction.held() == 0
-            && !self.direction.hang_up.is_cleared();
-        match () {
-            () if sure >= want => Room::For(want),
-            () if leaves_the_rest => Room::Perhaps(want),
-            () => Room::For(want.min(room.max(UNCHECKED_READ))),
-        }
-    }
-
-    /// The bytes to read while the sink takes nothing. The send queue of a socket holds enough for the time until the task
-    /// has its turn, so what is read ahead of it only costs memory.
-    fn stall_allowance(&self) -> usize {
-        let Endpoint { stream, finder } = &self.to;
-        match !self.limits.reads_ahead() && transport::has_send_queue(&**stream, *finder) {
-            true => 0,
-            false => self.limits.stall(),
-        }
-    }
-
-    /// Sends at most `max` of the bytes that the source has received, and reads only what the sink has taken of them. The rest
-    /// stays in the kernel of the source, where it holds up the peer and costs no memory here.
-    ///
-    /// If the sink takes nothing, a few bytes are read, so that they count as held for it.
-    fn forward(&mut self, cx: &mut Context<'_>, max: usize) -> Result<(Moved, Moved), Failed> {
-        let (from, to) = (&mut self.from, &self.to);
-        let forwarded = transport::forward(
-            cx,
-            (&*from.stream, from.finder),
-            (&*to.stream, to.finder),
-            max,
-        );
-        match forwarded {
-            Ok(Forwarded::Bytes { seen, taken }) => {
-                self.direction.forwarded(max, seen, taken);
-                Ok((Moved::Bytes(taken), Moved::Bytes(taken)))
-            }
-            Ok(Forwarded::End) => {
-                self.direction.source_has_ended();
-                Ok((Moved::Again, Moved::Nothing))
-            }
-            Ok(Forwarded::SourceWaits) => Ok((Moved::Waits, Moved::Nothing)),
-            Ok(Forwarded::SinkWaits) => {
-                let chain = &mut self.direction.chain;
-                let n = HELD_BEFORE_FULL_SINK.min(max);
-                let read =
-                    transport::poll_fill(cx, from.stream, from.finder, chain, n, Layout::OneBlock);
-                let read = Moved::from_poll(read).map_err(|error| (Step::Read, error))?;
-                if let Moved::Bytes(n) = read {
-                    self.direction.read_ahead(n);
-                }
-                self.direction.sink_waits(0);
-                Ok((read, Moved::Waits))
-            }
-            Ok(Forwarded::WriteFailed(error)) => {
-                let written = Moved::from_poll(Poll::Ready(Err(error)));
-                let written = written.map_err(|error| (Step::Write, error))?;
-                Ok((Moved::Nothing, written))
-            }
-            Err(error) => {
-                let read = Moved::from_poll(Poll::Ready(Err(error)));
-                let read = read.map_err(|error| (Step::Read, error))?;
-                Ok((read, Moved::Nothing))
-            }
-        }
     }
 
     /// Whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
