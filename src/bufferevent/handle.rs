@@ -260,16 +260,19 @@ impl BufferEvent {
         returned
     }
 
-    /// Returns the address of the peer of a TCP connection, while it is established.
+    /// Returns the address of the peer of a TCP connection, while it is established; `None` without the feature `net`.
     ///
     /// # Examples
     ///
     /// ```
+    /// # #[cfg(not(feature = "net"))]
+    /// # fn main() {}
+    /// # #[cfg(feature = "net")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
     /// use tokio::net::{TcpListener, TcpStream};
     /// use tokio_evbuffer::BufferEvent;
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> std::io::Result<()> {
     /// let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// let client = BufferEvent::new(TcpStream::connect(listener.local_addr()?).await?);
     /// let (_server, client_addr) = listener.accept().await?;
@@ -284,7 +287,7 @@ impl BufferEvent {
         stream.peer_addr()
     }
 
-    /// Returns the local address of a TCP connection, while it is established.
+    /// Returns the local address of a TCP connection, while it is established; `None` without the feature `net`.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         let stream = self.inner.control.lock().stream.clone()?;
