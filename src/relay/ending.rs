@@ -42,12 +42,16 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     /// Stops reading once this many bytes were read. Returns whether a direction has more to do now.
     pub(super) fn apply_max_bytes(&mut self) -> bool {
         let max = self.settings.max_bytes;
-        if max == u64::MAX || self.ending.is_some() || self.failure.is_some() {
+        if max == u64::MAX || self.ending.is_some() {
             return false;
         }
         let is_open = self.a_to_b.is_open() || self.b_to_a.is_open();
         let reached = is_open && self.a_to_b.read() + self.b_to_a.read() >= max;
-        if reached {
+        if reached && self.failure.is_some() {
+            // The rest of the side that has failed is not read either.
+            self.a_to_b.leave_rest();
+            self.b_to_a.leave_rest();
+        } else if reached {
             self.stop_reading(RelayEnd::MaxBytes);
         }
         reached
@@ -312,4 +316,133 @@ fn end_side<S: RelayStream>(
         let _ = Pin::new(&mut side.stream).poll_shutdown(cx);
     }
     discarded as u64
+}
+
+#[cfg(all(test, feature = "net", target_os = "linux"))]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read},
+        thread,
+        time::Duration,
+    };
+
+    use socket2::SockRef;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+        time::{sleep, timeout},
+    };
+
+    use crate::{
+        BufferEvent, Relay,
+        relay::{RelayEnd, RelayError, RelaySummary, Step},
+        test_net::tcp_pair,
+        transport::Socket,
+    };
+
+    const HELLO: &[u8] = b"hello";
+
+    /// A relay has brought a client a greeting of the server, and then the client's kernel takes no more.
+    struct Behind {
+        client: TcpStream,
+        /// The client's socket at the relay.
+        socket: TcpStream,
+        server: BufferEvent,
+        relaying: JoinHandle<Result<RelaySummary, RelayError>>,
+        swapped: bool,
+    }
+
+    impl Behind {
+        async fn new(swapped: bool) -> Self {
+            let (mut client, near) = tcp_pair().await;
+            let near = near.into_std().unwrap();
+            let socket = TcpStream::from_std(near.try_clone().unwrap()).unwrap();
+            let near = TcpStream::from_std(near).unwrap();
+            let (far, server) = BufferEvent::pair();
+            let relaying = match swapped {
+                false => tokio::spawn(Relay::new(near, far).run()),
+                true => tokio::spawn(Relay::new(far, near).run()),
+            };
+            server.output().add(HELLO).unwrap();
+            client.read_exact(&mut [0; HELLO.len()]).await.unwrap();
+            // Until the socket takes no more.
+            while SockRef::from(&socket).send(&[1; 64 << 10]).is_ok() {}
+            Self {
+                client,
+                socket,
+                server,
+                relaying,
+                swapped,
+            }
+        }
+
+        fn unacknowledged(&self) -> usize {
+            Socket::Tcp(&self.socket).unacknowledged().unwrap()
+        }
+
+        /// Reads until few enough bytes are not acknowledged. A paused clock does not advance meanwhile.
+        fn read_until(&self, few_enough: impl Fn(usize) -> bool) {
+            let mut room = vec![0; 64 << 10];
+            while !few_enough(self.unacknowledged()) {
+                match (&*SockRef::from(&self.client)).read(&mut room) {
+                    Ok(n) => assert!(n > 0),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+                thread::yield_now();
+            }
+        }
+
+        /// Returns how much of the greeting was delivered, and how much the relay holds.
+        fn delivered(&self, summary: &RelaySummary) -> (u64, u64) {
+            match self.swapped {
+                false => (summary.b_to_a, summary.held_b),
+                true => (summary.a_to_b, summary.held_a),
+            }
+        }
+    }
+
+    /// Such a close discards nothing, so the relay does not wait for a client that reads late.
+    #[tokio::test]
+    async fn an_orderly_end_does_not_wait_for_acknowledgements() {
+        for swapped in [false, true] {
+            let mut behind = Behind::new(swapped).await;
+            behind.client.shutdown().await.unwrap();
+            behind.server.shutdown().await.unwrap();
+            // Only what hangs takes longer.
+            let ended = timeout(Duration::from_secs(120), &mut behind.relaying).await;
+            let summary = ended.unwrap().unwrap().unwrap();
+            assert_eq!(summary.reason, RelayEnd::Eof);
+            assert_eq!(behind.delivered(&summary), (HELLO.len() as u64, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_acknowledgement_restarts_the_linger_time() {
+        for swapped in [false, true] {
+            let mut behind = Behind::new(swapped).await;
+            behind.server.abort();
+            for _ in 0..3 {
+                sleep(Duration::from_secs(20)).await;
+                let before = behind.unacknowledged();
+                behind.read_until(|left| left < before.max(1));
+            }
+            behind.read_until(|left| left == 0);
+            let failed = (&mut behind.relaying).await.unwrap().unwrap_err();
+            assert_eq!(failed.step, Step::Read);
+            assert_eq!(behind.delivered(&failed.summary), (HELLO.len() as u64, 0));
+        }
+    }
+
+    /// The relay cannot know which bytes are lost, so those that were written last count as held.
+    #[tokio::test(start_paused = true)]
+    async fn each_byte_counts_as_delivered_or_held_after_a_reset() {
+        for swapped in [false, true] {
+            let mut behind = Behind::new(swapped).await;
+            behind.server.abort();
+            let failed = (&mut behind.relaying).await.unwrap().unwrap_err();
+            let (delivered, held) = behind.delivered(&failed.summary);
+            assert_eq!(delivered + held, HELLO.len() as u64);
+        }
+    }
 }

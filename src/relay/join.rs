@@ -375,6 +375,9 @@ impl JoinDirection {
         let n = chain.len() as u64;
         if taken.is_ok() && self.to.output().add_buffer(&mut chain).is_ok() {
             self.moved += n;
+        } else {
+            // The output was closed before. The bytes count as held.
+            let _ = self.from.input().lock().prepend_buffer(&mut chain);
         }
     }
 

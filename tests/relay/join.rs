@@ -249,6 +249,23 @@ async fn a_source_that_fails_while_the_sink_is_stuck_ends_the_join() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bytes_for_outputs_that_were_shut_down_before_count_as_held() {
+    let (mut client, near, far, mut server) = connections(64);
+    near.shutdown().await.unwrap();
+    far.shutdown().await.unwrap();
+    client.write_all(b"late").await.unwrap();
+    server.write_all(b"answer").await.unwrap();
+    near.input().readable(4).await.unwrap();
+    far.input().readable(6).await.unwrap();
+    let joined = soon("the end of the join", join(near, far, false)).await;
+    let failed = joined.unwrap().unwrap_err();
+    assert_eq!((failed.peer, failed.step), (Peer::B, Step::Write));
+    let summary = failed.summary;
+    assert_eq!((summary.a_to_b, summary.held_a), (0, 4));
+    assert_eq!((summary.b_to_a, summary.held_b), (0, 6));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_half_closed_join_ends_when_nothing_moves() {
     for swapped in [false, true] {
         let (mut client, near, far, server) = connections(64);
@@ -284,6 +301,74 @@ async fn a_half_closed_join_ends_after_the_shorter_linger_of_the_two() {
         assert_eq!(summary.reason, RelayEnd::LingerExpired);
         assert_eq!(start.elapsed().as_secs(), 7);
     }
+}
+
+/// Bytes that a slow client takes out of an output count as well, though none are read meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_join_continues_while_an_output_drains() {
+    for swapped in [false, true] {
+        let (mut client, near, far, _server) = connections(64);
+        near.output().add(&[7; 5 * 64]).unwrap();
+        client.shutdown().await.unwrap();
+        let joined = join(near, far, swapped);
+        for _ in 0..5 {
+            sleep(Duration::from_secs(20)).await;
+            client.read_exact(&mut [0; 64]).await.unwrap();
+        }
+        let summary = joined.await.unwrap().unwrap();
+        assert_eq!(summary.reason, RelayEnd::LingerExpired);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_is_open_both_ways_may_be_idle() {
+    let (mut client, near, far, mut server) = connections(64);
+    let joined = join(near, far, false);
+    for _ in 0..3 {
+        sleep(Duration::from_secs(3600)).await;
+        client.write_all(b"ping").await.unwrap();
+        server.read_exact(&mut [0; 4]).await.unwrap();
+    }
+    assert!(!joined.is_finished());
+}
+
+/// A connection fails after it has sent `len` bytes, which the other side of the join has for its client.
+async fn failed_with_bytes_to_deliver(
+    len: usize,
+) -> (DuplexStream, JoinHandle<Result<RelaySummary, RelayError>>) {
+    let (client, near) = tokio::io::duplex(64);
+    let (far, server) = BufferEvent::pair();
+    let view = far.clone();
+    let joined = join(BufferEvent::new(near), far, false);
+    server.output().add(&vec![7; len]).unwrap();
+    server.flush().await.unwrap();
+    while view.metrics().bytes_in < len as u64 {
+        yield_now().await;
+    }
+    server.abort();
+    (client, joined)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_error_a_slow_client_gets_everything_while_it_makes_progress() {
+    let (mut client, joined) = failed_with_bytes_to_deliver(5 * 64).await;
+    for _ in 0..5 {
+        sleep(Duration::from_secs(20)).await;
+        client.read_exact(&mut [0; 64]).await.unwrap();
+    }
+    let failed = joined.await.unwrap().unwrap_err();
+    assert_eq!((failed.peer, failed.step), (Peer::B, Step::Read));
+    assert_eq!((failed.summary.b_to_a, failed.summary.held_b), (5 * 64, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_error_a_client_that_takes_nothing_is_given_up_after_the_linger_time() {
+    let (_client, joined) = failed_with_bytes_to_deliver(5 * 64).await;
+    let start = Instant::now();
+    let failed = joined.await.unwrap().unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 30);
+    assert_eq!((failed.peer, failed.step), (Peer::B, Step::Read));
+    assert_eq!((failed.summary.b_to_a, failed.summary.held_b), (64, 4 * 64));
 }
 
 #[tokio::test]

@@ -195,13 +195,28 @@ async fn no_more_than_max_bytes_are_read_and_all_of_them_arrive() {
 async fn max_bytes_counts_both_directions() {
     let ((mut left, a), (mut right, b)) = (duplex(64), duplex(64));
     let relaying = tokio::spawn(Relay::new(a, b).max_bytes(10).run());
-    left.write_all(b"123456").await.unwrap();
-    right.read_exact(&mut [0; 6]).await.unwrap();
-    right.write_all(b"abcdefgh").await.unwrap();
+    left.write_all(b"1234").await.unwrap();
+    right.read_exact(&mut [0; 4]).await.unwrap();
+    right.write_all(b"ab").await.unwrap();
+    left.read_exact(&mut [0; 2]).await.unwrap();
+    right.write_all(b"cdefghij").await.unwrap();
     let mut answer = Vec::new();
     left.read_to_end(&mut answer).await.unwrap();
-    assert_eq!(answer, b"abcd");
+    assert_eq!(answer, b"cdef");
     let summary = relaying.await.unwrap().unwrap();
-    assert_eq!((summary.a_to_b, summary.b_to_a), (6, 4));
+    assert_eq!((summary.a_to_b, summary.b_to_a), (4, 6));
     assert_eq!(summary.reason, RelayEnd::MaxBytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_bytes_ends_a_half_closed_relay_at_once() {
+    let ((mut left, a), (mut right, b)) = (duplex(64), duplex(64));
+    left.shutdown().await.unwrap();
+    let relaying = tokio::spawn(Relay::new(a, b).max_bytes(10).run());
+    right.read_to_end(&mut Vec::new()).await.unwrap();
+    right.write_all(&[1; 20]).await.unwrap();
+    let start = Instant::now();
+    let summary = relaying.await.unwrap().unwrap();
+    assert_eq!((summary.b_to_a, summary.reason), (10, RelayEnd::MaxBytes));
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }

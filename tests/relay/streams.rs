@@ -227,6 +227,41 @@ fn a_read_error_at_any_byte_is_returned_after_all_bytes_read_are_delivered() {
     }
 }
 
+/// A TLS stream ends so if the peer closes the connection without `close_notify`, or an attacker cuts it off.
+#[test]
+fn a_truncated_stream_has_failed_unless_truncation_is_allowed() {
+    use io::ErrorKind::{ConnectionAborted, UnexpectedEof};
+
+    for (kind, allowed) in [
+        (UnexpectedEof, false),
+        (UnexpectedEof, true),
+        (ConnectionAborted, true),
+    ] {
+        let cut_off = Faults {
+            ending: Ending::Error(kind),
+            ..Faults::default()
+        };
+        let case = Case {
+            seed: 13,
+            left: (random_bytes(50, 1), cut_off),
+            right: (random_bytes(20, 2), Faults::default()),
+        };
+        let set = |relay: Relay<_, _>| relay.allow_truncation(allowed);
+        both_ways(&case, set, |result| {
+            if kind == UnexpectedEof && allowed {
+                assert_eq!(result.outcome.as_ref().unwrap().reason, RelayEnd::Eof);
+                assert!(result.right.shut_down);
+            } else {
+                let (error, at_left) = result.failure();
+                assert_eq!((at_left, error.step), (true, Step::Read));
+                assert_eq!(error.error.kind(), kind);
+                assert!(!result.right.shut_down, "an orderly end");
+            }
+            assert!(result.right.written == case.left.0);
+        });
+    }
+}
+
 #[test]
 fn a_write_error_or_zero_write_at_any_byte_is_returned_with_the_counts() {
     for k in 0..40 {
@@ -291,6 +326,32 @@ fn bytes_read_from_a_side_whose_writes_fail_reach_the_healthy_side() {
                 result.left.written.len()
             );
             assert!(result.left.shut_down);
+        },
+    );
+}
+
+/// After an error, the rest of the side that has failed is read up to the limit. Then there is no more to wait for.
+#[test]
+fn a_relay_that_may_read_no_more_after_an_error_ends_at_once() {
+    let broken = Faults {
+        write_fails: Some((0, Err(io::ErrorKind::BrokenPipe))),
+        piece: 10,
+        ..Faults::default()
+    };
+    let case = Case {
+        seed: 14,
+        left: (random_bytes(10, 1), Faults::default()),
+        right: (random_bytes(2000, 2), broken),
+    };
+    both_ways(
+        &case,
+        |relay| relay.max_bytes(1900),
+        |result| {
+            let (error, at_left) = result.failure();
+            assert_eq!((at_left, error.step), (false, Step::Write));
+            assert!((1890..=1900).contains(&result.left.written.len()));
+            assert!(case.right.0.starts_with(&result.left.written));
+            assert!(!result.left.shut_down, "an orderly end");
         },
     );
 }

@@ -64,6 +64,13 @@ impl Direction {
         }
     }
 
+    /// Reads no more of a source that is gone.
+    pub(crate) fn leave_rest(&mut self) {
+        if self.phase == Phase::Open {
+            self.source_has_failed(self.sink_end);
+        }
+    }
+
     /// Drops what is held, and leaves the sink as it is.
     pub(crate) fn abandon(&mut self) {
         self.sink_end = SinkEnd::Leave;
