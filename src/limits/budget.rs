@@ -311,7 +311,19 @@ mod tests {
         account.subtract(1);
         assert!(!account.is_exceeded() && waiting.is_woken());
         assert!(waiting.poll().is_ready());
-        assert_eq!(budget.used(), 50);
+        assert_eq!((budget.used(), budget.limit()), (50, 100));
+    }
+
+    #[test]
+    fn reading_resumes_when_all_memory_is_freed_at_once() {
+        let budget = MemoryBudget::new(100);
+        let account = budget.open_account(None, || {});
+        account.add(101);
+        let other = budget.open_account(None, || {});
+        let mut waiting = task::spawn(std::future::poll_fn(|cx| other.poll_resumed(cx)));
+        assert!(waiting.poll().is_pending());
+        account.subtract(101);
+        assert!(waiting.is_woken() && waiting.poll().is_ready());
     }
 
     #[test]

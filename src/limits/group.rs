@@ -493,3 +493,60 @@ impl Activity {
         self.current.max(self.previous).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that the test moves, and the activity of a group that was created at its start.
+    struct Clock {
+        now: Instant,
+        activity: Activity,
+    }
+
+    impl Clock {
+        fn new() -> Self {
+            let now = Instant::now();
+            let activity = Pool::new(None, now).activity;
+            Self { now, activity }
+        }
+
+        fn note(&mut self, seen: &mut u64) -> u64 {
+            self.activity.note(self.now, seen)
+        }
+    }
+
+    #[test]
+    fn a_member_counts_once_in_a_period_and_until_the_end_of_the_next() {
+        let mut clock = Clock::new();
+        let [mut a, mut b, mut c] = [0; 3];
+        assert_eq!(clock.note(&mut a), 1);
+        assert_eq!(clock.note(&mut b), 2);
+        assert_eq!(clock.note(&mut c), 3);
+        assert_eq!(clock.note(&mut a), 3, "again");
+        clock.now += ACTIVITY;
+        assert_eq!(clock.note(&mut a), 3, "three in the period before");
+        clock.now += ACTIVITY - Duration::from_nanos(1);
+        assert_eq!(clock.note(&mut b), 3, "the same period");
+        clock.now += Duration::from_nanos(1);
+        assert_eq!(clock.note(&mut a), 2, "two in the period before");
+        clock.now += ACTIVITY;
+        assert_eq!(clock.note(&mut a), 1);
+    }
+
+    #[test]
+    fn members_that_were_active_before_a_break_do_not_count() {
+        for (silence, active) in [
+            (2 * ACTIVITY - Duration::from_nanos(1), 2),
+            (2 * ACTIVITY, 1),
+            (100 * ACTIVITY, 1),
+        ] {
+            let mut clock = Clock::new();
+            let [mut a, mut b] = [0; 2];
+            clock.note(&mut a);
+            clock.note(&mut b);
+            clock.now += silence;
+            assert_eq!(clock.note(&mut a), active, "{silence:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -242,7 +243,7 @@ async fn a_member_that_is_not_polled_holds_up_no_other() {
         step(&mut busy, 10_000).await;
     }
     // It is first in the queue, and is never polled again.
-    let first = poll_fn(|cx| std::task::Poll::Ready(stalled.poll_allowance(cx, 10_000))).await;
+    let first = poll_fn(|cx| Poll::Ready(stalled.poll_allowance(cx, 10_000))).await;
     assert!(first.is_pending());
     let start = Instant::now();
     let mut moved = 0;
@@ -278,15 +279,45 @@ async fn a_new_limit_reaches_members_that_wait() {
     );
 }
 
+/// What `throttle` may move now.
+fn allowed_now(throttle: &mut Throttle) -> Poll<u64> {
+    throttle.poll_allowance(&mut Context::from_waker(Waker::noop()), 1000)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_member_does_not_use_is_there_for_the_others_at_once() {
+    let ways: [fn(&mut Throttle); 2] = [Throttle::release, |throttle| throttle.moved(0)];
+    for give_back in ways {
+        // One byte is all that there is.
+        let group = RateLimitGroup::new(limit(1));
+        let [mut first, mut second] = [0; 2].map(|_| Throttle::pair(None, Some(&group)).0);
+        assert_eq!(allowed_now(&mut first), Poll::Ready(1));
+        assert_eq!(allowed_now(&mut second), Poll::Pending);
+        give_back(&mut first);
+        assert_eq!(allowed_now(&mut second), Poll::Ready(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_member_consumes_is_not_there_for_the_others() {
+    let group = RateLimitGroup::new(limit(1));
+    let [mut first, mut second] = [0; 2].map(|_| Throttle::pair(None, Some(&group)).0);
+    first.consume(1);
+    assert_eq!(allowed_now(&mut second), Poll::Pending);
+    first.consume(-1);
+    assert_eq!(allowed_now(&mut second), Poll::Ready(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_own_limit_applies_while_paused() {
     let (mut read, mut write) = Throttle::pair(Some(limit(1)), None);
     step(&mut read, 1).await;
-    let held = poll_fn(|cx| std::task::Poll::Ready(read.poll_allowance(cx, 100))).await;
+    let held = poll_fn(|cx| Poll::Ready(read.poll_allowance(cx, 100))).await;
     assert!(held.is_pending());
     assert_eq!((read.held(), write.held()), (Some(Held::Own), None));
     let start = Instant::now();
     Throttle::set_limit(&mut read, &mut write, Some(limit(u64::MAX)));
+    assert_eq!(read.held(), None, "not known before it asks again");
     while step(&mut read, 100).await < 100 {}
     assert!(start.elapsed() <= Duration::from_millis(17));
     Throttle::set_limit(&mut read, &mut write, None);
@@ -307,7 +338,7 @@ async fn consumed_allowance_delays_and_returned_allowance_does_not_exceed_the_bu
         read.consume(extreme);
     }
     assert!(
-        poll_fn(|cx| std::task::Poll::Ready(read.poll_allowance(cx, 1)))
+        poll_fn(|cx| Poll::Ready(read.poll_allowance(cx, 1)))
             .await
             .is_pending()
     );
@@ -319,8 +350,8 @@ async fn a_group_shows_which_limit_holds() {
     let (mut read, _) = Throttle::pair(Some(limit(50)), Some(&group));
     let mut moved = 0;
     while read.held().is_none() {
-        let asked = poll_fn(|cx| std::task::Poll::Ready(read.poll_allowance(cx, 1000))).await;
-        if let std::task::Poll::Ready(n) = asked {
+        let asked = poll_fn(|cx| Poll::Ready(read.poll_allowance(cx, 1000))).await;
+        if let Poll::Ready(n) = asked {
             read.moved(n);
             moved += n;
         }
@@ -329,8 +360,8 @@ async fn a_group_shows_which_limit_holds() {
     read.consume(-50);
     let mut held = None;
     while held.is_none() {
-        let asked = poll_fn(|cx| std::task::Poll::Ready(read.poll_allowance(cx, 1000))).await;
-        if let std::task::Poll::Ready(n) = asked {
+        let asked = poll_fn(|cx| Poll::Ready(read.poll_allowance(cx, 1000))).await;
+        if let Poll::Ready(n) = asked {
             read.moved(n);
         }
         held = read.held();

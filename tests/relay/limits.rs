@@ -67,15 +67,18 @@ async fn a_group_shares_its_rate_among_its_relays() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_that_a_rate_limit_takes_is_not_idle() {
-    let ((mut left, a), (mut right, b)) = (duplex(4096), duplex(4096));
-    let limit = RateLimit::both(10).unwrap().and_burst(100).unwrap();
-    let relay = Relay::new(a, b).rate_limit(limit).idle_timeout(2 * SECOND);
-    let relaying = tokio::spawn(relay.run());
-    let start = Instant::now();
-    left.write_all(&[1; 200]).await.unwrap();
-    right.read_exact(&mut [0; 200]).await.unwrap();
-    assert!(start.elapsed() > 9 * SECOND);
-    assert_eq!(relaying.await.unwrap().unwrap().reason, RelayEnd::Idle);
+    // A byte comes every 100 ms.
+    for idle in [2 * SECOND, SECOND / 20] {
+        let ((mut left, a), (mut right, b)) = (duplex(4096), duplex(4096));
+        let limit = RateLimit::both(10).unwrap().and_burst(100).unwrap();
+        let relay = Relay::new(a, b).rate_limit(limit).idle_timeout(idle);
+        left.write_all(&[1; 200]).await.unwrap();
+        let relaying = tokio::spawn(relay.run());
+        let start = Instant::now();
+        right.read_exact(&mut [0; 200]).await.unwrap();
+        assert!(start.elapsed() > 9 * SECOND);
+        assert_eq!(relaying.await.unwrap().unwrap().reason, RelayEnd::Idle);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,6 +99,28 @@ async fn a_budget_that_is_exceeded_stops_the_reading_until_there_is_room() {
     drop(right);
     relaying.await.unwrap().unwrap();
     assert_eq!(budget.used(), 0);
+}
+
+/// The memory is that of another relay, so nothing but the budget wakes this one. Its wait is not idle time.
+#[tokio::test(start_paused = true)]
+async fn a_relay_continues_when_another_has_freed_the_budget() {
+    let budget = MemoryBudget::new(100_000);
+    let ((mut sender, a), (mut receiver, b)) = (duplex(1 << 20), duplex(1000));
+    tokio::spawn(Relay::new(a, b).budget(&budget).stall_buffer(1 << 20).run());
+    sender.write_all(&vec![7; 1 << 20]).await.unwrap();
+    sleep(SECOND).await;
+
+    let ((mut left, a), (mut right, b)) = (duplex(64), duplex(64));
+    let relay = Relay::new(a, b).budget(&budget);
+    tokio::spawn(relay.idle_timeout(2 * SECOND).run());
+    left.write_all(b"later").await.unwrap();
+    let mut received = [0; 5];
+    let early = timeout(100 * SECOND, right.read_exact(&mut received)).await;
+    assert!(early.is_err(), "the budget was exceeded");
+    receiver.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+    let late = timeout(SECOND, right.read_exact(&mut received)).await;
+    late.unwrap().unwrap();
+    assert_eq!(&received, b"later");
 }
 
 #[tokio::test(start_paused = true)]
