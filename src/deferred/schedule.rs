@@ -193,6 +193,8 @@ impl Runner {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::{sync::atomic::AtomicUsize, task::Wake};
+
     use super::*;
 
     #[test]
@@ -218,18 +220,61 @@ mod tests {
         assert!(source.start());
     }
 
-    #[test]
-    fn another_queue_waits_for_the_run_in_progress() {
-        let source = Source::new();
+    /// An executor that counts how often it is woken.
+    #[derive(Default)]
+    struct Executor(AtomicUsize);
+
+    impl Wake for Executor {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Executor {
+        fn wakes(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Returns a source that runs on one queue, and the executor of another one that waits for the end of that run.
+    fn blocked() -> (Box<Source>, Arc<Executor>) {
+        let (source, executor) = (Box::new(Source::new()), Arc::new(Executor::default()));
         assert_eq!(source.schedule(), Scheduled::Push);
         assert!(source.start());
         assert_eq!(source.schedule(), Scheduled::Push);
         assert!(!source.start());
-        assert!(source.block(Waker::noop().clone()));
+        assert!(source.block(Arc::clone(&executor).into()));
+        (source, executor)
+    }
+
+    #[test]
+    fn another_queue_waits_for_the_run_in_progress() {
+        let (source, executor) = blocked();
         assert_eq!(source.schedule(), Scheduled::Merged);
+        assert_eq!(executor.wakes(), 0);
         source.finish();
-        assert!(source.take_blocked().is_empty(), "woken");
+        assert_eq!(executor.wakes(), 1);
         assert!(source.start());
+    }
+
+    #[test]
+    fn the_end_of_a_run_wakes_only_those_that_wait_for_it() {
+        let ((first, waits_for_first), (second, waits_for_second)) = (blocked(), blocked());
+        let wakes = || (waits_for_first.wakes(), waits_for_second.wakes());
+        second.finish();
+        assert_eq!(wakes(), (0, 1));
+        first.finish();
+        assert_eq!(wakes(), (1, 1));
+    }
+
+    /// The waker may be the last that holds the executor's runtime.
+    #[test]
+    fn an_executor_that_waits_no_longer_is_released() {
+        let (source, executor) = blocked();
+        source.cancel();
+        assert_eq!(Arc::strong_count(&executor), 1, "cancelled");
+        source.finish();
+        assert_eq!(executor.wakes(), 0);
     }
 
     #[test]
@@ -240,8 +285,9 @@ mod tests {
         assert_eq!(source.schedule(), Scheduled::Push);
         assert!(!source.start());
         source.finish();
-        assert!(!source.block(Waker::noop().clone()));
-        assert!(source.take_blocked().is_empty());
+        let executor = Arc::new(Executor::default());
+        assert!(!source.block(Arc::clone(&executor).into()));
+        assert_eq!(Arc::strong_count(&executor), 1, "registered");
     }
 
     #[test]

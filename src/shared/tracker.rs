@@ -397,7 +397,11 @@ mod tests {
     #[test]
     fn overflow_is_reported_again_after_its_watermark_was_removed_or_raised() {
         let base = Watermarks::new(10, 20).unwrap();
-        for between in [base, base.and_overflow(100).unwrap()] {
+        for between in [
+            base,
+            base.and_overflow(100).unwrap(),
+            Watermarks::new(10, 35).unwrap(),
+        ] {
             let mut tracker = WatermarkTracker::default();
             tracker.set(base.and_overflow(30).unwrap(), 0);
             tracker.update(35);
@@ -409,6 +413,62 @@ mod tests {
                 drain(&mut tracker).collect::<Vec<_>>(),
                 [Overflow { len: 35 }]
             );
+        }
+    }
+
+    /// The level is kept: the length has neither fallen nor risen, and a writer that waits does not get more room.
+    #[test]
+    fn watermarks_that_are_set_again_or_lowered_report_nothing_between_low_and_high() {
+        for changed in [Watermarks::new(10, 40), Watermarks::new(10, 35)] {
+            let mut tracker = WatermarkTracker::default();
+            tracker.set(Watermarks::new(10, 40).unwrap(), 50);
+            assert_eq!(drain(&mut tracker).count(), 1);
+            tracker.update(30);
+            tracker.set(changed.unwrap(), 30);
+            assert!(tracker.is_high(), "{changed:?}");
+            assert_eq!(tracker.next(), None, "{changed:?}");
+        }
+    }
+
+    /// To be above a low watermark is no level once that is gone, or there is a high one that was not reached.
+    #[test]
+    fn low_is_not_reported_for_a_watermark_that_was_replaced_before() {
+        for changed in [Watermarks::NONE, Watermarks::new(5, 20).unwrap()] {
+            let mut tracker = WatermarkTracker::default();
+            tracker.set(Watermarks::with_low(5), 0);
+            tracker.update(9);
+            tracker.set(changed, 9);
+            assert_eq!(tracker.next(), None, "{changed:?}");
+            tracker.update(0);
+            assert_eq!(tracker.next(), None, "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn each_crossing_is_reported_with_the_length_that_caused_it() {
+        let mut tracker = WatermarkTracker::default();
+        tracker.set(
+            Watermarks::new(10, 20).unwrap().and_overflow(30).unwrap(),
+            0,
+        );
+        tracker.update(25);
+        tracker.update(35);
+        assert_eq!(
+            drain(&mut tracker).collect::<Vec<_>>(),
+            [High { len: 25 }, Overflow { len: 35 }]
+        );
+    }
+
+    #[test]
+    fn overflow_is_not_reported_again_for_a_watermark_that_the_length_still_reaches() {
+        let base = Watermarks::new(10, 20).unwrap();
+        for changed in [35, 33] {
+            let mut tracker = WatermarkTracker::default();
+            tracker.set(base.and_overflow(34).unwrap(), 0);
+            tracker.update(35);
+            assert_eq!(drain(&mut tracker).count(), 2);
+            tracker.set(base.and_overflow(changed).unwrap(), 35);
+            assert_eq!(tracker.next(), None, "{changed}");
         }
     }
 

@@ -563,6 +563,16 @@ fn crossings_before_a_subscription_are_not_reported() {
     assert_eq!(taken(&reported), [Crossing::Low { len: 0 }]);
 }
 
+#[test]
+fn low_is_reported_to_a_callback_that_came_while_the_length_was_high() {
+    let buffer = SharedEvBuffer::new();
+    buffer.set_watermarks(Watermarks::new(1, 4).unwrap());
+    buffer.add(b"1234").unwrap();
+    let reported = crossings(&buffer);
+    buffer.drain(4).unwrap();
+    assert_eq!(taken(&reported), [Crossing::Low { len: 0 }]);
+}
+
 /// Memory that notes whether the buffer is empty when it is released.
 struct Owner(SharedEvBuffer, Arc<AtomicBool>);
 
