@@ -386,26 +386,37 @@ async fn bytes_of_a_read_during_a_freeze_or_cap_are_kept() {
     }
 }
 
-#[tokio::test]
-async fn removing_a_file_from_the_output_while_it_is_read_is_no_error() {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&pattern(1000)).unwrap();
-    let cut_short = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
-    file.set_len(10).unwrap();
-    let (near, mut far) = duplex(64);
-    let bev = BufferEvent::new(near);
-    bev.output().lock().add_file(cut_short).unwrap();
-    // The task begins to read the file.
-    tokio::task::yield_now().await;
-    let mut output = bev.output().lock();
-    output.replace(EvBuffer::new());
-    output.add(b"instead").unwrap();
-    output
-        .add_file(FileSegment::new(temp_file(b" of it"), ..).unwrap())
-        .unwrap();
-    drop(output);
-    bev.flush().await.unwrap();
-    let mut got = [0; 13];
-    far.read_exact(&mut got).await.unwrap();
-    assert_eq!(&got, b"instead of it");
+#[test]
+fn removing_a_file_from_the_output_while_it_is_read_is_no_error() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build();
+    runtime.unwrap().block_on(async {
+        // The only thread that reads files is busy until the file has been removed.
+        let (free, is_free) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || is_free.recv());
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&pattern(1000)).unwrap();
+        let cut_short = FileSegment::new(Arc::new(file.try_clone().unwrap()), ..).unwrap();
+        file.set_len(10).unwrap();
+        let (near, mut far) = duplex(64);
+        let bev = BufferEvent::new(near);
+        bev.output().lock().add_file(cut_short).unwrap();
+        // The task begins to read the file.
+        tokio::task::yield_now().await;
+        let mut output = bev.output().lock();
+        output.replace(EvBuffer::new());
+        output.add(b"instead").unwrap();
+        output
+            .add_file(FileSegment::new(temp_file(b" of it"), ..).unwrap())
+            .unwrap();
+        drop(output);
+        free.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        bev.flush().await.unwrap();
+        let mut got = [0; 13];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"instead of it");
+    });
 }
