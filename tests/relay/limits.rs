@@ -101,7 +101,7 @@ async fn a_budget_that_is_exceeded_stops_the_reading_until_there_is_room() {
     assert_eq!(budget.used(), 0);
 }
 
-/// The memory is that of another relay, whose progress lets this one go on. Its wait is not idle time.
+/// The memory is that of another relay, whose progress wakes this one. Its wait is not idle time.
 #[tokio::test(start_paused = true)]
 async fn a_relay_continues_when_another_has_freed_the_budget() {
     let budget = MemoryBudget::new(100_000);

@@ -180,7 +180,7 @@ async fn clients_that_take_nothing_do_not_use_up_the_memory_permanently() {
         clients.push(flood.await);
     }
     proxy.logs("memory is used up").await;
-    // While too many take nothing, no one is served, and one that waits for that may be the largest.
+    // While too many take nothing, all others wait, and one that waits may be the largest.
     let is_served = async {
         while try_round_trip(proxy.connect().await, 1 << 20)
             .await
