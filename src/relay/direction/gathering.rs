@@ -79,11 +79,22 @@ mod tests {
 
     use crate::{
         relay::{RelayOutcome, Splice, builder::Relay, future::Running, transfer::Transfer},
-        test_net::tcp_pair,
+        test_net,
         transport::{Pipe, Socket, pipe_test_lock},
     };
 
     const PIECE: usize = 32 << 10;
+
+    /// Its buffers hold several pieces, also where the system's limits for TCP are small.
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let pair = test_net::tcp_pair().await;
+        for stream in [&pair.0, &pair.1] {
+            let socket = socket2::SockRef::from(stream);
+            socket.set_recv_buffer_size(8 * PIECE).unwrap();
+            socket.set_send_buffer_size(8 * PIECE).unwrap();
+        }
+        pair
+    }
 
     fn mark(stream: &TcpStream) -> u32 {
         Socket::Tcp(stream).low_water().unwrap()
