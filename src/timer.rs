@@ -39,8 +39,8 @@ impl Timer {
 
     /// Waits until `deadline`, and moves the timer of the runtime at once.
     ///
-    /// For a timer that would otherwise fire many times a second before its time: Tokio moves it to a later time without a lock, while a
-    /// timer that has fired wakes the driver when it is set again.
+    /// For a timer that would otherwise fire many times a second before its time. Tokio moves it to a later time without a
+    /// lock, while a timer that has fired wakes the driver when it is set again.
     pub(crate) fn poll_moved(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         self.poll_or_move(cx, deadline, true)
     }

@@ -18,6 +18,8 @@
 //! ```
 
 #[cfg(not(loom))]
+mod activity;
+#[cfg(not(loom))]
 mod bucket;
 pub(crate) mod budget;
 #[cfg(not(loom))]

@@ -223,11 +223,7 @@ fn an_upgrade_and_into_inner_of_two_threads_exclude_each_other() {
     use tokio_evbuffer::Prefixed;
 
     let start = Instant::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = two_workers();
     for _ in 0..2_000 {
         let _entered = runtime.enter();
         let (near, _far) = duplex(64);
@@ -264,11 +260,7 @@ fn an_upgrade_that_is_dropped_at_any_moment_leaves_no_connection_that_does_not_e
     use tokio_evbuffer::Prefixed;
 
     let start = Instant::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = two_workers();
     for spins in 0..20_000_u32 {
         let ended = runtime.block_on(async {
             let (near, _far) = duplex(64);
@@ -293,4 +285,12 @@ fn an_upgrade_that_is_dropped_at_any_moment_leaves_no_connection_that_does_not_e
             break;
         }
     }
+}
+
+fn two_workers() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
