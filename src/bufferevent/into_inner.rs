@@ -9,7 +9,7 @@ use super::{
     wait::Waiter,
     waiters::Interest,
 };
-use crate::{EvBuffer, error::clone_io_error};
+use crate::{EvBuffer, error::clone_io_error, panic::catch_panic};
 
 /// The stream and the contents of the buffers, returned by [`into_inner`](BufferEvent::into_inner).
 #[derive(Debug)]
@@ -175,7 +175,7 @@ impl Drop for Request {
             _ => None,
         };
         drop(control);
-        drop(unclaimed);
         self.inner.task.command();
+        catch_panic("the drop of a stream", || drop(unclaimed));
     }
 }

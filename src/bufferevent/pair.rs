@@ -82,8 +82,8 @@ impl Channel {
         let unread = std::mem::take(&mut state.chain);
         let waker = state.writer.take();
         drop(state);
-        drop(unread);
         wake(waker);
+        drop(unread); // user code, which may panic: last
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{timer::Timer, transport::poll::yield_to_driver};
 
-/// How long a flow may wait for its sink before the relay gives back its pipe and watches its source for a reset.
+/// How long a flow may wait for its sink before the relay decides about its pipe and watches its source for a reset.
 const STALL_CHECK: Duration = Duration::from_millis(100);
 
 /// How long a sink that is stalled when the other side fails may continue to take nothing.
@@ -59,8 +59,8 @@ enum StallCheck {
     /// No flow waits for its sink.
     Off,
     At(Instant),
-    /// Nothing has moved since the relay was created.
-    Made,
+    /// The check was made, and nothing has moved since.
+    Done,
 }
 
 impl Deadlines {
@@ -116,7 +116,7 @@ impl Deadlines {
         std::mem::replace(checked, written) != written
     }
 
-    /// Makes another stall check, since a flow that waits has made progress before.
+    /// Schedules another stall check, since a flow that waits has made progress since the last one.
     pub(super) fn repeat_stall_check(&mut self) {
         self.stall_check = StallCheck::Off;
     }
@@ -143,7 +143,7 @@ impl Deadlines {
             };
             if at <= now {
                 if due == Due::StallCheck {
-                    self.stall_check = StallCheck::Made;
+                    self.stall_check = StallCheck::Done;
                 }
                 return Poll::Ready(due);
             }
@@ -159,9 +159,9 @@ impl Deadlines {
         }
         self.stall_check = match self.stall_check {
             _ if !blocked => StallCheck::Off,
-            StallCheck::Made if !moved => StallCheck::Made,
+            StallCheck::Done if !moved => StallCheck::Done,
             StallCheck::At(at) => StallCheck::At(at),
-            StallCheck::Off | StallCheck::Made => StallCheck::At(now + STALL_CHECK),
+            StallCheck::Off | StallCheck::Done => StallCheck::At(now + STALL_CHECK),
         };
         if let Lifetime::Of(lifetime) = self.lifetime {
             self.lifetime = match now.checked_add(lifetime) {
@@ -333,7 +333,7 @@ mod tests {
         deadlines.moved = true;
         let later = start + STALL_CHECK / 2;
         assert_eq!(deadlines.next(later, true), check(start), "not postponed");
-        deadlines.stall_check = StallCheck::Made;
+        deadlines.stall_check = StallCheck::Done;
         assert_eq!(deadlines.next(start + SECOND, true), None);
         deadlines.moved = true;
         let later = start + 2 * SECOND;

@@ -46,7 +46,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return false;
         }
         let is_open = self.a_to_b.is_open() || self.b_to_a.is_open();
-        let reached = is_open && self.a_to_b.read() + self.b_to_a.read() >= max;
+        let reached = is_open && self.read() >= max;
         if reached && self.failure.is_some() {
             // The rest of the side that has failed is not read either.
             self.a_to_b.leave_rest();
@@ -85,19 +85,24 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
                 return;
             }
             Some(_) => {
-                self.a_to_b.abandon();
-                self.b_to_a.abandon();
+                self.abandon(Peer::A);
+                self.abandon(Peer::B);
                 return;
             }
             None => {}
         }
-        self.failure = Some(Box::new(Failure { peer, step, error }));
+        self.failure = Some(Box::new(Failure {
+            peer,
+            step,
+            error,
+            dropped: [0; 2],
+        }));
         let AfterError::Deliver(on_error) = self.settings.after_error else {
-            self.a_to_b.abandon();
-            self.b_to_a.abandon();
+            self.abandon(Peer::A);
+            self.abandon(Peer::B);
             return;
         };
-        self.direction_from(peer.other()).abandon();
+        self.abandon(peer.other());
         let sink_end = match on_error {
             OnError::Reset => SinkEnd::Reset,
             OnError::Fin => SinkEnd::Fin,
@@ -111,6 +116,14 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         }
         let stalled = to_healthy.is_blocked();
         self.deadlines().stopped_reading(stalled);
+    }
+
+    /// Drops what was read from the side `from`: it cannot be delivered any more.
+    fn abandon(&mut self, from: Peer) {
+        let dropped = self.direction_from(from).abandon();
+        if let Some(failure) = &mut self.failure {
+            failure.dropped[usize::from(from == Peer::B)] += dropped;
+        }
     }
 
     /// Waits until both directions are done, and everything that a close could discard was acknowledged.
@@ -192,7 +205,9 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return Ok(summary);
         };
         summary.reason = RelayEnd::Error;
-        let Failure { peer, step, error } = *failure;
+        let Failure {
+            peer, step, error, ..
+        } = *failure;
         tracing::debug!(?summary, %peer, ?step, %error, "relay failed");
         Err(RelayError {
             summary,

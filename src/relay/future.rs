@@ -89,6 +89,8 @@ pub(super) struct Failure {
     pub(super) peer: Peer,
     pub(super) step: Step,
     pub(super) error: io::Error,
+    /// Bytes from A, and from B, that were read and then dropped, since the side that they were for has failed.
+    pub(super) dropped: [u64; 2],
 }
 
 /// Waits until the peers have acknowledged what was written to them.
@@ -135,8 +137,8 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     /// that waits for its source is left out if that has nothing to read and knows the waker of this task.
     #[inline]
     fn woken(&mut self, cx: &mut Context<'_>) -> Woken {
-        let same_waker = self.waker.as_ref();
-        if !same_waker.is_some_and(|waker| waker.will_wake(cx.waker())) {
+        let last = self.waker.as_ref();
+        if !last.is_some_and(|last| last.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
             return Woken::BOTH;
         }
@@ -204,10 +206,21 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         turn
     }
 
+    /// The bytes that were read from both sides.
+    pub(super) fn read(&self) -> u64 {
+        let [from_a, from_b] = self.dropped();
+        self.a_to_b.read() + self.b_to_a.read() + from_a + from_b
+    }
+
+    /// Bytes from A, and from B, that were read and then dropped.
+    fn dropped(&self) -> [u64; 2] {
+        let failure = self.failure.as_ref();
+        failure.map_or([0; 2], |failure| failure.dropped)
+    }
+
     /// The bytes that `max_bytes` still allows to read.
     fn bytes_left(&self) -> u64 {
-        let read = self.a_to_b.read() + self.b_to_a.read();
-        self.settings.max_bytes.saturating_sub(read)
+        self.settings.max_bytes.saturating_sub(self.read())
     }
 
     /// Returns how many bytes may be read from the side `from` in this poll.
@@ -313,11 +326,12 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
     }
 
     pub(super) fn summary(&self, reason: RelayEnd) -> RelaySummary {
+        let [from_a, from_b] = self.dropped();
         RelaySummary {
             a_to_b: self.a_to_b.written,
             b_to_a: self.b_to_a.written,
-            held_a: self.a_to_b.held() as u64,
-            held_b: self.b_to_a.held() as u64,
+            held_a: self.a_to_b.held() as u64 + from_a,
+            held_b: self.b_to_a.held() as u64 + from_b,
             reason,
         }
     }

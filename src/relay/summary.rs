@@ -18,7 +18,8 @@ pub struct Progress {
 ///
 /// Bytes count as delivered when they were written. When the relay has to reset a TCP socket that has not acknowledged
 /// everything, because that made no progress for too long, the bytes that the reset discards are not counted as
-/// delivered, but as held.
+/// delivered, but as held. Bytes for a side that has failed are held, too. What is read only to be discarded, after a
+/// direction has ended before its source, does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelaySummary {

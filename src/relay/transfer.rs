@@ -153,8 +153,8 @@ where
 
     /// Sets whether the writer is shut down after the last byte. By default it is only flushed.
     ///
-    /// It is not shut down after an error. A TCP socket that you gave by value is then reset, so that what it got does not
-    /// look complete.
+    /// It is not shut down after an error, or if the future is dropped before the end. A TCP socket that you gave by value is
+    /// then reset, so that what it got does not look complete.
     pub fn shutdown(mut self, on: bool) -> Self {
         self.shutdown = on;
         self
@@ -280,7 +280,8 @@ where
             self.direction.allowance = allowed;
             let before = self.direction.read();
             let polled = self.poll_pump(cx);
-            let read = self.direction.read() - before;
+            // An error may have dropped bytes that were read before.
+            let read = self.direction.read().saturating_sub(before);
             if self.left != u64::MAX {
                 self.left -= read;
             }
@@ -363,7 +364,8 @@ where
         let Some(counted) = &mut self.counters else {
             return;
         };
-        let (read, written) = (self.direction.read(), self.direction.written);
+        let read = self.direction.read().max(counted.read);
+        let written = self.direction.written;
         counted
             .counters
             .read
@@ -381,11 +383,8 @@ where
             (None, None) if self.left == 0 || self.left == u64::MAX => None,
             (None, None) => Some((Step::Read, io::ErrorKind::UnexpectedEof.into())),
         };
-        if let (Some((_, writer)), true) = (&self.streams, self.shutdown && failed.is_some()) {
-            let finder = Finder::by_type();
-            if finder.owns(writer) {
-                finder.reset_on_close(writer);
-            }
+        if failed.is_some() {
+            self.spoil_end();
         }
         self.stop_gathering();
         self.streams = None;
@@ -446,11 +445,25 @@ impl<R, W> Running<R, W> {
             self.direction.stop_gathering(reader, Finder::by_type());
         }
     }
+
+    /// Resets an owned writer that was to be shut down: its close alone would look like an end in order.
+    fn spoil_end(&self) {
+        let finder = Finder::by_type();
+        if let (Some((_, writer)), true) = (&self.streams, self.shutdown) {
+            if finder.owns(writer) {
+                finder.reset_on_close(writer);
+            }
+        }
+    }
 }
 
 impl<R, W> Drop for Running<R, W> {
     fn drop(&mut self) {
         self.stop_gathering();
+        let limit_is_reached = self.left == 0 || self.left == u64::MAX;
+        if self.direction.is_cut_short() || !limit_is_reached {
+            self.spoil_end();
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncWrite, empty, join, sink};
+use tokio::io::{AsyncWrite, AsyncWriteExt, duplex, empty, join, sink};
 use tokio_evbuffer::{
-    EvBuffer, Relay, copy_bidirectional,
+    EvBuffer, Relay, copy_bidirectional, relay,
     relay::{HalfClose, OnError, Peer, RelayCounters, RelayEnd, RelayError, RelaySummary, Step},
 };
 
@@ -669,4 +669,25 @@ fn a_stream_that_exchanges_the_buffer_is_an_error_and_counts_nothing() {
     assert_eq!((error.peer, error.step), (Peer::A, Step::Read));
     assert_eq!(error.error.kind(), io::ErrorKind::InvalidData);
     assert_eq!(error.summary.a_to_b, 0);
+}
+
+/// What was read for a side that fails is lost, and the summary says so.
+#[tokio::test]
+async fn bytes_for_a_side_that_fails_count_as_held() {
+    for swapped in [false, true] {
+        let ((mut client, a), (server, b)) = (duplex(64), duplex(64));
+        client.write_all(b"undelivered").await.unwrap();
+        drop(server);
+        let failed = match swapped {
+            false => relay(a, b).await.unwrap_err(),
+            true => relay(b, a).await.unwrap_err(),
+        };
+        assert_eq!(failed.step, Step::Write);
+        let summary = failed.summary;
+        let (delivered, held) = match swapped {
+            false => (summary.a_to_b, summary.held_a),
+            true => (summary.b_to_a, summary.held_b),
+        };
+        assert_eq!((delivered, held), (0, 11));
+    }
 }

@@ -439,6 +439,33 @@ mod sockets {
     }
 
     #[tokio::test]
+    async fn an_owned_writer_is_reset_if_the_future_is_dropped_before_the_end() {
+        let end = async |mut sink: TcpStream| sink.read_to_end(&mut Vec::new()).await;
+
+        let ((mut source, from), (to, sink)) = (tokio::io::duplex(64), tcp_pair().await);
+        source.write_all(b"half").await.unwrap();
+        let mut cut = task::spawn(Transfer::new(from, to).limit(8).shutdown(true).run());
+        assert_pending!(cut.poll());
+        drop(cut);
+        assert_eq!(
+            end(sink).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+
+        let (to, sink) = tcp_pair().await;
+        let held = Transfer::new(tokio::io::empty(), to).initial(EvBuffer::from("held"));
+        drop(held.shutdown(true).run());
+        assert_eq!(
+            end(sink).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+
+        let ((_source, from), (to, sink)) = (tokio::io::duplex(64), tcp_pair().await);
+        drop(Transfer::new(from, to).shutdown(true).run());
+        assert_eq!(end(sink).await.unwrap(), 0, "nothing is missing");
+    }
+
+    #[tokio::test]
     async fn a_limited_bulk_transfer_keeps_its_rate() {
         let ((mut source, mut from), (mut to, mut sink)) = (tcp_pair().await, tcp_pair().await);
         let limit = RateLimit::read(40 << 20)

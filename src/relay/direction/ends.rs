@@ -71,12 +71,15 @@ impl Direction {
         }
     }
 
-    /// Drops what is held, and leaves the sink as it is.
-    pub(crate) fn abandon(&mut self) {
+    /// Drops what is held, and leaves the sink as it is. Returns the number of bytes dropped.
+    #[must_use = "they count as read and not delivered"]
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let dropped = self.held() as u64;
         self.sink_end = SinkEnd::Leave;
         self.chain = EvBuffer::new();
         self.pipe = None;
         self.finish();
+        dropped
     }
 
     /// The last step towards the sink was taken.
@@ -212,7 +215,8 @@ mod tests {
         direction.end(SinkEnd::Reset);
         direction.finish();
         assert!(direction.is_cut_short());
-        direction.abandon();
+        direction.chain.add(&[0; 2]).unwrap();
+        assert_eq!(direction.abandon(), 2);
         assert!(!direction.is_cut_short());
     }
 

@@ -162,7 +162,7 @@ impl Direction {
         self.chain.len() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 
-    /// What was read, in bytes, including initial bytes.
+    /// What was read, in bytes, including initial bytes, without what was dropped since.
     pub(crate) fn read(&self) -> u64 {
         self.written + self.held() as u64
     }
