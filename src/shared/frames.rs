@@ -13,8 +13,7 @@ use super::{
     WaitError,
     inner::SharedEvBuffer,
     interest::Interest,
-    taker::{LOADED_AHEAD, Taker},
-    waiter::Waiter,
+    waiter::{LOADED_AHEAD, Taker, Waiter},
 };
 use crate::{
     EolStyle, EvBuffer,

@@ -17,7 +17,6 @@
 //! # }
 //! ```
 
-mod callback_handle;
 mod callbacks;
 mod change;
 mod frames;
@@ -32,11 +31,9 @@ mod loom;
 mod notify;
 mod ops;
 pub(crate) mod pipe;
-mod quiet_range;
 mod reader;
 mod state;
 mod take;
-mod taker;
 mod tracker;
 mod wait;
 mod waiter;
@@ -44,7 +41,7 @@ pub(crate) mod watermarks;
 mod writer;
 
 pub use crate::error::{Closed, WaitError};
-pub use callback_handle::CallbackHandle;
+pub use callbacks::CallbackHandle;
 pub use change::{Change, Mark};
 pub use frames::{FrameDecoder, Frames, LengthDecoder, LineDecoder};
 pub use guard::BufferGuard;

@@ -11,8 +11,11 @@ use futures::Stream;
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 
 use super::{
-    BufferGuard, inner::SharedEvBuffer, interest::Interest, lock::ConsumeToken, taker::Taker,
-    waiter::Waiter,
+    BufferGuard,
+    inner::SharedEvBuffer,
+    interest::Interest,
+    lock::ConsumeToken,
+    waiter::{Taker, Waiter},
 };
 use crate::{BufferError, buffer::End, error::clone_io_error};
 

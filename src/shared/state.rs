@@ -8,7 +8,7 @@ use super::{
     inner::{Callbacks, ChangeHook, ChangeInfo, Extras, Observers, OwnerFlags, Position, State},
     interest::{Interest, View},
     lock::ConsumeBorrowed,
-    quiet_range::OUTDATED,
+    notify::OUTDATED,
     watermarks::Watermarks,
 };
 use crate::{

@@ -6,10 +6,9 @@ use bytes::Bytes;
 
 use super::{
     WaitError,
-    inner::SharedEvBuffer,
-    inner::State,
+    inner::{SharedEvBuffer, State},
     interest::Interest,
-    taker::{LOADED_AHEAD, Take},
+    waiter::{LOADED_AHEAD, Take},
 };
 use crate::{
     BufferError, EolStyle,

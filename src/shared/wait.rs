@@ -9,8 +9,11 @@ use std::{
 use futures::Stream;
 
 use super::{
-    BufferGuard, Change, Mark, WaitError, change::Totals, inner::SharedEvBuffer,
-    interest::Interest, waiter::Waiter,
+    Change, Mark, WaitError,
+    change::Totals,
+    inner::SharedEvBuffer,
+    interest::Interest,
+    waiter::{Look, Waiter},
 };
 use crate::{EvBuffer, buffer::End};
 
@@ -61,38 +64,6 @@ impl Stream for Changes {
                 None => Err(Interest::Change),
             }
         })
-    }
-}
-
-/// Waits until `look` is ready, which takes nothing. [`Take`](super::taker::Take) is for one that does.
-#[derive(Debug)]
-pub(super) struct Look<'a, F> {
-    waiter: Waiter<'a>,
-    look: F,
-}
-
-impl<'a, F> Look<'a, F> {
-    #[inline]
-    pub(super) fn new<T>(buffer: &'a SharedEvBuffer, look: F) -> Self
-    where
-        F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>,
-    {
-        Self {
-            waiter: Waiter::new(buffer),
-            look,
-        }
-    }
-}
-
-/// No field is pinned.
-impl<F> Unpin for Look<'_, F> {}
-
-impl<T, F: FnMut(&mut BufferGuard<'_>) -> Result<T, Interest>> Future for Look<'_, F> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let this = self.get_mut();
-        this.waiter.poll(cx, &mut this.look)
     }
 }
 
