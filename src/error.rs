@@ -52,7 +52,7 @@ impl fmt::Display for BufferError {
             Self::OutOfRange { at, len } => {
                 write!(f, "position {at} is outside of a buffer of {len} bytes")
             }
-            Self::TooLarge => f.write_str("the size is too large, or there is not so much memory"),
+            Self::TooLarge => f.write_str("the size is too large, or there is not enough memory"),
             Self::Closed => f.write_str("the buffer is closed"),
             Self::File(kind) => write!(f, "a file segment could not be loaded: {kind}"),
         }

@@ -3,7 +3,7 @@
 //! The crate rests on two ideas.
 //!
 //! **A chain of segments.** An [`EvBuffer`] is a byte queue made of linked segments. Whole segments move from buffer to
-//! buffer, memory of the user is linked by reference, a header is put in front without moving the body, and one system
+//! buffer, your memory is linked by reference, a header is put in front without moving the body, and one system
 //! call reads or writes many segments. A new buffer holds no memory, and one that was emptied at most 16 KiB.
 //!
 //! **Changes that notify.** A change of a [`SharedEvBuffer`] calls callbacks at once, for watermarks and for those that ask

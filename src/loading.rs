@@ -34,7 +34,7 @@ struct Load {
 impl Drop for Load {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
-            // It need not begin any more.
+            // A read that has not begun is no longer needed.
             task.abort();
         }
     }

@@ -223,9 +223,9 @@ impl BufferEvent {
     /// Returns `None` if the stream is not an `S`, if the connection is not established yet, or if it is over. The task does not
     /// use the stream meanwhile, so `f` should be short, and must not wait for the connection.
     ///
-    /// A stream is used by one at a time. `with_stream` waits until another thread has finished with it. Called from `f` or
-    /// from a function of a stream, `with_stream` returns `None` instead if such a function uses the stream, and so do
-    /// [`peer_addr`](Self::peer_addr) and [`local_addr`](Self::local_addr): to wait could be a deadlock.
+    /// Only one thread uses a stream at a time, and `with_stream` waits for the others. Inside of `f`, or of a function of a
+    /// stream, waiting could deadlock: if user code uses the stream then, `with_stream`, [`peer_addr`](Self::peer_addr) and
+    /// [`local_addr`](Self::local_addr) return `None` instead.
     ///
     /// # Examples
     ///

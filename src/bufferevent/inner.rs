@@ -60,18 +60,12 @@ use crate::{
 ///
 /// async fn serve(stream: TcpStream) -> std::io::Result<()> {
 ///     let bev = BufferEvent::new(stream);
-///     loop {
-///         while let Some(line) = bev.input().readln(EolStyle::Lf)? {
-///             bev.output().add(b"you said ")?;
-///             bev.output().add(&line)?;
-///             bev.output().add(b"\n")?;
-///         }
-///         let seen = bev.input().len();
-///         if bev.input().readable(seen + 1).await.is_err() {
-///             bev.close().await?;
-///             return Ok(());
-///         }
+///     while let Some(line) = bev.input().next_line(EolStyle::Lf, 8192).await? {
+///         bev.output().add("you said ")?;
+///         bev.output().add(&line)?;
+///         bev.output().add("\n")?;
 ///     }
+///     bev.close().await.map(drop)
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]

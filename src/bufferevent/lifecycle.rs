@@ -150,9 +150,9 @@ impl BufferEvent {
 
     /// Waits until the peer has ended its stream, has reset the connection or has gone, or the connection is over.
     ///
-    /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although bytes of the
-    /// peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed when the task
-    /// reads the end.
+    /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although
+    /// bytes of the peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed
+    /// when the task reads the end.
     ///
     /// # Cancel safety
     ///

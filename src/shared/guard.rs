@@ -22,8 +22,8 @@ use crate::{EvBuffer, buffer::Result, sync::LockGuard};
 /// woken, deferred callbacks are scheduled and inline callbacks are called. A guard through which nothing was changed
 /// notifies no subscriber.
 ///
-/// It is not [`Send`], so that a spawned task cannot hold it across an `.await`. The lock is not re-entrant: to lock the same
-/// buffer twice in one thread is a deadlock. All methods of [`SharedEvBuffer`] lock it, and so do dropping a callback's
+/// It is not [`Send`], so that a spawned task cannot hold it across an `.await`. The lock is not re-entrant: locking the same
+/// buffer twice in one thread deadlocks. All methods of [`SharedEvBuffer`] lock it, and so do dropping a callback's
 /// handle, a future that waits, and a reader that has borrowed bytes.
 ///
 /// No user code runs under the lock, with two exceptions, which are the caller's: a closure that you pass to a method of the

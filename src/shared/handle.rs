@@ -47,7 +47,7 @@ impl SharedEvBuffer {
 
     /// Locks the buffer. Everything that is done until the guard is dropped is one change.
     ///
-    /// The lock is not re-entrant: to lock it again in the same thread is a deadlock. See [`BufferGuard`].
+    /// The lock is not re-entrant: locking it again in the same thread deadlocks. See [`BufferGuard`].
     #[inline]
     pub fn lock(&self) -> BufferGuard<'_> {
         BufferGuard::new(self, self.inner.state.lock())
@@ -348,37 +348,6 @@ impl SharedEvBuffer {
         self.inner.state.lock().is_closed()
     }
 
-    /// Returns the queue that was chosen.
-    pub(crate) fn queue(&self) -> Option<DeferredQueue> {
-        let state = self.inner.state.lock();
-        state.observers.as_ref()?.queue.clone()
-    }
-}
-
-/// For the connection that owns the buffer.
-impl SharedEvBuffer {
-    /// Freezes one end for all but the owner.
-    pub(crate) fn set_owner_frozen(&self, end: End, on: bool) {
-        self.inner.state.lock().set_owner_frozen(end, on);
-    }
-
-    /// Notifies `hook` of each change. There is at most one hook.
-    pub(crate) fn set_hook(&self, hook: Arc<dyn ChangeHook>) {
-        self.inner.state.lock().set_hook(hook);
-    }
-
-    /// Whether the high watermark was reached, and the low one not since.
-    pub(crate) fn is_high(&self) -> bool {
-        self.inner.state.lock().is_high()
-    }
-
-    /// Wakes all waiting tasks after a change outside the buffer.
-    pub(crate) fn wake_all(&self) {
-        let mut wakers = WakeList::default();
-        self.inner.state.lock().wake_all(&mut wakers);
-        wakers.wake_all();
-    }
-
     /// Makes the memory of this buffer count for `budget`, as long as the buffer lives. A later call replaces the budget for
     /// memory that comes in from then on.
     ///
@@ -411,6 +380,37 @@ impl SharedEvBuffer {
             }
         };
         self.set_account(budget.open_account(None, abort));
+    }
+
+    /// Returns the queue that was chosen.
+    pub(crate) fn queue(&self) -> Option<DeferredQueue> {
+        let state = self.inner.state.lock();
+        state.observers.as_ref()?.queue.clone()
+    }
+}
+
+/// For the connection that owns the buffer.
+impl SharedEvBuffer {
+    /// Freezes one end for all but the owner.
+    pub(crate) fn set_owner_frozen(&self, end: End, on: bool) {
+        self.inner.state.lock().set_owner_frozen(end, on);
+    }
+
+    /// Notifies `hook` of each change. There is at most one hook.
+    pub(crate) fn set_hook(&self, hook: Arc<dyn ChangeHook>) {
+        self.inner.state.lock().set_hook(hook);
+    }
+
+    /// Whether the high watermark was reached, and the low one not since.
+    pub(crate) fn is_high(&self) -> bool {
+        self.inner.state.lock().is_high()
+    }
+
+    /// Wakes all waiting tasks after a change outside the buffer.
+    pub(crate) fn wake_all(&self) {
+        let mut wakers = WakeList::default();
+        self.inner.state.lock().wake_all(&mut wakers);
+        wakers.wake_all();
     }
 
     /// Makes the memory of this buffer count for the account of the connection that it belongs to.

@@ -14,8 +14,7 @@ use crate::{
     error::BufferError,
 };
 
-/// Adding bytes. Each is one change. Inline callbacks run before the call returns, while you hold any lock of your
-/// own.
+/// Adding bytes. Each call is one change. Inline callbacks run before it returns, with the locks held that you hold around it.
 impl SharedEvBuffer {
     /// Copies `data` to the back. See [`EvBuffer::add`].
     ///
@@ -171,8 +170,8 @@ impl SharedEvBuffer {
     }
 }
 
-/// Removing bytes. Each is one change. Inline callbacks run before the call returns, while you hold any lock of your
-/// own.
+/// Removing bytes. Each call is one change. Inline callbacks run before it returns, with the locks held that you hold around
+/// it.
 impl SharedEvBuffer {
     /// Removes at most `n` bytes from the front and returns their number. See [`EvBuffer::drain`].
     ///

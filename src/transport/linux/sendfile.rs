@@ -13,8 +13,8 @@ use tokio::io::Interest;
 
 use crate::{buffer::chain::EvBuffer, loading::Loading, stats, transport::lookup::Socket};
 
-/// The most bytes that are sent with one call, and that are looked up in the page cache, or read into it, before. A socket
-/// takes about 1.5 MiB at once; with half of this, a transfer made 1.4 times as many system calls.
+/// The most bytes of one `sendfile` call, and of the look into the page cache before it. A socket takes about 1.5 MiB at once;
+/// with half of this limit, a transfer made 1.4 times as many system calls.
 const SEND_MAX: usize = 1 << 20;
 
 impl Socket<'_> {
