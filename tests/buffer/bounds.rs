@@ -15,6 +15,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_evbuffer::{BufferError, EvBuffer};
 
+use crate::support::data::Owner;
+
 const ABSURD: [usize; 5] = [
     usize::MAX,
     usize::MAX - 1,
@@ -177,25 +179,19 @@ fn a_read_that_looks_at_its_buffer_sees_no_data_of_another() {
     assert!(!nosy.0.contains(&SECRET));
 }
 
-/// Memory of a user that counts its drops.
-struct Owner(Vec<u8>, Arc<AtomicUsize>);
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.1.fetch_add(1, Relaxed);
-    }
+/// Returns memory of `len` bytes that counts its drop, and then panics if it `panics`.
+fn counted(len: usize, dropped: &Arc<AtomicUsize>, panics: bool) -> Owner<impl FnMut() + use<>> {
+    let dropped = Arc::clone(dropped);
+    Owner::new(vec![7; len], move || {
+        dropped.fetch_add(1, Relaxed);
+        assert!(!panics, "panic of the test");
+    })
 }
 
 #[test]
 fn an_owner_is_released_once_with_its_last_byte() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let owner = |n| Owner(vec![7; n], dropped.clone());
+    let owner = |n| counted(n, &dropped, false);
     let released = || dropped.swap(0, Relaxed);
     let mut buffer = EvBuffer::new();
 
@@ -226,29 +222,13 @@ fn an_owner_is_released_once_with_its_last_byte() {
     assert_eq!(released(), 1, "with its buffer");
 }
 
-/// Memory of a user that panics when it is dropped.
-struct Panics(Owner);
-
-impl AsRef<[u8]> for Panics {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_ref()
-    }
-}
-
-impl Drop for Panics {
-    fn drop(&mut self) {
-        panic!("panic of the test")
-    }
-}
-
 #[test]
 fn an_owner_that_panics_removes_only_its_own_bytes() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let owner = || Owner(vec![7; 100], dropped.clone());
     let mut buffer = EvBuffer::new();
-    buffer.add_owner(owner()).unwrap();
-    buffer.add_owner(Panics(owner())).unwrap();
-    buffer.add_owner(owner()).unwrap();
+    for panics in [false, true, false] {
+        buffer.add_owner(counted(100, &dropped, panics)).unwrap();
+    }
     buffer.add(b"tail").unwrap();
 
     let drained = catch_unwind(AssertUnwindSafe(|| buffer.drain(250)));
@@ -263,17 +243,14 @@ fn an_owner_that_panics_removes_only_its_own_bytes() {
 fn dropping_a_buffer_releases_all_owners_if_one_panics() {
     for panics in 2..8 {
         let dropped = Arc::new(AtomicUsize::new(0));
-        let owner = || Owner(vec![7; 100], dropped.clone());
         let mut buffer = EvBuffer::new();
         for i in 0..8 {
             if i == 6 {
                 // The list of segments wraps around in its ring.
                 buffer.drain(200).unwrap();
             }
-            match i == panics {
-                true => buffer.add_owner(Panics(owner())).unwrap(),
-                false => buffer.add_owner(owner()).unwrap(),
-            }
+            let owner = counted(100, &dropped, i == panics);
+            buffer.add_owner(owner).unwrap();
         }
         let gone = catch_unwind(AssertUnwindSafe(|| drop(buffer)));
         assert!(gone.is_err());

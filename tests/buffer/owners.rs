@@ -5,7 +5,6 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::mpsc,
     task::{Context, Poll, Waker},
 };
 
@@ -13,32 +12,18 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
 
-use crate::support::{faulty_stream::Exchanging, tasks::in_time};
-
-/// Memory whose drop uses a shared buffer, for example to report that a chunk was released.
-struct UsesBufferOnDrop(SharedEvBuffer, mpsc::Sender<usize>);
-
-impl AsRef<[u8]> for UsesBufferOnDrop {
-    fn as_ref(&self) -> &[u8] {
-        b"small"
-    }
-}
-
-impl Drop for UsesBufferOnDrop {
-    fn drop(&mut self) {
-        self.1.send(self.0.len()).unwrap();
-    }
-}
+use crate::support::{data::Owner, faulty_stream::Exchanging, tasks::in_time};
 
 /// Calls `edit` with a shared buffer and a buffer of one short segment, whose drop uses the shared one.
 fn owner_is_dropped_after_the_lock(edit: impl FnOnce(&SharedEvBuffer, EvBuffer) + Send + 'static) {
     in_time(move || {
         let shared = SharedEvBuffer::new();
-        let (lengths, _keep) = mpsc::channel();
+        let used = shared.clone();
         let mut small = EvBuffer::new();
-        small
-            .add_owner(UsesBufferOnDrop(shared.clone(), lengths))
-            .unwrap();
+        let owner = Owner::new("small", move || {
+            let _ = used.len();
+        });
+        small.add_owner(owner).unwrap();
         edit(&shared, small);
     });
 }
@@ -65,26 +50,13 @@ fn no_owner_is_dropped_under_the_lock_when_a_part_of_a_buffer_is_moved() {
     });
 }
 
-struct Panics(&'static [u8]);
-
-impl AsRef<[u8]> for Panics {
-    fn as_ref(&self) -> &[u8] {
-        self.0
-    }
-}
-
-impl Drop for Panics {
-    fn drop(&mut self) {
-        panic!("on purpose")
-    }
-}
-
 /// `pullup` changes no byte, even if the owner of a gathered segment panics.
 #[test]
 fn pulling_up_loses_no_bytes_when_the_drop_of_an_owner_panics() {
     let mut buffer = EvBuffer::new();
     buffer.add_reference("aaaa").unwrap();
-    buffer.add_owner(Panics(b"bbbb")).unwrap();
+    let panics = Owner::new("bbbb", || panic!("on purpose"));
+    buffer.add_owner(panics).unwrap();
     buffer.add_reference("cccc").unwrap();
     let pulled = catch_unwind(AssertUnwindSafe(|| buffer.pullup(12).map(<[u8]>::to_vec)));
     assert!(pulled.is_err());

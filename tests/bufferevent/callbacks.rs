@@ -12,6 +12,8 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
+use crate::support::tasks::yield_many;
+
 /// A record of callback calls, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
@@ -47,10 +49,8 @@ impl Log {
 }
 
 /// Waits until the task and the deferred callbacks have nothing left to do.
-async fn yield_many() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
+async fn all_done() {
+    yield_many().await;
     DeferredQueue::current().drained().await;
 }
 
@@ -64,7 +64,7 @@ async fn one_run_reports_reads_and_writes_before_the_end() {
     far.shutdown().await.unwrap();
     // Block only the queue, so that all events are merged into one run.
     bev.set_callbacks(log.callbacks());
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.take(), ["read 3", "write 0", "Eof"]);
 }
 
@@ -80,7 +80,7 @@ async fn new_callbacks_are_notified_of_the_current_state() {
     }
     let log = Log::default();
     bev.set_callbacks(log.callbacks());
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.take(), ["read 5", "Eof"]);
 }
 
@@ -92,12 +92,12 @@ async fn read_callbacks_run_from_the_low_watermark_and_for_the_rest_before_the_e
     bev.set_watermarks(Side::Input, Watermarks::new(5, 10).unwrap());
     bev.set_callbacks(log.callbacks());
     far.write_all(b"1234").await.unwrap();
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.len(), 0, "below the mark");
     far.write_all(b"5").await.unwrap();
     log.reaches(1).await;
     bev.input().drain(3).unwrap();
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.take(), ["read 5"]);
     far.shutdown().await.unwrap();
     log.reaches(2).await;
@@ -114,14 +114,14 @@ async fn defect_d20_an_input_left_at_its_high_watermark_is_reported_once() {
     bev.set_callbacks(log.callbacks());
     far.write_all(b"123456789").await.unwrap();
     log.reaches(1).await;
-    yield_many().await;
+    all_done().await;
     let reported = log.take();
     assert_eq!(
         reported.last().map(String::as_str),
         Some("read 4"),
         "{reported:?}"
     );
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.len(), 0);
     bev.input().drain(4).unwrap();
     log.reaches(1).await;
@@ -136,7 +136,7 @@ async fn write_callbacks_run_when_the_output_falls_to_its_low_watermark() {
     bev.set_watermarks(Side::Output, Watermarks::new(5, 100).unwrap());
     bev.set_callbacks(log.callbacks());
     bev.output().add(&[1; 24]).unwrap();
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.len(), 0, "14 are left");
     far.read_exact(&mut [0; 10]).await.unwrap();
     log.reaches(1).await;
@@ -153,7 +153,7 @@ async fn trigger_ignores_watermarks_and_is_deferred() {
     bev.trigger(Direction::Write);
     bev.trigger_event(Event::Stalled);
     assert_eq!(log.len(), 0, "not within the call");
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.take(), ["read 0", "write 0", "Stalled"]);
 }
 
@@ -209,7 +209,7 @@ async fn a_callback_may_abort() {
         .spawn(near);
     far.write_all(b"1").await.unwrap();
     bev.closed().await;
-    yield_many().await;
+    all_done().await;
     assert_eq!(log.take(), ["Closed"]);
 }
 
@@ -225,7 +225,7 @@ async fn no_callback_runs_after_the_last_handle_was_dropped() {
     far.write_all(b"nobody is there").await.unwrap();
     let mut got = Vec::new();
     far.read_to_end(&mut got).await.unwrap();
-    yield_many().await;
+    all_done().await;
     assert_eq!(got, b"written all the same");
     assert_eq!(log.len(), 0);
 }
@@ -401,7 +401,7 @@ async fn all_callbacks_are_dropped_when_the_connection_ends() {
                 bev.abort();
                 bev.closed().await;
             }
-            yield_many().await;
+            all_done().await;
             assert_eq!(Arc::strong_count(&owned), 1, "{i}, {late}");
         }
     }

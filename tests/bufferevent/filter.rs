@@ -19,7 +19,7 @@ use tokio_evbuffer::{
     bufferevent::{CloseReason, Direction, Filter, FilterStatus, FlushMode, PauseReason, Side},
 };
 
-use crate::support::tasks::soon;
+use crate::support::tasks::{soon, yield_many};
 
 const NEED_MORE: io::Result<FilterStatus> = Ok(FilterStatus::NeedMore);
 const MORE: io::Result<FilterStatus> = Ok(FilterStatus::Ok);
@@ -371,9 +371,7 @@ async fn a_filter_without_progress_needs_more() {
     while calls.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    yield_many().await;
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(near.input().len(), 0);
 }

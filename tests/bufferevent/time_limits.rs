@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_evbuffer::{BufferEvent, Event};
 
-use crate::support::tasks::block_on_in_time;
+use crate::support::tasks::{block_on_in_time, yield_many};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,9 +32,7 @@ fn a_read_timeout_of_zero_does_not_loop_while_closing() {
             .spawn(near);
         let closing = tokio::spawn(bev.close());
         // Another task of the same runtime gets its turns.
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        yield_many().await;
         closing.abort();
     });
 }
@@ -52,9 +50,7 @@ fn a_read_timeout_of_zero_does_not_loop_after_the_input_was_closed() {
             tokio::task::yield_now().await;
         }
         bev.set_timeouts(Some(Duration::ZERO), None);
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        yield_many().await;
     });
 }
 
@@ -68,9 +64,7 @@ fn a_write_timeout_of_zero_does_not_loop_while_closing() {
             .spawn(near);
         bev.output().add(b"more than fits").unwrap();
         let closing = tokio::spawn(bev.close());
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        yield_many().await;
         closing.abort();
     });
 }

@@ -43,26 +43,35 @@ async fn a_wait_for_a_line_longer_than_the_high_watermark_ends() {
     assert!(waited.is_err());
 }
 
+/// Adds 13 MB, more than a slow client takes.
+fn add_much(bev: &BufferEvent) {
+    for _ in 0..200 {
+        bev.output().add(&[7; 65536]).unwrap();
+    }
+}
+
+async fn sees_an_error(client: &mut TcpStream) {
+    let mut got = Vec::new();
+    let end = client.read_to_end(&mut got).await;
+    let len = got.len();
+    assert!(
+        end.is_err(),
+        "cut to {len} B, and the client saw an orderly end"
+    );
+}
+
 #[tokio::test]
 async fn abort_does_not_look_like_an_orderly_end() {
     let (mut client, server) = slow_pair().await;
     let bev = BufferEvent::new(server);
-    for _ in 0..200 {
-        bev.output().add(&[7; 65536]).unwrap();
-    }
+    add_much(&bev);
     while !bev.paused(Direction::Write).contains(PauseReason::Peer) {
         tokio::task::yield_now().await;
     }
     bev.abort();
     let summary = bev.closed().await;
-    let mut got = Vec::new();
-    let end = client.read_to_end(&mut got).await;
     assert!(summary.unsent > 0);
-    assert!(
-        end.is_err(),
-        "13 MB were cut to {} B and the client saw an orderly end",
-        got.len()
-    );
+    sees_an_error(&mut client).await;
 }
 
 /// The peer reads nothing, so the linger of `close` expires.
@@ -72,18 +81,10 @@ async fn expired_linger_does_not_look_like_an_orderly_end() {
     let bev = BufferEvent::builder()
         .linger(Duration::from_millis(300))
         .spawn(server);
-    for _ in 0..200 {
-        bev.output().add(&[7; 65536]).unwrap();
-    }
+    add_much(&bev);
     let summary = bev.close().await.unwrap();
-    let mut got = Vec::new();
-    let end = client.read_to_end(&mut got).await;
     assert!(summary.unsent > 0);
-    assert!(
-        end.is_err(),
-        "cut to {} B and the client saw an orderly end",
-        got.len()
-    );
+    sees_an_error(&mut client).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,19 +93,11 @@ async fn expired_linger_after_drop_does_not_look_like_an_orderly_end() {
     let bev = BufferEvent::builder()
         .linger(Duration::from_millis(300))
         .spawn(server);
-    for _ in 0..200 {
-        bev.output().add(&[7; 65536]).unwrap();
-    }
+    add_much(&bev);
     drop(bev);
     // On a paused clock this ends when nothing else can happen before.
     tokio::time::sleep(Duration::from_secs(100)).await;
-    let mut got = Vec::new();
-    let end = client.read_to_end(&mut got).await;
-    assert!(
-        end.is_err(),
-        "cut to {} B and the client saw an orderly end",
-        got.len()
-    );
+    sees_an_error(&mut client).await;
 }
 
 /// The client keeps its side open after the goodbye of the server.

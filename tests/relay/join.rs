@@ -18,7 +18,7 @@ use tokio_evbuffer::{
     relay::{Peer, RelayEnd, RelayError, RelaySummary, Step},
 };
 
-use crate::support::tasks::soon;
+use crate::support::tasks::{soon, yield_many};
 
 /// A join of `near` and `far`, with the ends swapped or not.
 fn join(
@@ -166,9 +166,7 @@ async fn backpressure_pauses_the_source_and_shows_the_peer() {
         {
             yield_now().await;
         }
-        for _ in 0..100 {
-            yield_now().await;
-        }
+        yield_many().await;
         let held = near_view.input().len() + far_view.output().len();
         assert!(held <= 3 * 4096, "{held}");
         assert!(!sending.is_finished());

@@ -23,7 +23,11 @@ use tokio_evbuffer::{
     relay::{OnError, Peer, RelayEnd, RelayStream, Splice, Step},
 };
 
-use crate::support::{data::random_bytes, net::tcp_pair, tasks::soon};
+use crate::support::{
+    data::random_bytes,
+    net::tcp_pair,
+    tasks::{soon, yield_many},
+};
 
 /// Sends `data` from one side and returns what comes back, while the other side does the same.
 async fn exchange<S: RelayStream>(stream: S, data: &[u8], piece: usize) -> io::Result<Vec<u8>> {
@@ -325,9 +329,7 @@ async fn a_bulk_relay_does_not_starve_other_tasks() {
 async fn an_endless_stream_does_not_starve_other_tasks() {
     let endless = || tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
     let relaying = tokio::spawn(relay(endless(), endless()));
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    yield_many().await;
     relaying.abort();
     assert!(relaying.await.unwrap_err().is_cancelled());
 }

@@ -346,12 +346,18 @@ fn a_writer_waits_below_a_hard_cap() {
     assert_eq!(error.kind(), ErrorKind::StorageFull);
 }
 
-#[test]
-fn a_writer_resumes_when_the_watermarks_are_removed() {
+/// Returns a buffer that has reached its high watermark, and a writer of it.
+fn full() -> (SharedEvBuffer, Writer) {
     let buffer = SharedEvBuffer::new();
     buffer.set_watermarks(Watermarks::with_high(1).unwrap());
     buffer.add(b"x").unwrap();
-    let mut writer = buffer.writer();
+    let writer = buffer.writer();
+    (buffer, writer)
+}
+
+#[test]
+fn a_writer_resumes_when_the_watermarks_are_removed() {
+    let (buffer, mut writer) = full();
     let mut writing = task::spawn(writer.write(b"y"));
     assert_pending!(writing.poll());
     buffer.set_watermarks(Watermarks::NONE);
@@ -392,10 +398,7 @@ fn writing_fails_after_close_and_on_a_frozen_back() {
 
 #[test]
 fn closing_wakes_a_waiting_writer() {
-    let buffer = SharedEvBuffer::new();
-    buffer.set_watermarks(Watermarks::with_high(1).unwrap());
-    buffer.add(b"x").unwrap();
-    let mut writer = buffer.writer();
+    let (buffer, mut writer) = full();
     let mut writing = task::spawn(writer.write(b"y"));
     assert_pending!(writing.poll());
     buffer.close();

@@ -13,6 +13,8 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
+use crate::support::data::Owner;
+
 /// As in a `select!` whose other branch wins: the bytes are borrowed, then taken by another handle.
 #[tokio::test]
 async fn a_reader_returns_no_byte_that_another_handle_has_taken() {
@@ -45,23 +47,11 @@ async fn fill_buf_waits_if_another_handle_has_taken_the_borrowed_bytes() {
 /// The owner of consumed memory is dropped while the reader waits.
 #[test]
 fn an_idle_reader_keeps_no_memory() {
-    struct Owner(Arc<AtomicBool>);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            &[7; 4096]
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
     let released = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&released);
     let buffer = SharedEvBuffer::new();
-    buffer
-        .lock()
-        .add_owner(Owner(Arc::clone(&released)))
-        .unwrap();
+    let owner = Owner::new([7; 4096], move || note.store(true, Ordering::SeqCst));
+    buffer.add_owner(owner).unwrap();
     let mut reader = buffer.reader();
     let shown = assert_ready_ok!(task::spawn(reader.fill_buf()).poll()).len();
     reader.consume(shown);

@@ -15,6 +15,8 @@ use tokio_evbuffer::{
     shared::{CallbackHandle, Change, Crossing},
 };
 
+use crate::support::data::Owner;
+
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
 fn log<T>() -> Log<T> {
@@ -170,23 +172,11 @@ fn replacing_the_buffer_is_a_change() {
 /// A buffer moved out of a closed shared one is an ordinary buffer again, and releases its owners.
 #[test]
 fn a_buffer_taken_out_of_a_shared_one_is_ordinary() {
-    struct Owner(Arc<AtomicBool>);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            b"owned"
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let released = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&released);
     let buffer = SharedEvBuffer::new();
-    buffer
-        .lock()
-        .add_owner(Owner(Arc::clone(&released)))
-        .unwrap();
+    let owner = Owner::new("owned", move || note.store(true, Ordering::Relaxed));
+    buffer.add_owner(owner).unwrap();
     buffer.close();
     let mut taken = std::mem::take(&mut *buffer.lock());
     taken.add(b"more").unwrap();
@@ -573,27 +563,20 @@ fn low_is_reported_to_a_callback_that_came_while_the_length_was_high() {
     assert_eq!(taken(&reported), [Crossing::Low { len: 0 }]);
 }
 
-/// Memory that notes whether the buffer is empty when it is released.
-struct Owner(SharedEvBuffer, Arc<AtomicBool>);
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        b"owned"
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // This deadlocks if the lock is held.
-        self.1.store(self.0.is_empty(), Ordering::Relaxed);
-    }
+/// Returns memory that notes whether `buffer` is empty when it is released. This deadlocks if the lock is held.
+fn owner_that_looks_at(buffer: &SharedEvBuffer) -> (Owner<impl FnMut() + use<>>, Arc<AtomicBool>) {
+    let released = Arc::new(AtomicBool::new(false));
+    let (buffer, note) = (buffer.clone(), Arc::clone(&released));
+    let owner = Owner::new("owned", move || {
+        note.store(buffer.is_empty(), Ordering::Relaxed);
+    });
+    (owner, released)
 }
 
 #[test]
 fn an_owner_is_released_after_the_lock() {
     let buffer = SharedEvBuffer::new();
-    let released = Arc::new(AtomicBool::new(false));
-    let owner = Owner(buffer.clone(), Arc::clone(&released));
+    let (owner, released) = owner_that_looks_at(&buffer);
     buffer.lock().add_owner(owner).unwrap();
     buffer.drain(5).unwrap();
     assert!(released.load(Ordering::Relaxed));
@@ -602,8 +585,7 @@ fn an_owner_is_released_after_the_lock() {
 #[test]
 fn a_refused_reference_is_released_after_the_lock() {
     let buffer = SharedEvBuffer::new();
-    let released = Arc::new(AtomicBool::new(false));
-    let owner = Owner(buffer.clone(), Arc::clone(&released));
+    let (owner, released) = owner_that_looks_at(&buffer);
     buffer.close();
     let added = buffer.add_reference(Bytes::from_owner(owner));
     assert_eq!(added, Err(BufferError::Closed));

@@ -19,28 +19,24 @@ use tokio_evbuffer::{
     DeferredQueue, EvBuffer, SharedEvBuffer, Watermarks, pipe, shared::CallbackHandle,
 };
 
-use crate::support::tasks::{current_thread, in_time};
+use crate::support::{
+    data::Owner,
+    tasks::{current_thread, in_time},
+};
 
 /// A short segment of another buffer is copied on the move, and its owner is dropped after the lock.
 #[test]
 fn an_owner_of_moved_memory_is_dropped_after_the_lock() {
-    struct Owner(SharedEvBuffer);
-    impl AsRef<[u8]> for Owner {
-        fn as_ref(&self) -> &[u8] {
-            b"short: copied on the move"
-        }
-    }
-    impl Drop for Owner {
-        fn drop(&mut self) {
-            // A deadlock if the lock is held.
-            let _ = self.0.len();
-        }
-    }
     in_time(|| {
         let shared = SharedEvBuffer::new();
         shared.add(b"something").unwrap();
         let mut src = EvBuffer::new();
-        src.add_owner(Owner(shared.clone())).unwrap();
+        let other = shared.clone();
+        // A deadlock if the lock is held.
+        let owner = Owner::new("short: copied on the move", move || {
+            let _ = other.len();
+        });
+        src.add_owner(owner).unwrap();
         shared.add_buffer(&mut src).unwrap();
     });
 }
@@ -130,26 +126,16 @@ fn a_watermark_callback_is_notified_of_crossings_since_its_registration_only() {
     );
 }
 
-/// An owner of 1000 bytes whose drop panics.
-struct Panicking;
-
-impl AsRef<[u8]> for Panicking {
-    fn as_ref(&self) -> &[u8] {
-        &[7; 1000]
-    }
-}
-
-impl Drop for Panicking {
-    fn drop(&mut self) {
-        panic!("as planned");
-    }
+/// Returns 1000 bytes whose owner panics when it is dropped.
+fn panicking() -> Bytes {
+    Bytes::from_owner(Owner::new([7; 1000], || panic!("as planned")))
 }
 
 /// The contents are dropped with the reader; a panic of their owner is caught.
 #[tokio::test]
 async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
     let (mut writer, reader) = pipe(Watermarks::NONE);
-    writer.send(Bytes::from_owner(Panicking)).await.unwrap();
+    writer.send(panicking()).await.unwrap();
     let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(reader)));
     assert!(dropped.is_ok(), "the drop of the reader panicked");
 }
@@ -158,7 +144,7 @@ async fn a_panic_of_an_owner_is_caught_when_a_pipe_is_dropped() {
 #[test]
 fn a_panic_of_an_owner_does_not_reach_the_call_that_releases_it() {
     let buffer = SharedEvBuffer::new();
-    buffer.add_reference(Bytes::from_owner(Panicking)).unwrap();
+    buffer.add_reference(panicking()).unwrap();
     buffer.add(b"behind").unwrap();
     let drained = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.drain(1000)));
     assert!(drained.is_ok(), "the panic reached the caller");

@@ -1,4 +1,4 @@
-//! Test data, in memory and in files.
+//! Test data, in memory and in files, and memory of a user.
 
 use std::{
     fs::File,
@@ -38,4 +38,29 @@ pub fn leak<T>(value: T) -> &'static mut T {
     let kept = Box::leak(Box::new(value));
     KEPT.lock().unwrap().push(std::ptr::from_mut(kept) as usize);
     kept
+}
+
+/// Memory of a user that calls a function when it is dropped.
+pub struct Owner<F: FnMut()> {
+    bytes: Vec<u8>,
+    on_drop: F,
+}
+
+impl<F: FnMut()> Owner<F> {
+    pub fn new(bytes: impl Into<Vec<u8>>, on_drop: F) -> Self {
+        let bytes = bytes.into();
+        Self { bytes, on_drop }
+    }
+}
+
+impl<F: FnMut()> AsRef<[u8]> for Owner<F> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<F: FnMut()> Drop for Owner<F> {
+    fn drop(&mut self) {
+        (self.on_drop)();
+    }
 }
