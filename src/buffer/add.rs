@@ -326,7 +326,8 @@ impl EvBuffer {
     ///
     /// The memory is released when its last byte has left this buffer and all others that share it. In a chain of more
     /// than 64 segments, references shorter than [`COPY_THRESHOLD`](crate::buffer::COPY_THRESHOLD) bytes are copied and
-    /// released at once, so that a system call moves more than a few bytes. A reference to nothing is released at once.
+    /// released at once, so that a system call moves more than a few bytes. A reference to nothing is released at once. Behind
+    /// the lock of a shared buffer, memory that is shared or has an owner is released after the lock.
     ///
     /// # Errors
     ///
@@ -434,19 +435,23 @@ impl EvBuffer {
             self.release_foreign(Segment::Foreign(data));
             return Ok(());
         }
+        // The copy makes all checks itself. If there is no memory for it, the reference is linked.
+        if self.body.len() >= SLICES_MAX && n < sizing::sizes().copy_threshold {
+            let copied = match end {
+                End::Back => self.add(&data),
+                End::Front => self.prepend(&data),
+            };
+            if copied.is_ok() {
+                self.release_foreign(Segment::Foreign(data));
+                return Ok(());
+            }
+        }
         if let Err(error) = self.check_growth(end, n) {
             self.release_foreign(Segment::Foreign(data));
             return Err(error);
         }
         self.prepare_add(0);
-        let is_short = n < sizing::sizes().copy_threshold && self.body.len() >= SLICES_MAX;
         match end {
-            End::Back if is_short && self.add(&data).is_ok() => {
-                self.release_foreign(Segment::Foreign(data));
-            }
-            End::Front if is_short && self.prepend(&data).is_ok() => {
-                self.release_foreign(Segment::Foreign(data));
-            }
             End::Back if self.flags.intersects(Flags::BUDGETED) => {
                 let data = self.counted_bytes(data);
                 self.link_foreign(data);

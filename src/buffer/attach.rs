@@ -251,7 +251,9 @@ impl EvBuffer {
 
     #[inline(never)]
     fn release_after_lock(&mut self, memory: Segment) {
-        if self.is_in_place() {
+        // The memory of the only `Bytes` has no owner, whose drop is user code.
+        let runs_user_code = !matches!(&memory, Segment::Foreign(bytes) if bytes.is_unique());
+        if runs_user_code && self.is_in_place() {
             let drops = &mut self.attached_mut().deferred_drops;
             drops.get_or_insert_default().push(memory);
             self.request_check();

@@ -41,6 +41,22 @@ fn repeated_waits_hold_no_more_memory_than_one() {
     assert_eq!(heap::in_use_here(), once);
 }
 
+/// They are copied, so their own memory is released at once, and not when the guard ends.
+#[test]
+fn short_pieces_added_under_one_guard_hold_no_more_than_four_times_their_length() {
+    const PIECES: usize = 100_000;
+    let buffer = SharedEvBuffer::new();
+    let before = heap::in_use_here();
+    let mut guard = buffer.lock();
+    for _ in 0..PIECES {
+        guard.add_reference(vec![7]).unwrap();
+    }
+    let held = (heap::in_use_here() - before) as usize;
+    assert!(held <= 4 * PIECES + (64 << 10), "{held} bytes");
+    drop(guard);
+    assert_eq!(buffer.len(), PIECES);
+}
+
 /// Returns what each idle connection holds after it has received 16,000 bytes.
 fn held_by_idle_connections(by_lines: bool) -> isize {
     const CONNECTIONS: usize = 200;
