@@ -49,6 +49,10 @@ use crate::{
 /// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order. Otherwise a TCP
 /// connection is reset, and any other stream is dropped without being shut down.
 ///
+/// The input ends in order if the peer ended its stream, or if this side closed the input or the connection. Otherwise tasks that
+/// read get an error after the bytes that it holds: the error of the stream, or
+/// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted).
+///
 /// When the last handle is dropped, the output is delivered in the background as by [`close`](Self::close). No
 /// callback starts after that.
 ///

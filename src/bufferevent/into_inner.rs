@@ -64,7 +64,8 @@ impl BufferEvent {
     /// Returns the stream, with the bytes that were read and not removed, and those that were added and not written.
     ///
     /// A stream that buffers what is written is not flushed: call [`flush`](Self::flush) before. Other handles see the
-    /// connection end with the reason [`Detached`](CloseReason::Detached).
+    /// connection end with the reason [`Detached`](CloseReason::Detached), and tasks that read get an error of the kind
+    /// [`ConnectionAborted`](std::io::ErrorKind::ConnectionAborted).
     ///
     /// # Errors
     ///

@@ -118,8 +118,8 @@ impl BufferEvent {
     /// A TCP connection is reset unless the output had ended in order. Other streams are dropped without being shut
     /// down.
     ///
-    /// The input ends: tasks that read get what it holds, and then the end as if the peer had ended its stream. The reason
-    /// that [`closed`](Self::closed) returns tells the difference.
+    /// Tasks that read get what the input holds, and then an error of the kind
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), unless the peer had ended its stream.
     #[doc(alias = "bufferevent_free")]
     pub fn abort(&self) {
         self.inner.request_close(CloseMode::Abort);

@@ -180,8 +180,9 @@ impl Inner {
 
     /// Moves the stream and the contents of the buffers to where a call of `into_inner` finds them.
     pub(super) fn hand_over(&self, stream: Box<dyn Any + Send>) {
-        // What is added from now on would be in neither place.
-        self.input.close();
+        // What is added from now on would be in neither place. For readers of other handles the stream has not ended.
+        self.input
+            .close_with(io::ErrorKind::ConnectionAborted.into());
         self.output.close();
         let taken = Taken {
             stream,
@@ -244,8 +245,7 @@ impl Inner {
         if control.outcome.is_some() {
             return;
         }
-        control.state.stop(&reason);
-        let error = control.state.read.error().cloned();
+        let error = control.state.stop(&reason);
         drop(control);
         self.close_input(error.as_ref());
         self.output.give_up();

@@ -153,6 +153,30 @@ async fn abort_drops_the_output_and_counts_it() {
     assert_eq!(got.len(), 10);
 }
 
+/// What was read so far is not taken for all that the peer has sent, unless the peer had ended its stream.
+#[tokio::test]
+async fn after_an_abort_readers_get_an_error_unless_the_peer_had_ended() {
+    for peer_ends in [false, true] {
+        let (near, mut far) = duplex(64);
+        let mut bev = BufferEvent::new(near);
+        far.write_all(b"half").await.unwrap();
+        bev.input().readable(4).await.unwrap();
+        if peer_ends {
+            far.shutdown().await.unwrap();
+            assert!(bev.input().readable(5).await.is_err());
+        }
+        bev.abort();
+        bev.closed().await;
+        let mut got = Vec::new();
+        let end = bev.read_to_end(&mut got).await;
+        assert_eq!(got, b"half");
+        match peer_ends {
+            true => assert_eq!(end.unwrap(), 4),
+            false => assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionAborted),
+        }
+    }
+}
+
 #[tokio::test]
 async fn shutdown_ends_only_writing() {
     let (near, mut far) = duplex(64);

@@ -18,7 +18,7 @@ mod switch;
 mod tests;
 mod write;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 pub(super) use read::ReadState;
 use switch::Switch;
@@ -157,13 +157,14 @@ impl ConnectionState {
         }
     }
 
-    /// The connection is over. An error that ended it becomes that of a read side that was open: a reader must not
-    /// mistake it for the end of the stream.
-    pub(super) fn stop(&mut self, reason: &CloseReason) {
+    /// The connection is over. Returns the error that the input ends with: a reader must not mistake an abort for the end
+    /// of the stream. An error that ended the connection becomes that of a read side that was open.
+    #[must_use]
+    pub(super) fn stop(&mut self, reason: &CloseReason) -> Option<Arc<io::Error>> {
         if let CloseReason::Error(error) = reason {
             self.read.end(Some(Arc::clone(error)));
         }
-        self.read.stop();
         self.write.stop();
+        self.read.stop()
     }
 }

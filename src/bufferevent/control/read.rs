@@ -110,11 +110,18 @@ impl ReadState {
         }
     }
 
-    /// The connection is over.
-    pub(super) fn stop(&mut self) {
-        if self.is_open() {
-            self.phase = ReadPhase::Stopped;
+    /// The connection is over. Returns an error unless the peer has ended its stream, or this side has closed the input.
+    pub(super) fn stop(&mut self) -> Option<Arc<io::Error>> {
+        match &self.phase {
+            ReadPhase::Failed(error) => return Some(Arc::clone(error)),
+            ReadPhase::Ended => return None,
+            ReadPhase::Discarding => {
+                self.phase = ReadPhase::Stopped;
+                return None;
+            }
+            ReadPhase::Open | ReadPhase::Stopped => self.phase = ReadPhase::Stopped,
         }
+        Some(Arc::new(io::ErrorKind::ConnectionAborted.into()))
     }
 
     /// The peer has ended its stream while reading is paused. Returns whether this is new.

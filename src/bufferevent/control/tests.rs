@@ -187,14 +187,28 @@ fn only_an_orderly_shutdown_counts_as_ended() {
 #[test]
 fn the_end_of_a_connection_ends_open_directions_once() {
     let reset = CloseReason::Error(error());
-    for (steps, reason, read_fails) in [
-        (&[][..], &reset, true),
-        (&[ReadEnd], &reset, false),
-        (&[], &CloseReason::Aborted, false),
-        (&[ReadFail], &CloseReason::Aborted, true),
+    // The steps, the reason, whether reading has failed then, and the error of the input.
+    for (steps, reason, read_fails, input_error) in [
+        (&[][..], &reset, true, Some(io::ErrorKind::ConnectionReset)),
+        (&[ReadEnd], &reset, false, None),
+        (
+            &[],
+            &CloseReason::Aborted,
+            false,
+            Some(io::ErrorKind::ConnectionAborted),
+        ),
+        (
+            &[ReadFail],
+            &CloseReason::Aborted,
+            true,
+            Some(io::ErrorKind::ConnectionReset),
+        ),
+        (&[ReadEnd], &CloseReason::Aborted, false, None),
+        (&[Discard], &CloseReason::Aborted, false, None),
     ] {
         let mut state = after(steps);
-        state.stop(reason);
+        let seen = state.stop(reason).map(|error| error.kind());
+        assert_eq!(seen, input_error, "{steps:?} {reason:?}");
         assert_eq!(
             state.read.error().is_some(),
             read_fails,
