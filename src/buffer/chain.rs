@@ -118,8 +118,8 @@ impl EvBuffer {
     /// Returns the bytes of memory that the buffer keeps allocated.
     ///
     /// That is its blocks, each with its whole length; the linked part of foreign memory; loaded pieces of files; and the
-    /// list of its segments, if it has room for more than 64. A block of which several buffers show a part counts in each of them. Takes one step if there
-    /// is no range of a file, and otherwise one for each segment.
+    /// list of its segments, if it has room for more than 64. A block of which several buffers show a part counts in each
+    /// of them. Takes one step if there is no range of a file, and otherwise one for each segment.
     #[must_use]
     pub fn capacity(&self) -> usize {
         let loaded = match self.flags.intersects(Flags::FILES) {

@@ -10,7 +10,8 @@ impl EvBuffer {
     /// Overwrites the bytes from position `pos` on with `data`, for example a length field that was not known before.
     ///
     /// Bytes that other buffers or a [`Bytes`](bytes::Bytes) share do not change there: such a segment is copied first, or
-    /// only the overwritten part of it if it is foreign memory or a range of a file. Freezing does not matter, since no byte comes or leaves.
+    /// only the overwritten part of it if it is foreign memory or a range of a file. Freezing does not matter, since no
+    /// byte comes or leaves.
     ///
     /// # Errors
     ///

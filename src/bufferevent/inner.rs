@@ -46,8 +46,8 @@ use crate::{
 /// [`close`](Self::close) or [`abort`](Self::abort). Then [`Event::Closed`] is the last event, and [`closed`](Self::closed)
 /// returns the summary.
 ///
-/// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order. Otherwise a TCP
-/// connection is reset, and any other stream is dropped without being shut down.
+/// The peer sees an orderly end if and only if it got everything that was added and the output was ended in order.
+/// Otherwise a TCP connection is reset, and any other stream is dropped without being shut down.
 ///
 /// The input ends in order if the peer ended its stream, or if this side closed the input or the connection. Otherwise tasks that
 /// read get an error after the bytes that it holds: the error of the stream, or

@@ -14,8 +14,9 @@
 //!
 //! # Ends
 //!
-//! A peer sees an orderly end (FIN, `close_notify`, the end of a pipe) if it got everything that was sent to it, and if
-//! the other side ended in order. Every other end is visible as an error, if the stream has one: a TCP connection is
+//! A peer sees an orderly end (FIN, `close_notify`, the end of a pipe) if it got everything that was sent to it and the
+//! other side did not fail. That side has ended in order then, or a time limit expired when nothing was left to deliver.
+//! Every other end is visible as an error, if the stream has one and unless [`OnError::Fin`] is set: a TCP connection is
 //! reset, a TLS stream is dropped without `close_notify`. The reset waits until the peer's kernel has acknowledged what was
 //! written, so that it discards nothing that counts as delivered.
 //!

@@ -289,8 +289,8 @@ impl SharedEvBuffer {
     /// Moves at most `n` bytes from the front to the back of `dst` and returns their number: one change of each buffer.
     ///
     /// Both are locked in a fixed order, so that opposite moves do not wait for each other, and both are unlocked before a
-    /// subscriber is notified. Watermarks are ignored; [`move_up_to_high`](Self::move_up_to_high) stops at the high watermark of `dst`. A
-    /// move into itself is `Ok(0)`.
+    /// subscriber is notified. Watermarks are ignored; [`move_up_to_high`](Self::move_up_to_high) stops at the high
+    /// watermark of `dst`. A move into itself is `Ok(0)`.
     ///
     /// # Errors
     ///

@@ -180,13 +180,14 @@ async fn exchange(
 ) -> Result<Next> {
     let (sent, is_sent) = watch::channel(false);
     let sending = async {
-        request.send(&mut upstream.writing, forwarded).await?;
-        request
-            .body
-            .copy(&mut client.reading, &mut upstream.writing)
-            .await?;
+        let send = async {
+            request.send(&mut upstream.writing, forwarded).await?;
+            let body = &request.body;
+            body.copy(&mut client.reading, &mut upstream.writing).await
+        };
+        let outcome = send.await;
         sent.send_replace(true);
-        anyhow::Ok(())
+        outcome
     };
     let answering = answer(request, &mut upstream.reading, &mut client.writing, is_sent);
     tokio::pin!(sending, answering);
@@ -196,11 +197,7 @@ async fn exchange(
             if let Err(error) = &sent {
                 ensure!(is_of_upstream(error), "request: {error:#}");
             }
-            let answered = match sent {
-                Ok(()) => answering.await,
-                Err(_) => timeout(STEP_MAX, answering).await.context(NoAnswer)?,
-            };
-            (sent, answered?)
+            (sent, answering.await?)
         }
         response = &mut answering => {
             let response = response?;
@@ -238,14 +235,14 @@ async fn answer(
 ) -> Result<Head> {
     loop {
         let parse = |bytes| Head::of_response(bytes, request);
-        // The time of the upstream begins when it has the whole request.
+        // The time of the upstream begins when it has the whole request, or takes no more of it.
         let too_late = async {
             let _ = is_sent.wait_for(|is_sent| *is_sent).await;
             sleep(STEP_MAX).await;
         };
         let head = next_head(upstream, parse, too_late)
             .await
-            .and_then(|head| head.context("the upstream has closed the connection"))
+            .and_then(|head| head.context("the upstream has sent no head"))
             .context(NoAnswer)?;
         head.send(client, "").await?;
         if !head.is_interim {
@@ -275,7 +272,7 @@ enum Body {
     UntilEnd,
 }
 
-/// Takes the next head off the stream; `None` at the end of the stream.
+/// Takes the next head off the stream; `None` if the stream ends, or it is too late, before any byte of one.
 async fn next_head(
     stream: &mut Prefixed<OwnedReadHalf>,
     parse: impl FnOnce(Vec<u8>) -> Result<Head>,
@@ -283,10 +280,10 @@ async fn next_head(
 ) -> Result<Option<Head>> {
     let found = tokio::select! {
         found = stream.peek_until(b"\r\n\r\n", HEAD_MAX) => found?,
-        () = too_late => bail!("no head in time"),
+        () = too_late => None,
     };
     let Some(len) = found else {
-        ensure!(stream.prefix().is_empty(), "the stream ended within a head");
+        ensure!(stream.prefix().is_empty(), "a head is not complete");
         return Ok(None);
     };
     let mut bytes = vec![0; len];
