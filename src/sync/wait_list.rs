@@ -24,8 +24,8 @@ struct Entry<I> {
     interest: I,
     /// `None` once the task was woken, until it is polled again.
     waker: Option<Waker>,
-    /// Whether a younger task has yielded to this one since it was woken. See [`WaitList::yields`].
-    yielded_to: bool,
+    /// How often younger tasks have yielded to this one since it was woken. See [`WaitList::yields`].
+    yields: u32,
 }
 
 /// A task's place in a [`WaitList`], which the task gives back with [`WaitList::remove`].
@@ -56,7 +56,7 @@ impl<I: Copy> WaitList<I> {
         waker: Waker,
     ) -> Option<Waker> {
         let entry = self.entry(place, interest);
-        entry.yielded_to = false;
+        entry.yields = 0;
         let replaced = entry.waker.replace(waker);
         self.waiting += usize::from(replaced.is_none());
         replaced
@@ -87,7 +87,7 @@ impl<I: Copy> WaitList<I> {
                 id: self.last_id,
                 interest,
                 waker: None,
-                yielded_to: false,
+                yields: 0,
             });
             self.entries.len() - 1
         });
@@ -127,15 +127,18 @@ impl<I: Copy> WaitList<I> {
     /// Whether a task that could continue lets older ones go first: those that were woken for something that `competes`
     /// describes and were not polled since.
     ///
-    /// A task yields to an older one at most once, since that may never be polled again.
+    /// Threads may poll all other tasks before the oldest one, so each of them may yield to it. It may also never be polled
+    /// again, so the others yield no more often than that.
     pub(crate) fn yields(&mut self, place: Option<&Place>, competes: impl Fn(I) -> bool) -> bool {
         let mut yields = false;
+        let tasks = self.entries.len() + usize::from(place.is_none());
         for entry in &mut self.entries {
             if place.is_some_and(|place| entry.id >= place.0) {
                 break;
             }
-            if entry.waker.is_none() && !entry.yielded_to && competes(entry.interest) {
-                entry.yielded_to = true;
+            let was_woken = entry.waker.is_none() && competes(entry.interest);
+            if was_woken && (entry.yields as usize) < tasks - 1 {
+                entry.yields += 1;
                 yields = true;
             }
         }
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_younger_task_yields_once_to_an_older_one_that_was_woken() {
+    fn each_younger_task_yields_once_to_an_older_one_that_was_woken() {
         let mut list = WaitList::default();
         let older = register(&mut list, 1);
         let younger = register(&mut list, 1);
@@ -253,11 +256,12 @@ mod tests {
         assert!(!list.yields(Some(&younger), |_| false));
         assert!(list.yields(Some(&younger), |_| true));
         assert!(!list.yields(Some(&younger), |_| true));
-        assert!(
-            list.yields(None, |_| true),
-            "a newcomer yields to the other"
-        );
-        assert!(!list.yields(None, |_| true));
+        assert!(list.yields(None, |_| true), "a newcomer yields to both");
+        let mut newcomer = None;
+        assert!(list.register_woken(&mut newcomer, 1).is_none());
+        // It has yielded to the older one, and yields to the younger one once more.
+        assert!(list.yields(newcomer.as_ref(), |_| true));
+        assert!(!list.yields(newcomer.as_ref(), |_| true));
     }
 
     #[test]

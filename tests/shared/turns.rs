@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,12 +12,15 @@ use std::{
     thread,
 };
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures::Stream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio_evbuffer::{
-    BufferEvent, DeferredQueue, EolStyle, SharedEvBuffer, Watermarks, shared::Crossing,
+    BufferEvent, DeferredQueue, EolStyle, SharedEvBuffer, Watermarks,
+    shared::{Crossing, Reader},
 };
+use tokio_test::task;
 
-use crate::support::tasks::current_thread;
+use crate::support::tasks::{current_thread, soon};
 
 /// Three writers compete for a buffer of one byte.
 #[test]
@@ -163,6 +167,91 @@ fn no_reader_starves() {
         counts.iter().all(|&n| n > 300),
         "bytes of each reader, of 3000: {counts:?}"
     );
+}
+
+/// Tries to take a byte.
+type Take = fn(&mut Context<'_>, Pin<&mut Reader>) -> bool;
+
+/// Threads run woken tasks in any order. The one that has waited longest gets the next byte nevertheless.
+#[test]
+fn the_reader_that_has_waited_longest_is_first_in_any_order_of_polls() {
+    const ORDERS: [[usize; 3]; 6] = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    let takes: [Take; 3] = [
+        |cx, reader| {
+            let mut byte = [0];
+            let mut out = ReadBuf::new(&mut byte);
+            reader.poll_read(cx, &mut out).is_ready()
+        },
+        |cx, mut reader| {
+            let is_ready = reader.as_mut().poll_fill_buf(cx).is_ready();
+            reader.consume(usize::from(is_ready));
+            is_ready
+        },
+        |cx, reader| reader.poll_next(cx).is_ready(),
+    ];
+    for take in takes {
+        let buffer = SharedEvBuffer::new();
+        let mut readers = [(); 3].map(|()| task::spawn(buffer.reader()));
+        for reader in &mut readers {
+            assert!(!reader.enter(take));
+        }
+        for (round, order) in ORDERS.iter().cycle().take(60).enumerate() {
+            buffer.add(b"x").unwrap();
+            // One that begins now is behind all others.
+            let mut late = task::spawn(buffer.reader());
+            assert!(!late.enter(take));
+            let mut taken_by = Vec::new();
+            for &i in order.iter().chain(order) {
+                if readers[i].is_woken() && readers[i].enter(take) {
+                    taken_by.push(i);
+                    assert!(!readers[i].enter(take));
+                }
+            }
+            assert_eq!(taken_by, [round % 3], "in the order {order:?}");
+        }
+    }
+}
+
+/// Bytes are added until each reader has had 100, so the test does not end if one starves.
+#[test]
+fn no_reader_starves_on_many_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let buffer = SharedEvBuffer::new();
+        let counts: Arc<[AtomicUsize; 3]> = Arc::default();
+        let readers = [0, 1, 2].map(|i| {
+            let (mut reader, counts) = (buffer.reader(), Arc::clone(&counts));
+            tokio::spawn(async move {
+                while reader.read_u8().await.is_ok() {
+                    counts[i].fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        });
+        let adding = tokio::spawn(async move {
+            while counts.iter().any(|n| n.load(Ordering::SeqCst) < 100) {
+                if buffer.is_empty() {
+                    buffer.add(b"x").unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+            buffer.close();
+        });
+        soon("100 bytes for each reader", adding).await.unwrap();
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    });
 }
 
 /// Another thread changes the buffer all the time while a call delivers: at least once during each run of the callback.
