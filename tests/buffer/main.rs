@@ -5,6 +5,7 @@ mod model;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod borders;
 mod bounds;
 mod eol;
 mod file;
