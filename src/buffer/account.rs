@@ -18,21 +18,22 @@ impl EvBuffer {
             segment.count_for(&account);
         }
         self.tail.count_for(&account);
-        self.attached.get_or_insert_default().account = Some(account);
+        self.attached_mut().extras_mut().account = Some(account);
         self.flags.insert(Flags::BUDGETED);
     }
 
     /// Lets memory that comes in count for no account. Memory that is here counts until it is freed.
     pub(super) fn remove_account(&mut self) {
         self.flags.remove(Flags::BUDGETED);
-        if let Some(attached) = &mut *self.attached {
-            attached.account = None;
+        if let Some(extras) = (self.attached.as_mut()).and_then(|attached| attached.extras.as_mut())
+        {
+            extras.account = None;
         }
     }
 
     /// Returns the account for which the memory of this buffer counts.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
-        self.attached.as_ref()?.account.as_ref()
+        self.extras()?.account.as_ref()
     }
 
     /// Makes a block that comes in count for the account.

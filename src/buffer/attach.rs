@@ -1,11 +1,11 @@
 //! What a shared buffer stores in the buffer that it holds: totals, borrows, deferred drops, frozen ends.
 
-use std::ptr;
+use std::{mem, ptr};
 
 use bytes::Bytes;
 
 use super::{
-    attached::{Attached, Borrowed},
+    attached::{Attached, Borrowed, Extras},
     chain::EvBuffer,
     flags::Flags,
 };
@@ -23,7 +23,9 @@ impl EvBuffer {
         let attached = self.attached_mut();
         (attached.token, attached.address) = (token, address);
         (attached.prepended, attached.removed) = (prepended, removed);
-        attached.borrowed = Borrowed::default();
+        if let Some(extras) = &mut attached.extras {
+            extras.borrowed = Borrowed::default();
+        }
         attached.check_requested = true;
         self.flags.remove(Flags::OWNER);
         self.flags.insert(Flags::SHARED);
@@ -66,8 +68,10 @@ impl EvBuffer {
         match &mut *self.attached {
             Some(attached) => {
                 attached.check_requested = false;
-                let drops = attached.deferred_drops.take();
-                drops.map_or_else(Vec::new, |drops| *drops)
+                match &mut attached.extras {
+                    Some(extras) => mem::take(&mut extras.deferred_drops),
+                    None => Vec::new(),
+                }
             }
             None => Vec::new(),
         }
@@ -81,8 +85,8 @@ impl EvBuffer {
     /// Drops `memory` together with the memory that this buffer released under the lock.
     pub(crate) fn defer_drops(&mut self, memory: Vec<Segment>) {
         if !memory.is_empty() {
-            let drops = &mut self.attached_mut().deferred_drops;
-            drops.get_or_insert_default().extend(memory);
+            let extras = self.attached_mut().extras_mut();
+            extras.deferred_drops.extend(memory);
         }
         self.request_check();
     }
@@ -147,7 +151,7 @@ impl EvBuffer {
     pub(crate) fn borrow_front(&mut self) -> Result<Bytes> {
         self.load_first(1)?;
         let front = self.front_bytes();
-        self.attached_mut().borrowed = Borrowed {
+        self.attached_mut().extras_mut().borrowed = Borrowed {
             behind: 0,
             len: front.len(),
         };
@@ -156,21 +160,20 @@ impl EvBuffer {
 
     /// Returns how much of what was borrowed is still in the buffer.
     pub(crate) fn borrowed(&self) -> usize {
-        self.attached
-            .as_ref()
-            .map_or(0, |attached| attached.borrowed.len)
+        self.extras().map_or(0, |extras| extras.borrowed.len)
     }
 
     /// Returns whether exactly the first `n` bytes are borrowed.
     pub(crate) fn borrows_first(&self, n: usize) -> bool {
-        self.attached
-            .as_deref()
-            .is_some_and(|attached| attached.borrowed.behind == 0 && attached.borrowed.len == n)
+        self.extras()
+            .is_some_and(|extras| extras.borrowed.behind == 0 && extras.borrowed.len == n)
     }
 
     /// Removes the first `n` bytes of what is borrowed, also from behind bytes that were prepended since.
     pub(crate) fn consume_borrowed(&mut self, n: usize) {
-        let borrowed = self.attached_mut().borrowed;
+        let borrowed = self
+            .extras()
+            .map_or(Borrowed::default(), |extras| extras.borrowed);
         let n = n.min(borrowed.len);
         if borrowed.behind == 0 {
             return self.discard(n);
@@ -188,7 +191,7 @@ impl EvBuffer {
         self.flags.insert(refusing);
         let attached = self.attached_mut();
         (attached.prepended, attached.removed) = (totals.0, totals.1 + n as u64);
-        attached.borrowed = Borrowed {
+        attached.extras_mut().borrowed = Borrowed {
             behind: borrowed.behind,
             len: borrowed.len - n,
         };
@@ -196,13 +199,21 @@ impl EvBuffer {
 
     /// Ends the borrow. The bytes stay in the buffer, where another reader may take them.
     pub(crate) fn return_front(&mut self) {
-        self.attached_mut().borrowed = Borrowed::default();
-        self.request_check();
+        let attached = self.attached_mut();
+        if let Some(borrowed) = attached.borrowed_mut() {
+            *borrowed = Borrowed::default();
+        }
+        attached.check_requested = true;
     }
 }
 
 impl EvBuffer {
-    fn attached_mut(&mut self) -> &mut Attached {
+    #[inline]
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.attached.as_ref()?.extras.as_deref()
+    }
+
+    pub(super) fn attached_mut(&mut self) -> &mut Attached {
         self.attached.get_or_insert_default()
     }
 
@@ -225,9 +236,10 @@ impl EvBuffer {
     }
 
     pub(super) fn set_limit(&mut self, max: Option<usize>) {
-        if max.is_some() || self.attached.is_some() {
-            let attached = self.attached_mut();
-            attached.max_len = max.unwrap_or(usize::MAX);
+        if let Some(max) = max {
+            self.attached_mut().extras_mut().max_len = max;
+        }
+        if let Some(attached) = &mut *self.attached {
             attached.check_requested = true;
         }
         self.flags.set(Flags::LIMITED, max.is_some());
@@ -238,7 +250,7 @@ impl EvBuffer {
         if !self.flags.intersects(Flags::LIMITED) {
             return None;
         }
-        self.attached.as_ref().map(|attached| attached.max_len)
+        self.extras().map(|extras| extras.max_len)
     }
 
     /// Drops foreign memory: now, or after the lock of this buffer is released.
@@ -254,8 +266,8 @@ impl EvBuffer {
         // The memory of the only `Bytes` has no owner, whose drop is user code.
         let runs_user_code = !matches!(&memory, Segment::Foreign(bytes) if bytes.is_unique());
         if runs_user_code && self.is_in_place() {
-            let drops = &mut self.attached_mut().deferred_drops;
-            drops.get_or_insert_default().push(memory);
+            let extras = self.attached_mut().extras_mut();
+            extras.deferred_drops.push(memory);
             self.request_check();
         }
     }
@@ -270,8 +282,8 @@ impl EvBuffer {
         if let Some(attached) = &mut *self.attached {
             // Without a shared buffer these totals mean nothing.
             attached.removed = attached.removed.wrapping_add(n as u64);
-            if attached.borrowed.len > 0 {
-                attached.borrowed.remove(n);
+            if let Some(borrowed) = attached.borrowed_mut() {
+                borrowed.remove(n);
             }
         }
     }
@@ -280,8 +292,8 @@ impl EvBuffer {
         if self.flags.intersects(Flags::SHARED) {
             let attached = self.attached_mut();
             attached.prepended += n as u64;
-            if attached.borrowed.len > 0 {
-                attached.borrowed.behind += n;
+            if let Some(borrowed) = attached.borrowed_mut() {
+                borrowed.behind += n;
             }
         }
     }
@@ -292,8 +304,10 @@ impl EvBuffer {
         if self.flags.intersects(Flags::SHARED) {
             let attached = self.attached_mut();
             attached.removed += n as u64;
-            let left = len.saturating_sub(attached.borrowed.behind);
-            attached.borrowed.len = attached.borrowed.len.min(left);
+            if let Some(borrowed) = attached.borrowed_mut() {
+                let left = len.saturating_sub(borrowed.behind);
+                borrowed.len = borrowed.len.min(left);
+            }
         }
     }
 }

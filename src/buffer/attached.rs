@@ -21,15 +21,33 @@ pub(super) struct Attached {
     pub(super) check_requested: bool,
     /// The usual length of the buffer before it becomes empty again, as a power of two.
     pub(super) usual_len: u32,
+    /// `None` in most buffers, so that an idle connection is small.
+    pub(super) extras: Option<Box<Extras>>,
+}
+
+/// What few of the attached buffers need.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
     /// Meaningful only with the flag `LIMITED`.
     pub(super) max_len: usize,
     pub(super) borrowed: Borrowed,
     /// The account for which the memory of this buffer counts.
     pub(super) account: Option<Arc<Account>>,
     /// Foreign memory to drop after the lock is released.
-    // Boxed, since most buffers never have any.
-    #[allow(clippy::box_collection)]
-    pub(super) deferred_drops: Option<Box<Vec<Segment>>>,
+    pub(super) deferred_drops: Vec<Segment>,
+}
+
+impl Attached {
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Returns the borrowed range, if there is one.
+    #[inline]
+    pub(super) fn borrowed_mut(&mut self) -> Option<&mut Borrowed> {
+        let extras = self.extras.as_deref_mut()?;
+        (extras.borrowed.len > 0).then_some(&mut extras.borrowed)
+    }
 }
 
 /// The range of bytes that a reader has borrowed and not yet consumed.
