@@ -39,14 +39,12 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream. The `layout` is that of memory
-    /// which has to be allocated.
+    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
-        layout: Layout,
     ) -> Poll<io::Result<usize>>;
 
     /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes them.
@@ -183,7 +181,6 @@ impl<S: Transport> Endpoint for Stream<S> {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
-        layout: Layout,
     ) -> Poll<io::Result<usize>> {
         let Self {
             stream, hang_up, ..
@@ -191,7 +188,7 @@ impl<S: Transport> Endpoint for Stream<S> {
         if hang_up.is_cleared() {
             return transport::poll_fill_watched(cx, stream, Self::FINDER, chain, max, hang_up);
         }
-        transport::poll_fill(cx, stream, Self::FINDER, chain, max, layout)
+        transport::poll_fill(cx, stream, Self::FINDER, chain, max, Layout::OneBlock)
     }
 
     #[inline]

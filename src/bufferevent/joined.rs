@@ -40,12 +40,6 @@ impl BufferEvent {
         control.state.read.set_blocked(blocked);
     }
 
-    /// Notes whether a join moves the bytes of the input on.
-    pub(crate) fn set_joined(&self, joined: bool) {
-        self.inner
-            .command(|control| control.state.read.set_joined(joined));
-    }
-
     /// Lets an output with the default watermarks hold as much as one turn of a joined connection reads. Watermarks that the
     /// user has set stay.
     pub(crate) fn enlarge_output(&self) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::endpoint::Endpoint;
-use crate::{EvBuffer, sync::Lock, transport::Layout};
+use crate::{EvBuffer, sync::Lock};
 
 /// The most bytes in transit from one end to the other.
 const IN_TRANSIT_MAX: usize = 64 * 1024;
@@ -97,7 +97,6 @@ impl Endpoint for PairEnd {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
-        _: Layout,
     ) -> Poll<io::Result<usize>> {
         let waker = cx.waker().clone();
         let mut state = self.incoming.0.lock();

@@ -263,7 +263,6 @@ enum Phase {
 
 impl JoinDirection {
     fn new(peer: Peer, from: &BufferEvent, to: &BufferEvent) -> Self {
-        from.set_joined(true);
         to.enlarge_output();
         Self {
             peer,
@@ -417,7 +416,6 @@ impl JoinDirection {
 impl Drop for JoinDirection {
     fn drop(&mut self) {
         self.set_blocked(false);
-        self.from.set_joined(false);
         self.to.restore_output();
     }
 }

@@ -27,8 +27,6 @@ pub(crate) struct ReadState {
     peer_closed: bool,
     /// The bytes of the input wait for the connection that this one is joined with.
     blocked: bool,
-    /// The bytes of the input move on to another connection.
-    joined: bool,
 }
 
 impl ReadState {
@@ -38,20 +36,11 @@ impl ReadState {
             switch: Switch::On,
             peer_closed: false,
             blocked: false,
-            joined: false,
         }
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
-    }
-
-    pub(crate) fn is_joined(&self) -> bool {
-        self.joined
-    }
-
-    pub(crate) fn set_joined(&mut self, joined: bool) {
-        self.joined = joined;
     }
 
     pub(crate) fn set_blocked(&mut self, blocked: bool) {

@@ -267,16 +267,6 @@ fn reading_is_blocked_while_it_is_set() {
 }
 
 #[test]
-fn reading_is_for_a_join_while_it_is_set() {
-    let mut state = after(&[]);
-    assert!(!state.read.is_joined());
-    state.read.set_joined(true);
-    assert!(state.read.is_joined() && state.may_read());
-    state.read.set_joined(false);
-    assert!(!state.read.is_joined());
-}
-
-#[test]
 fn only_an_orderly_end_of_the_peer_counts_as_ended() {
     for (steps, ended) in [
         (&[][..], false),

@@ -24,7 +24,7 @@ use crate::{
     },
     loading::Loading,
     shared::BufferWait,
-    transport::{Layout, poll::yield_to_driver},
+    transport::poll::yield_to_driver,
 };
 
 /// The stream of a filtered BufferEvent: the BufferEvent below, seen through two filters.
@@ -140,7 +140,6 @@ impl Endpoint for FilterEndpoint {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
-        _: Layout,
     ) -> Poll<io::Result<usize>> {
         loop {
             if !self.input.dst.is_empty() {

@@ -87,7 +87,6 @@ impl BufferEvent {
         self.set_callbacks(Callbacks::default());
         let queue = self.inner.queue.clone();
         // The task above moves everything on, as a join does.
-        self.set_joined(true);
         self.enlarge_output();
         let endpoint = FilterEndpoint::new(self, Box::new(input), Box::new(output));
         let span = tracing::debug_span!("filter", id = crate::sync::next_token());

@@ -37,14 +37,11 @@ use crate::{
 /// Bytes read by a turn that has to let the I/O driver run before it reads on if it has filled the input.
 const SHARE: usize = 64 << 10;
 
-/// The longest read into one block. The allocator returns larger ones to the system, and the next read then takes a page
-/// fault for each page.
-const ONE_BLOCK_MAX: usize = 64 << 10;
-
-/// Bytes that a turn reads, into one block, if a join moves them on: the tasks behind it find them in the cache of the CPU,
-/// and free the block before the next one is taken. With 64 KiB, four times the system calls woke the peers so often that
-/// bulk took 1.4 times the CPU time.
-const JOINED_SHARE: usize = 256 << 10;
+/// The most bytes that a turn reads, into one block. The tasks behind it find them in the cache of the CPU, and free the
+/// block before the next one is taken; otherwise the allocator returns it to the system, and the next read takes a page fault
+/// for each page. With 64 KiB, most frames lay in two blocks and were copied, and four times the system calls woke the peers
+/// so often that bulk took 1.4 times the CPU time.
+const TURN_READ_MAX: usize = 256 << 10;
 
 /// Bytes of a message that is read to the stack, or written from there, instead of through a chain: what a quiet stream is
 /// offered.
@@ -124,10 +121,6 @@ struct Plan {
     discards: bool,
     may_write: bool,
     max_read: usize,
-    /// The most bytes that one turn reads.
-    max_read_in_turn: usize,
-    /// The longest read into one block.
-    one_block_max: usize,
     max_write: usize,
     /// A time limit counts.
     is_limited: bool,
@@ -136,18 +129,11 @@ struct Plan {
 impl Plan {
     fn new(control: &Control) -> Self {
         let (state, settings) = (&control.state, control.settings());
-        let is_joined = state.read.is_joined();
         Self {
             may_read: state.may_read(),
             discards: state.read.discards(),
             may_write: state.may_write(),
             max_read: settings.max_single_read,
-            max_read_in_turn: if is_joined { JOINED_SHARE } else { usize::MAX },
-            one_block_max: if is_joined {
-                JOINED_SHARE
-            } else {
-                ONE_BLOCK_MAX
-            },
             max_write: settings.max_single_write,
             is_limited: settings.limits.any(state.close_mode().is_closing()),
         }

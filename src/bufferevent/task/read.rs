@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-use super::{MESSAGE_MAX, SHARE, Task};
+use super::{MESSAGE_MAX, SHARE, TURN_READ_MAX, Task};
 use crate::{
     BufferError, EvBuffer,
     bufferevent::{
@@ -19,7 +19,7 @@ use crate::{
     },
     error::clone_io_error,
     segment::filled_in_place,
-    transport::{Layout, poll::Moved},
+    transport::poll::Moved,
 };
 
 impl<E: Endpoint> Task<E> {
@@ -29,11 +29,11 @@ impl<E: Endpoint> Task<E> {
         if !plan.may_read {
             return self.pause_reading();
         }
-        if before >= plan.max_read_in_turn {
+        if before >= TURN_READ_MAX {
             self.reads_later = true;
             return self.pause_reading();
         }
-        let most = plan.max_read.min(plan.max_read_in_turn - before);
+        let most = plan.max_read.min(TURN_READ_MAX - before);
         let want = self.sizer.offer().min(most);
         if self.guard.inner.task.take_watermarks() || self.room < want {
             self.update_room(before);
@@ -68,11 +68,7 @@ impl<E: Endpoint> Task<E> {
                     return Poll::Ready(filled_in_place(&message, start).map(<[u8]>::len));
                 }
             }
-            let layout = match offered <= plan.one_block_max {
-                true => Layout::OneBlock,
-                false => Layout::Segments,
-            };
-            endpoint.poll_read_into(cx, &mut chain, offered, layout)
+            endpoint.poll_read_into(cx, &mut chain, offered)
         }) else {
             return Moved::Nothing;
         };
