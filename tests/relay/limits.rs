@@ -7,10 +7,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_evbuffer::{
-    Relay,
+    Relay, SharedEvBuffer,
     limits::{MemoryBudget, RateLimit, RateLimitGroup},
     relay::RelayEnd,
 };
+use tokio_test::{assert_pending, assert_ready, task};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -120,6 +121,31 @@ async fn a_relay_continues_when_another_has_freed_the_budget() {
     receiver.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
     let late = timeout(SECOND, right.read_exact(&mut received)).await;
     late.unwrap().unwrap();
+    assert_eq!(&received, b"later");
+}
+
+/// No other direction, timeout or timer wakes it: what frees the memory has to.
+#[tokio::test]
+async fn a_relay_without_a_timeout_is_woken_by_the_budget() {
+    let budget = MemoryBudget::new(1000);
+    let hog = SharedEvBuffer::new();
+    hog.set_budget(&budget);
+    hog.add(&[7; 5000]).unwrap();
+    let ((mut left, a), (mut right, b)) = (duplex(64), duplex(64));
+    left.write_all(b"later").await.unwrap();
+    let mut relaying = task::spawn(Relay::new(a, b).budget(&budget).run());
+    assert_pending!(relaying.poll());
+    let mut received = [0; 5];
+    let mut reading = task::spawn(right.read_exact(&mut received));
+    assert_pending!(reading.poll(), "the budget was exceeded");
+    assert!(!relaying.is_woken());
+
+    drop(hog);
+    assert_eq!(budget.used(), 0);
+    assert!(relaying.is_woken());
+    assert_pending!(relaying.poll());
+    assert_ready!(reading.poll()).unwrap();
+    drop(reading);
     assert_eq!(&received, b"later");
 }
 
