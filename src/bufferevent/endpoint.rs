@@ -186,7 +186,8 @@ impl<S: Transport> Endpoint for Stream<S> {
             stream, hang_up, ..
         } = self;
         if hang_up.is_cleared() {
-            return transport::poll_fill_watched(cx, stream, Self::FINDER, chain, max, hang_up);
+            let finder = Self::FINDER;
+            return transport::poll_fill_watched(cx, stream, finder, chain, max, layout, hang_up);
         }
         transport::poll_fill(cx, stream, Self::FINDER, chain, max, Layout::OneBlock)
     }

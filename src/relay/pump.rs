@@ -149,7 +149,11 @@ where
         spend(budget);
         turn.moved = work.any();
         turn.more = true;
-        yield_to_driver(cx);
+        match self.direction.passes_driver() {
+            // Behind the other tasks that are ready.
+            true => cx.waker().wake_by_ref(),
+            false => yield_to_driver(cx),
+        }
         Ok(turn)
     }
 
@@ -250,14 +254,14 @@ where
     fn fill_chain(&mut self, cx: &mut Context<'_>, offered: usize) -> io::Result<Moved> {
         let Endpoint { stream, finder } = &mut self.from;
         let Direction { chain, hang_up, .. } = &mut *self.direction;
+        // While the sink is behind, each segment that it takes releases its memory.
+        let layout = match chain.is_empty() {
+            true => Layout::OneBlock,
+            false => Layout::Segments,
+        };
         let polled = if hang_up.is_cleared() {
-            transport::poll_fill_watched(cx, *stream, *finder, chain, offered, hang_up)
+            transport::poll_fill_watched(cx, *stream, *finder, chain, offered, layout, hang_up)
         } else {
-            // While the sink is behind, each segment that it takes releases its memory.
-            let layout = match chain.is_empty() {
-                true => Layout::OneBlock,
-                false => Layout::Segments,
-            };
             transport::poll_fill(cx, *stream, *finder, chain, offered, layout)
         };
         let moved = Moved::from_poll(polled)?;
@@ -361,6 +365,7 @@ where
                     *finder,
                     &mut chain,
                     DISCARD_LEN,
+                    Layout::OneBlock,
                     hang_up,
                 ),
                 false => transport::poll_fill(

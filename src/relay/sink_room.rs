@@ -17,6 +17,10 @@ const ROOM_TRUSTED: usize = 1 << 20;
 /// as room.
 const PARTLY_ACKNOWLEDGED: usize = 64 << 10;
 
+/// A read of at least this many bytes is made shorter if a sink has no room for more. What it would leave in the source costs
+/// more calls then: looking at it, and discarding it there.
+const SHORTENED_READ: usize = 64 << 10;
+
 /// Reads of at most this many bytes need no room in a sink.
 const UNCHECKED_READ: usize = 16 << 10;
 
@@ -44,7 +48,7 @@ where
             && self.direction.held() == 0
             && !self.direction.hang_up.is_cleared();
         match () {
-            () if sure >= want => Room::For(want),
+            () if sure >= want.min(SHORTENED_READ) => Room::For(want.min(sure)),
             () if leaves_the_rest => Room::Perhaps(want),
             () => Room::For(want.min(room.max(UNCHECKED_READ))),
         }

@@ -244,6 +244,7 @@ mod no_pipes {
             _: Socket<'_>,
             _: &mut EvBuffer,
             _: usize,
+            _: Layout,
         ) -> Option<io::Result<usize>> {
             None
         }

@@ -125,15 +125,16 @@ pub(crate) fn poll_fill_watched<S: AsyncRead + Unpin>(
     finder: Finder<'_, S>,
     chain: &mut EvBuffer,
     max: usize,
+    layout: Layout,
     hang_up: &mut HangUp,
 ) -> Poll<io::Result<usize>> {
     if let Some(read) = finder
         .socket(stream)
-        .and_then(|socket| hang_up.read_held(socket, chain, max))
+        .and_then(|socket| hang_up.read_held(socket, chain, max, layout))
     {
         return Poll::Ready(read);
     }
-    poll_fill(cx, stream, finder, chain, max, Layout::Segments)
+    poll_fill(cx, stream, finder, chain, max, layout)
 }
 
 /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes what was written.

@@ -48,6 +48,22 @@ const MSG_NOSIGNAL: std::ffi::c_int = if cfg!(any(target_os = "linux", target_os
     0
 };
 
+impl Layout {
+    /// Receives at most `max` bytes to the back of `chain`. Returns how many came, and how many were asked for.
+    #[inline]
+    pub(super) fn recv(
+        self,
+        chain: &mut EvBuffer,
+        socket: &socket2::Socket,
+        max: usize,
+    ) -> io::Result<(usize, usize)> {
+        match self {
+            Self::Segments => chain.recv_from(socket, max),
+            Self::OneBlock => chain.recv_flat_from(socket, max),
+        }
+    }
+}
+
 impl Socket<'_> {
     /// Receives at most `max` bytes to the back of `chain` with one system call; 0 is the end of the stream.
     #[inline]
@@ -62,10 +78,7 @@ impl Socket<'_> {
             // No memory is taken before there is something to read. This counts against the task's budget.
             ready!(self.poll_ready(cx, Interest::READABLE))?;
             let received = self.transfer(Interest::READABLE, |socket| {
-                let (n, offered) = match layout {
-                    Layout::Segments => chain.recv_from(socket, max)?,
-                    Layout::OneBlock => chain.recv_flat_from(socket, max)?,
-                };
+                let (n, offered) = layout.recv(chain, socket, max)?;
                 // A read from a Unix socket stops at passed descriptors, with more bytes behind them.
                 Ok((n, if self.is_tcp() { offered } else { n }))
             });

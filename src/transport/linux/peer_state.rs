@@ -11,7 +11,10 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::{buffer::chain::EvBuffer, transport::lookup::Socket};
+use crate::{
+    buffer::chain::EvBuffer,
+    transport::{Layout, lookup::Socket},
+};
 
 /// `SIOCOUTQ`, which is `TIOCOUTQ`: the bytes in the send queue, from `asm/ioctls.h`.
 const SIOCOUTQ: Opcode = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
@@ -57,11 +60,12 @@ impl HangUp {
         socket: Socket<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        layout: Layout,
     ) -> Option<io::Result<usize>> {
         if !self.cleared {
             return None;
         }
-        match chain.recv_from(&socket.sock_ref(), max) {
+        match layout.recv(chain, &socket.sock_ref(), max) {
             Ok((n, offered)) => {
                 // A short read has emptied the socket: from now on the kernel reports changes.
                 self.cleared = n == offered;
@@ -209,7 +213,7 @@ mod tests {
 
         let mut chain = EvBuffer::new();
         while chain.len() < 5000 {
-            let n = match state.read_held(Socket::Tcp(&near), &mut chain, 1000) {
+            let n = match state.read_held(Socket::Tcp(&near), &mut chain, 1000, Layout::Segments) {
                 Some(read) => read.unwrap(),
                 None => {
                     let read = poll_fn(|cx| {
@@ -223,7 +227,7 @@ mod tests {
         far.write_all(&[2; 10]).await.unwrap();
         while chain.len() < 5010 {
             if state
-                .read_held(Socket::Tcp(&near), &mut chain, 1000)
+                .read_held(Socket::Tcp(&near), &mut chain, 1000, Layout::Segments)
                 .is_none()
             {
                 let read = poll_fn(|cx| {
