@@ -244,7 +244,7 @@ mod no_pipes {
             _: Socket<'_>,
             _: &mut EvBuffer,
             _: usize,
-            _: Layout,
+            _: crate::transport::Layout,
         ) -> Option<io::Result<usize>> {
             None
         }
