@@ -185,11 +185,11 @@ impl<S: Transport> Endpoint for Stream<S> {
         let Self {
             stream, hang_up, ..
         } = self;
+        let (finder, layout) = (Self::FINDER, Layout::OneBlock);
         if hang_up.is_cleared() {
-            let finder = Self::FINDER;
             return transport::poll_fill_watched(cx, stream, finder, chain, max, layout, hang_up);
         }
-        transport::poll_fill(cx, stream, Self::FINDER, chain, max, Layout::OneBlock)
+        transport::poll_fill(cx, stream, finder, chain, max, layout)
     }
 
     #[inline]
