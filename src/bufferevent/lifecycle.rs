@@ -152,7 +152,8 @@ impl BufferEvent {
     ///
     /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although
     /// bytes of the peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed
-    /// when the task reads the end.
+    /// when the task reads the end. A reset is an [`Event::ReadError`], which ends the connection: the bytes that were still
+    /// unread are lost.
     ///
     /// # Cancel safety
     ///

@@ -79,9 +79,9 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             return;
         }
         match &self.failure {
-            // Writing to it had failed, and now it has no more to read, either.
+            // What it had sent before it failed was read until here.
             Some(failure) if failure.peer == peer && step == Step::Read => {
-                self.direction_from(peer).source_has_failed(SinkEnd::Reset);
+                self.direction_from(peer).leave_rest();
                 return;
             }
             Some(_) => {
@@ -107,12 +107,12 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             OnError::Reset => SinkEnd::Reset,
             OnError::Fin => SinkEnd::Fin,
         };
+        // The failed side may have answered before it closed, and a reset is noticed ahead of the bytes before it.
+        let has_rest = step != Step::Read || self.has_unread(peer);
         let to_healthy = self.direction_from(peer);
-        if step == Step::Read {
-            to_healthy.source_has_failed(sink_end);
-        } else {
-            // The failed side may have answered before it closed.
-            to_healthy.read_rest(sink_end);
+        match has_rest {
+            true => to_healthy.read_rest(sink_end),
+            false => to_healthy.source_has_failed(sink_end),
         }
         let stalled = to_healthy.is_blocked();
         self.deadlines().stopped_reading(stalled);
@@ -261,6 +261,15 @@ impl<A, B> Running<A, B> {
         self.stop_gathering(Peer::A);
         self.stop_gathering(Peer::B);
         self.sides.take()
+    }
+
+    /// Whether the socket of a side has received bytes that were not read.
+    fn has_unread(&self, peer: Peer) -> bool {
+        let unread = self.sides.as_ref().and_then(|(a, b)| match peer {
+            Peer::A => a.finder().unread(&a.stream),
+            Peer::B => b.finder().unread(&b.stream),
+        });
+        unread.is_some_and(|unread| unread > 0)
     }
 
     /// Finds out whether an open direction that ends now gets less than its source has sent.

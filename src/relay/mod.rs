@@ -18,7 +18,8 @@
 //! other side did not fail. That side has ended in order then, or a time limit expired when nothing was left to deliver.
 //! Every other end is visible as an error, if the stream has one and unless [`OnError::Fin`] is set: a TCP connection is
 //! reset, a TLS stream is dropped without `close_notify`. The reset waits until the peer's kernel has acknowledged what was
-//! written, so that it discards nothing that counts as delivered.
+//! written, so that it discards nothing that counts as delivered. A reset is noticed while the other side takes nothing, and
+//! what the kernel had received before it is delivered all the same, unless that side takes nothing for two seconds.
 //!
 //! # Examples
 //!

@@ -4,6 +4,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -235,6 +236,34 @@ async fn an_upload_arrives_although_its_client_left_a_greeting_unread() {
         received[0],
         received[1]
     );
+}
+
+/// The sink is full when its client resets the connection, so the relay has not read all that its kernel had received.
+#[tokio::test]
+async fn bytes_received_before_a_reset_arrive_although_the_sink_was_full() {
+    const LEN: usize = 100_000;
+    for (on_error, splice) in [
+        (OnError::Reset, Splice::Never),
+        (OnError::Reset, Splice::Auto),
+        (OnError::Fin, Splice::Auto),
+    ] {
+        let ((mut client, a), (mut server, b)) = (tcp_pair().await, slow_pair().await);
+        SockRef::from(&b).set_send_buffer_size(8 << 10).unwrap();
+        client.set_nodelay(true).unwrap();
+        let relay = Relay::new(a, b).splice(splice).on_error(on_error);
+        let relaying = tokio::spawn(relay.run());
+        client.write_all(&vec![7; LEN]).await.unwrap();
+        // The relay watches its source for a reset.
+        pause(Duration::from_millis(300)).await;
+        reset(client);
+        pause(Duration::from_millis(100)).await;
+        let (received, end) = read_to_the_end(&mut server).await;
+        let failed = relaying.await.unwrap().unwrap_err();
+        assert_eq!(received, LEN, "{on_error:?}, {splice:?}");
+        assert_eq!(end.is_ok(), matches!(on_error, OnError::Fin));
+        assert_eq!(failed.error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(failed.summary.a_to_b, LEN as u64);
+    }
 }
 
 /// A server that answers and closes while the client still sends: its kernel resets the connection behind the answer.
