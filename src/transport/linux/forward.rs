@@ -95,23 +95,30 @@ mod tests {
     async fn bytes_arrive_once_and_in_order_and_then_the_end() {
         let ((mut source, from), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
         let data: Vec<u8> = (0..100_000).map(|i| (i % 251) as u8).collect();
-        source.write_all(&data).await.unwrap();
-        source.shutdown().await.unwrap();
-        to.writable().await.unwrap();
-        let mut moved = 0;
-        loop {
-            match forwarded(&from, &to, 7_000).await.unwrap() {
-                Forwarded::Bytes { seen, taken } => {
-                    assert!((1..=seen).contains(&taken) && seen <= 7_000);
-                    moved += taken;
+        let (sent, mut received) = (data.clone(), vec![0; data.len()]);
+        let sending = tokio::spawn(async move {
+            source.write_all(&sent).await.unwrap();
+            source.shutdown().await.unwrap();
+        });
+        let receiving = sink.read_exact(&mut received);
+        let forwarding = async {
+            let mut moved = 0;
+            loop {
+                match forwarded(&from, &to, 7_000).await.unwrap() {
+                    Forwarded::Bytes { seen, taken } => {
+                        assert!((1..=seen).contains(&taken) && seen <= 7_000);
+                        moved += taken;
+                    }
+                    Forwarded::SinkWaits => to.writable().await.unwrap(),
+                    Forwarded::End => break moved,
+                    other => panic!("{other:?}"),
                 }
-                Forwarded::End => break,
-                other => panic!("{other:?}"),
             }
-        }
+        };
+        let (moved, received_all) = tokio::join!(forwarding, receiving);
+        received_all.unwrap();
+        sending.await.unwrap();
         assert_eq!(moved, data.len());
-        let mut received = vec![0; data.len()];
-        sink.read_exact(&mut received).await.unwrap();
         assert!(received == data);
     }
 
