@@ -108,10 +108,6 @@ impl<A: RelayStream, B: RelayStream> Future for Running<A, B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let mut woken = this.woken(cx);
-        // Never in two polls in a row, also if each direction is full in one of them.
-        let may_pass_driver = !this.a_to_b.may_pass_driver;
-        this.a_to_b.may_pass_driver = may_pass_driver;
-        this.b_to_a.may_pass_driver = may_pass_driver;
         loop {
             if this.flow.as_ref().is_some_and(|flow| flow.is_aborted(cx)) {
                 return Poll::Ready(this.finish(Some(cx), RelayEnd::Aborted));

@@ -149,11 +149,7 @@ where
         spend(budget);
         turn.moved = work.any();
         turn.more = true;
-        match self.direction.passes_driver() {
-            // Behind the other tasks that are ready.
-            true => cx.waker().wake_by_ref(),
-            false => yield_to_driver(cx),
-        }
+        yield_to_driver(cx);
         Ok(turn)
     }
 
