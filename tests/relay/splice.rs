@@ -171,7 +171,8 @@ async fn an_end_of_stream_does_not_overtake_bytes_in_the_pipe() {
 
 /// Returns a relay with a sink that does not read, and a pipe that holds bytes and is not full.
 ///
-/// The sockets behind it have small buffers, so that most of the bytes are in the pipe.
+/// The sockets behind it have small buffers, so that most of the bytes are in the pipe. The receive buffer has room for two
+/// of the packets that loopback carries: with less, each packet waits for a timer of the kernel.
 async fn stalled(
     half_close: HalfClose,
 ) -> (
@@ -184,7 +185,7 @@ async fn stalled(
         .set_send_buffer_size(16 << 10)
         .unwrap();
     socket2::SockRef::from(&right)
-        .set_recv_buffer_size(16 << 10)
+        .set_recv_buffer_size(128 << 10)
         .unwrap();
     let relaying = Relay::new(a, b)
         .buffer(1 << 20)
