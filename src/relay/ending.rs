@@ -81,7 +81,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         match &self.failure {
             // What it had sent before it failed was read until here.
             Some(failure) if failure.peer == peer && step == Step::Read => {
-                self.direction_from(peer).leave_rest();
+                self.direction_from(peer).rest_has_failed();
                 return;
             }
             Some(_) => {

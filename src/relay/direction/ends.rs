@@ -67,8 +67,13 @@ impl Direction {
     /// Reads no more of a source that is gone.
     pub(crate) fn leave_rest(&mut self) {
         if self.phase == Phase::Open {
-            self.source_has_failed(self.sink_end);
+            self.rest_has_failed();
         }
+    }
+
+    /// A source that is gone cannot be read any more: the sink ends as it would have after the rest.
+    pub(crate) fn rest_has_failed(&mut self) {
+        self.source_has_failed(self.sink_end);
     }
 
     /// Drops what is held, and leaves the sink as it is. Returns the number of bytes dropped.
@@ -189,6 +194,23 @@ mod tests {
         assert_eq!(direction.next_step(), NextStep::Finish);
         direction.finish();
         assert!(direction.is_done() && !direction.discards() && direction.resets_sink());
+    }
+
+    #[test]
+    fn after_a_failed_read_of_the_rest_the_sink_ends_as_planned_and_nothing_is_discarded() {
+        for sink_end in [SinkEnd::Reset, SinkEnd::Fin] {
+            let mut direction = holding(3);
+            direction.read_rest(sink_end);
+            direction.rest_has_failed();
+            assert!(!direction.is_open() && direction.source_ended());
+            assert_eq!(direction.resets_sink(), sink_end == SinkEnd::Reset);
+        }
+        let mut direction = holding(0);
+        direction.end(SinkEnd::Fin);
+        direction.finish();
+        assert!(direction.discards());
+        direction.rest_has_failed();
+        assert!(direction.is_done() && !direction.discards());
     }
 
     #[test]
