@@ -123,13 +123,10 @@ fn what_a_relay_writes_to_other_streams_is_copied() {
 #[cfg(all(feature = "net", target_os = "linux"))]
 #[test]
 fn each_byte_counts_as_spliced_copied_or_sent_from_a_file() {
-    use std::time::Duration;
-
     use support::{
         data::{pattern, temp_file},
         net::tcp_pair,
     };
-    use tokio::time::sleep;
     use tokio_evbuffer::{
         Relay,
         buffer::FileSegment,
@@ -166,7 +163,7 @@ fn each_byte_counts_as_spliced_copied_or_sent_from_a_file() {
                         if stats().pipes_refused > before.pipes_refused {
                             break;
                         }
-                        sleep(Duration::from_millis(1)).await;
+                        tokio::task::yield_now().await;
                         in_use = stats().pipes_in_use;
                     }
                     in_use = in_use.max(stats().pipes_in_use);
