@@ -38,7 +38,7 @@ pub(super) const JOINED_WRITE_WATERMARKS: Watermarks = with_high(JOINED_WRITE_HI
 /// | [`read_timeout`](Self::read_timeout), [`write_timeout`](Self::write_timeout), [`idle_timeout`](Self::idle_timeout), [`stall_timeout`](Self::stall_timeout) | none | expires as soon as there is anything to wait for |
 /// | `connect_timeout` | that of the operating system | fails unless the connection is there at once |
 /// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |
-/// | [`close_wait`](Self::close_wait) | 2 s | does not wait for the end of the peer |
+/// | [`close_wait`](Self::close_wait) | 2 s | does not wait for the end of the peer, or for the rest before a reset |
 /// | [`max_single_read`](Self::max_single_read), [`max_single_write`](Self::max_single_write) | 256 KiB | counts as 1 |
 /// | [`nodelay`](Self::nodelay) | on | |
 /// | [`allow_truncation`](Self::allow_truncation) | off | |
@@ -258,8 +258,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long closing waits for the end of a peer that has received everything. By default 2 s; with zero it does
-    /// not wait.
+    /// Sets how long closing waits for the end of a peer that has received everything, and how long the rest before a reset
+    /// waits to be [read](BufferEvent::peer_closed). By default 2 s; with zero it does not wait.
     ///
     /// # Examples
     ///

@@ -94,6 +94,9 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// this is always `Pending`.
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Whether bytes that arrived before a reset can still be read.
+    fn has_unread(&self) -> bool;
+
     /// The number of bytes that the peer has not acknowledged, if that is known.
     fn unacknowledged(&self) -> Option<usize>;
 
@@ -242,6 +245,10 @@ impl<S: Transport> Endpoint for Stream<S> {
             Some(socket) => socket.poll_hang_up(cx, &mut self.hang_up),
             None => Poll::Pending,
         }
+    }
+
+    fn has_unread(&self) -> bool {
+        Self::FINDER.unread(&self.stream).is_some_and(|n| n > 0)
     }
 
     fn unacknowledged(&self) -> Option<usize> {

@@ -76,7 +76,8 @@ pub enum Event {
     Stalled,
     /// Connecting failed: no address answered, or the connect timeout expired.
     ConnectError(Arc<io::Error>),
-    /// Reading failed. The connection ends with this error.
+    /// Reading failed. The connection ends with this error. If the peer has reset it while reading is paused, the input first
+    /// gets [what had arrived before](crate::BufferEvent::peer_closed).
     ReadError(Arc<io::Error>),
     /// Writing failed, and has ended. The rest of the output stays unsent.
     WriteError(Arc<io::Error>),

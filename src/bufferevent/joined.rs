@@ -14,9 +14,14 @@ impl BufferEvent {
         self.inner.check_orderly_end()
     }
 
-    /// The error that ended reading.
+    /// The error that has ended reading, or ends it after the last bytes.
     pub(crate) fn read_error(&self) -> Option<io::Error> {
         self.inner.read_error()
+    }
+
+    /// Whether the peer has reset the connection, and its last bytes are still unread.
+    pub(crate) fn is_reset_with_rest(&self) -> bool {
+        self.inner.control.lock().state.read.reset().is_some()
     }
 
     /// The reason why nothing can be added to the output.

@@ -173,6 +173,10 @@ impl Endpoint for PairEnd {
         Poll::Pending
     }
 
+    fn has_unread(&self) -> bool {
+        !self.incoming.0.lock().chain.is_empty()
+    }
+
     fn unacknowledged(&self) -> Option<usize> {
         None
     }

@@ -21,7 +21,7 @@ pub(super) struct Limits {
     pub(super) stall: Option<Duration>,
     /// Counts while a connection is being closed and the peer has not acknowledged everything.
     pub(super) linger: Duration,
-    /// Counts from the acknowledgement to the end of the peer.
+    /// Counts from the acknowledgement to the end of the peer, and while the rest before a reset is not read.
     pub(super) close_wait: Duration,
 }
 
@@ -84,6 +84,8 @@ pub(super) enum Closing {
     Unacknowledged,
     /// The peer has everything, but has not ended its stream.
     WaitingForPeer,
+    /// The peer has reset the connection, and its last bytes are read.
+    ReadingRest,
 }
 
 /// Measures for how long a condition lasts, with breaks.
@@ -165,8 +167,10 @@ impl Deadlines {
             .update(now, live && at.output_high, !at.output_high);
         let delivering = matches!(at.closing, Some(Closing::Writing | Closing::Unacknowledged));
         self.linger.update(now, delivering, at.written);
-        let waiting = at.closing == Some(Closing::WaitingForPeer);
-        self.close_wait.update(now, waiting, !waiting);
+        let rest = at.closing == Some(Closing::ReadingRest);
+        let waiting = rest || at.closing == Some(Closing::WaitingForPeer);
+        self.close_wait
+            .update(now, waiting, !waiting || (rest && at.read));
         let unacknowledged = at.closing == Some(Closing::Unacknowledged);
         self.acknowledged.update(now, unacknowledged);
     }

@@ -74,6 +74,9 @@ impl Inner {
     /// The stream of the peer has ended in order, or reading failed.
     pub(super) fn end_reading(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
         let mut control = self.control.lock();
+        let reset = control.state.read.reset().cloned();
+        let is_reported = reset.is_some();
+        let error = reset.or(error);
         control.state.read.end(error.clone());
         let mut wakers = control.take_due(|interest| interest == Interest::PeerClosed);
         drop(control);
@@ -83,10 +86,12 @@ impl Inner {
             // The callback has not been called for bytes below the low watermark.
             self.call(Calls::READ_BELOW_LOW | Calls::READ);
         }
-        self.report(match error {
-            None => Event::Eof,
-            Some(error) => Event::ReadError(error),
-        });
+        if !is_reported {
+            self.report(match error {
+                None => Event::Eof,
+                Some(error) => Event::ReadError(error),
+            });
+        }
     }
 
     /// The stream was shut down in order, or writing failed.
@@ -112,6 +117,19 @@ impl Inner {
         drop(control);
         wakers.wake_all();
         self.report(Event::PeerClosed);
+    }
+
+    /// The peer has reset the connection, and reading is paused: nothing can be written, and what it had sent before is read
+    /// as the input takes it.
+    pub(super) fn note_reset(self: &Arc<Self>, error: Arc<io::Error>) {
+        self.output.give_up();
+        let mut control = self.control.lock();
+        control.state.note_reset(Arc::clone(&error));
+        let mut wakers = control
+            .take_due(|interest| interest == Interest::PeerClosed || interest.is_about_writing());
+        drop(control);
+        wakers.wake_all();
+        self.report(Event::ReadError(error));
     }
 
     /// Closes the input. Its bytes can still be read; after them readers see the end, or `error`.
@@ -300,10 +318,11 @@ impl Inner {
         self.output.lock().set_account(account);
     }
 
-    /// The error that ended reading.
+    /// The error that has ended reading, or ends it after the last bytes.
     pub(super) fn read_error(&self) -> Option<io::Error> {
         let control = self.control.lock();
-        control.state.read.error().map(clone_io_error)
+        let read = &control.state.read;
+        read.error().or(read.reset()).map(clone_io_error)
     }
 
     /// Fails if the input was closed for another reason than the end of the stream.

@@ -102,7 +102,11 @@ impl BufferEvent {
             Peer::A => (&a, &b),
             Peer::B => (&b, &a),
         };
-        joined.direction_from(peer).move_rest();
+        let from_failed = joined.direction_from(peer);
+        if failed.is_reset_with_rest() {
+            let _ = poll_fn(|cx| from_failed.poll_move(cx)).await;
+        }
+        from_failed.move_rest();
         deliver(healthy).await;
         let summary = joined.summary(RelayEnd::Error);
         failed.abort();
@@ -380,13 +384,13 @@ impl JoinDirection {
         }
     }
 
-    /// Waits until the source fails. An orderly end is no failure: its bytes are still to be moved.
+    /// Waits until the source has failed and gives no more. An orderly end is no failure: its bytes are still to be moved.
     fn poll_source_failed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let from = &self.from;
         let hang_up = self.hang_up.get_or_insert_with(|| {
             let from = from.clone();
             Box::pin(async move {
-                from.peer_closed().await;
+                from.closed().await;
                 if from.read_error().is_none() {
                     std::future::pending().await
                 }

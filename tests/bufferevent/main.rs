@@ -23,6 +23,7 @@ mod pair;
 mod rate;
 #[cfg(all(unix, feature = "net"))]
 mod reports;
+mod rest;
 mod sockets;
 mod streams;
 mod threads;

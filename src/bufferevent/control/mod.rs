@@ -149,8 +149,27 @@ impl ConnectionState {
         }
     }
 
+    /// The peer has reset the connection, and its last bytes are still unread.
+    pub(super) fn note_reset(&mut self, error: Arc<io::Error>) {
+        self.write.end(Some(Arc::clone(&error)));
+        self.read.note_reset(error);
+    }
+
+    /// Whether the connection is being closed, or the rest of it is read.
+    pub(super) fn is_ending(&self) -> bool {
+        self.close_mode.is_closing() || self.read.reset().is_some()
+    }
+
+    /// The reason of a connection that has waited long enough for the end of the peer, or for the rest to be read.
+    pub(super) fn reason_after_wait(&self) -> CloseReason {
+        match self.read.reset() {
+            Some(error) => CloseReason::Error(Arc::clone(error)),
+            None => self.orderly_reason(),
+        }
+    }
+
     /// The reason of a connection that ended in order.
-    pub(super) fn orderly_reason(&self) -> CloseReason {
+    fn orderly_reason(&self) -> CloseReason {
         match self.close_mode {
             CloseMode::Drop => CloseReason::Dropped,
             _ => CloseReason::Finished,

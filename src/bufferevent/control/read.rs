@@ -18,13 +18,22 @@ pub(super) enum ReadPhase {
     Stopped,
 }
 
+/// What is known of the peer although its last bytes may still be unread.
+#[derive(Clone, Debug)]
+enum Peer {
+    Open,
+    /// It has ended its stream.
+    Ended,
+    /// It has reset the connection. What had arrived before is read first.
+    Reset(Arc<io::Error>),
+}
+
 /// The read side of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadState {
     pub(super) phase: ReadPhase,
     pub(super) switch: Switch,
-    /// The peer has ended its stream, though its last bytes may still be unread.
-    peer_closed: bool,
+    peer: Peer,
     /// The bytes of the input wait for the connection that this one is joined with.
     blocked: bool,
 }
@@ -34,7 +43,7 @@ impl ReadState {
         Self {
             phase: ReadPhase::Open,
             switch: Switch::On,
-            peer_closed: false,
+            peer: Peer::Open,
             blocked: false,
         }
     }
@@ -72,12 +81,21 @@ impl ReadState {
 
     /// Whether the peer will send nothing more: its end or an error was seen.
     pub(crate) fn is_peer_closed(&self) -> bool {
-        self.peer_closed || matches!(self.phase, ReadPhase::Ended | ReadPhase::Failed(_))
+        !matches!(self.peer, Peer::Open)
+            || matches!(self.phase, ReadPhase::Ended | ReadPhase::Failed(_))
     }
 
     pub(crate) fn error(&self) -> Option<&Arc<io::Error>> {
         match &self.phase {
             ReadPhase::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The error with which reading ends after the last bytes of a peer that has reset the connection.
+    pub(crate) fn reset(&self) -> Option<&Arc<io::Error>> {
+        match &self.peer {
+            Peer::Reset(error) if self.is_open() => Some(error),
             _ => None,
         }
     }
@@ -116,8 +134,15 @@ impl ReadState {
     /// The peer has ended its stream while reading is paused. Returns whether this is new.
     #[must_use]
     pub(crate) fn note_peer_closed(&mut self) -> bool {
-        let is_new = self.is_open() && !self.peer_closed;
-        self.peer_closed |= is_new;
+        let is_new = self.is_open() && !self.is_peer_closed();
+        if is_new {
+            self.peer = Peer::Ended;
+        }
         is_new
+    }
+
+    /// The peer has reset the connection while reading is paused.
+    pub(super) fn note_reset(&mut self, error: Arc<io::Error>) {
+        self.peer = Peer::Reset(error);
     }
 }

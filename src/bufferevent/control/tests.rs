@@ -234,6 +234,19 @@ fn the_end_of_the_peer_is_noted_once() {
 }
 
 #[test]
+fn a_reset_ends_writing_at_once_and_reading_after_the_rest() {
+    let mut state = after(&[]);
+    state.note_reset(error());
+    assert!(state.read.is_peer_closed() && state.may_read() && !state.may_write());
+    assert!(state.read.reset().is_some() && state.read.error().is_none());
+    assert!(state.is_ending() && state.finished().is_none());
+    assert_eq!(state.reason_after_wait(), CloseReason::Error(error()));
+    state.read.end(Some(error()));
+    assert!(state.read.reset().is_none() && state.read.error().is_some());
+    assert_eq!(state.finished(), Some(CloseReason::Error(error())));
+}
+
+#[test]
 fn a_position_is_flushed_when_nothing_before_it_is_pending() {
     let mut write = WriteState::new();
     assert!(write.is_flushed_to(100) && !write.is_unflushed());

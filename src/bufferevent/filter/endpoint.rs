@@ -233,6 +233,11 @@ impl Endpoint for FilterEndpoint {
         hang_up.as_mut().poll(cx)
     }
 
+    fn has_unread(&self) -> bool {
+        let is_read = self.below.inner.control.lock().state.read.error().is_some();
+        !is_read || self.input.held() > 0 || !self.below.input().is_empty()
+    }
+
     fn unacknowledged(&self) -> Option<usize> {
         None
     }

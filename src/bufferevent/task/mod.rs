@@ -135,7 +135,7 @@ impl Plan {
             may_write: state.may_write(),
             max_read: settings.max_single_read,
             max_write: settings.max_single_write,
-            is_limited: settings.limits.any(state.close_mode().is_closing()),
+            is_limited: settings.limits.any(state.is_ending()),
         }
     }
 }
@@ -268,7 +268,10 @@ impl<E: Endpoint> Task<E> {
             (extras.upgrade, extras.takers > 0)
         });
         let is_live = matches!(mode, CloseMode::Live);
-        let starts_upgrade = is_live && !is_wanted && upgrade == Upgrade::Requested;
+        // The stream does not report it again.
+        let reset = control.state.read.reset().cloned();
+        let starts_upgrade =
+            is_live && reset.is_none() && !is_wanted && upgrade == Upgrade::Requested;
         if starts_upgrade {
             // Under the same lock: from now on, dropping the upgrade ends the connection.
             control.extras_mut().upgrade = Upgrade::Running;
@@ -286,7 +289,10 @@ impl<E: Endpoint> Task<E> {
         match mode {
             CloseMode::Abort => Some(End::Over(CloseReason::Aborted)),
             _ if starts_upgrade => Some(End::Upgrade),
-            _ if is_live && is_wanted => Some(End::Detach),
+            _ if is_live && is_wanted && reset.is_none() => Some(End::Detach),
+            _ if is_wanted || upgrade == Upgrade::Requested => {
+                reset.map(|error| End::Over(CloseReason::Error(error)))
+            }
             _ => None,
         }
     }
@@ -309,14 +315,15 @@ impl<E: Endpoint> Task<E> {
             let control = inner.control.lock();
             let state = &control.state;
             let limits = control.settings().limits;
-            at.closing = state.close_mode().is_closing().then(|| match &state.write {
+            at.closing = state.is_ending().then(|| match &state.write {
+                _ if state.read.reset().is_some() => Closing::ReadingRest,
                 write if write.awaits_acknowledgement() => Closing::Unacknowledged,
                 write if write.has_ended() => Closing::WaitingForPeer,
                 _ => Closing::Writing,
             });
             let (discards, open) = (state.read.discards(), state.read.is_open());
             let (may_read, may_write) = (state.may_read(), state.may_write());
-            let orderly = state.orderly_reason();
+            let expired = state.reason_after_wait();
             drop(control);
             let has_room = self.room > 0 || discards;
             let held = self
@@ -345,7 +352,7 @@ impl<E: Endpoint> Task<E> {
                 Due::Idle => inner.report(Event::IdleTimeout),
                 Due::StalledInput | Due::StalledOutput => inner.report(Event::Stalled),
                 Due::Linger => return Poll::Ready(CloseReason::LingerExpired),
-                Due::CloseWait => return Poll::Ready(orderly),
+                Due::CloseWait => return Poll::Ready(expired),
                 Due::CheckAcknowledged => {
                     at.written = self.check_acknowledged();
                     if let Some(reason) = inner.control.lock().state.finished() {

@@ -164,7 +164,11 @@ impl<E: Endpoint> Task<E> {
         match self.stream.with(|endpoint| endpoint.poll_hang_up(cx)) {
             Some(Poll::Ready(Ok(()))) => inner.note_peer_closed(),
             Some(Poll::Ready(Err(error))) => {
-                self.end_reading(Some(error));
+                match self.stream.with(|endpoint| endpoint.has_unread()) {
+                    Some(true) => inner.note_reset(Arc::new(error)),
+                    _ => inner.end_reading(Some(Arc::new(error))),
+                }
+                self.update_plan();
             }
             Some(Poll::Pending) | None => {}
         }
