@@ -153,7 +153,7 @@ impl BufferEvent {
     /// On TCP and Unix sockets under Linux, and on a [pair](Self::pair), this is noticed while reading is paused, and although
     /// bytes of the peer are still unread: [`Event::PeerClosed`] reports it then. On other streams and systems it is noticed
     /// when the task reads the end. A reset is an [`Event::ReadError`] and ends writing. What had arrived before it is still
-    /// read, as far as the input takes it, and then the input ends with the error. If no byte is read for
+    /// read when the input takes it, and then the input ends with the error. If no byte is read for
     /// [`close_wait`](super::Builder::close_wait) (2 s), the rest is lost.
     ///
     /// # Cancel safety
