@@ -345,6 +345,8 @@ impl FrameDecoder for LengthDecoder {
         if src.len() - header < body {
             return Ok(None);
         }
+        // Without this the header would be gone after an error of a file that has the body.
+        src.load_range(header, body)?;
         src.drain(header)?;
         Ok(Some(src.take_bytes(body)?))
     }

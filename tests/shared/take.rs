@@ -4,10 +4,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio_evbuffer::{
     EolStyle, EvBuffer, SharedEvBuffer, Watermarks,
-    buffer::LineError,
+    buffer::{FileSegment, LineError},
     shared::{FrameDecoder, LengthDecoder, LineDecoder},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
+
+use crate::support::data::temp_file;
 
 /// What one of the waits has taken.
 enum Taken {
@@ -259,4 +261,34 @@ fn each_byte_of_a_length_counts() {
         let frame = decoder.decode(&mut src).unwrap().unwrap();
         assert!(frame.ends_with(&body), "{field:?}");
     }
+}
+
+#[test]
+fn a_frame_whose_body_cannot_be_read_keeps_its_header() {
+    for header_in_file in [false, true] {
+        let file = temp_file(b"\0\0\0\x05hello");
+        let mut src = EvBuffer::new();
+        match header_in_file {
+            true => src.add_file(FileSegment::new(file.clone(), ..).unwrap()),
+            false => {
+                src.add(b"\0\0\0\x05").unwrap();
+                src.add_file(FileSegment::new(file.clone(), 4..).unwrap())
+            }
+        }
+        .unwrap();
+        file.set_len(4).unwrap();
+        let error = LengthDecoder::new(10).decode(&mut src).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(src.len(), 9);
+    }
+}
+
+#[test]
+fn a_frame_in_a_file_may_be_empty() {
+    let mut src = EvBuffer::new();
+    let file = FileSegment::new(temp_file(&[0; 4]), ..).unwrap();
+    src.add_file(file).unwrap();
+    let frame = LengthDecoder::new(10).decode(&mut src).unwrap();
+    assert_eq!(frame.as_deref(), Some(&[][..]));
+    assert!(src.is_empty());
 }
