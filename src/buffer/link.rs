@@ -42,8 +42,9 @@ impl EvBuffer {
                 }
                 Segment::Block(block)
             }
-            Segment::File(file) => {
+            Segment::File(mut file) => {
                 self.flags.insert(Flags::FILES);
+                file.unload_if_sparse();
                 Segment::File(file)
             }
             foreign => foreign,
@@ -67,16 +68,21 @@ impl EvBuffer {
         self.count_front();
     }
 
-    /// Moves a little data at the front out of a large block, before another segment comes to lie before it.
+    /// Moves a little data at the front out of a large block, before another segment comes to lie before it. A range of a
+    /// file forgets pieces of which little is left.
     ///
-    /// At the front most of a block may have been drained; elsewhere a segment fills at least half of it.
+    /// At the front most of a block or piece may have been drained; elsewhere a segment fills a good part of it.
     #[inline]
     pub(super) fn thin_front(&mut self) {
-        if let Some(Segment::Block(first)) = self.body.front() {
-            let allocated = first.allocated();
-            if allocated > 2 * first.len() && allocated > sizing::sizes().copy_threshold {
-                self.replace_front_by_copy();
+        match self.body.front_mut() {
+            Some(Segment::Block(first)) => {
+                let allocated = first.allocated();
+                if allocated > 2 * first.len() && allocated > sizing::sizes().copy_threshold {
+                    self.replace_front_by_copy();
+                }
             }
+            Some(Segment::File(file)) => file.unload_if_sparse(),
+            Some(Segment::Foreign(_)) | None => {}
         }
     }
 

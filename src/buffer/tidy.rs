@@ -2,7 +2,7 @@
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::segment::{
-    BlockSlice, Segment, SegmentList,
+    BlockSlice, FileRange, Segment, SegmentList,
     sizing::{self, BLOCK},
 };
 
@@ -85,24 +85,25 @@ impl EvBuffer {
         self.release_loaded_file();
     }
 
-    /// Replaces a range of a file at the front, of which little is left of much that was loaded, by a copy of the rest.
+    /// Replaces a range of a file at the front, of which little is left of much that was loaded, by a copy of the rest. If
+    /// some of that is not in memory, the range forgets what was loaded.
     fn release_loaded_file(&mut self) {
-        let Some(Segment::File(file)) = self.body.front() else {
+        let Some(Segment::File(file)) = self.body.front_mut() else {
             return;
         };
         let (len, loaded) = (file.len(), file.loaded_len());
         if loaded <= BLOCK || loaded / 4 <= len {
             return;
         }
-        let rest = file.chunk(0).filter(|chunk| chunk.len() == len);
-        if let Some(copy) = rest.and_then(BlockSlice::copy_of) {
-            steps::count(len);
-            self.held += copy.allocated();
-            if let Some(file) = self.body.pop_front() {
-                self.body.push_front(Segment::Block(copy));
-                self.count_front();
-                self.release_foreign(file);
-            }
+        let Some(copy) = loaded_copy_of(file) else {
+            return file.unload();
+        };
+        steps::count(len);
+        self.held += copy.allocated();
+        if let Some(file) = self.body.pop_front() {
+            self.body.push_front(Segment::Block(copy));
+            self.count_front();
+            self.release_foreign(file);
         }
     }
 
@@ -136,4 +137,13 @@ impl EvBuffer {
             capacity => capacity * size_of::<Segment>(),
         }
     }
+}
+
+/// Copies the bytes of `file`, if all of them are in memory.
+fn loaded_copy_of(file: &FileRange) -> Option<BlockSlice> {
+    let mut copy = BlockSlice::with_capacity(file.len())?;
+    while copy.len() < file.len() {
+        copy.push(file.chunk(copy.len())?);
+    }
+    Some(copy)
 }

@@ -17,6 +17,9 @@ use crate::error::Result;
 /// The most bytes that are loaded at a time.
 const PIECE: u64 = 256 * 1024;
 
+/// A range keeps loaded pieces of this many bytes, however short it is: no more than it takes itself.
+const LOADED_KEPT: usize = 256;
+
 /// A range of a file in a chain.
 ///
 /// It is loaded in pieces, whose borders count from `at`. The first piece is shared with the ranges that show the same
@@ -75,12 +78,35 @@ impl FileRange {
         loaded.map(Bytes::len).sum()
     }
 
+    fn is_loaded(&self) -> bool {
+        self.first.bytes.get().is_some() || self.ahead.get().is_some()
+    }
+
+    /// Forgets the loaded pieces. What is left of the range is read again when it is needed, and no more than that.
+    pub(crate) fn unload(&mut self) {
+        let file = self.file.clone();
+        *self = Self::new(file, self.at + self.start, self.end - self.start);
+    }
+
+    /// Forgets the loaded pieces if they are much longer than the range.
+    pub(crate) fn unload_if_sparse(&mut self) {
+        if self.loaded_len() > LOADED_KEPT.max(self.len().saturating_mul(4)) {
+            self.unload();
+        }
+    }
+
     /// Removes the first `n` bytes.
     pub(crate) fn advance(&mut self, n: usize) {
         assert!(n <= self.len());
         let before = self.first_piece();
         self.start += n as u64;
-        if self.start == self.end || self.first_piece() == before {
+        if self.start == self.end {
+            return;
+        }
+        if !self.is_loaded() {
+            return self.unload();
+        }
+        if self.first_piece() == before {
             return;
         }
         let (first, start) = (self.first_piece(), self.first_piece() * PIECE);
@@ -98,12 +124,16 @@ impl FileRange {
     pub(crate) fn truncate(&mut self, len: usize) {
         assert!(0 < len && len <= self.len());
         self.end = self.start + len as u64;
+        if !self.is_loaded() {
+            return self.unload();
+        }
         let kept = self.last_piece() as usize + 1;
         if let Some(ahead) = self.ahead.get_mut() {
             for piece in &mut ahead[kept..] {
                 *piece = OnceLock::new();
             }
         }
+        self.unload_if_sparse();
     }
 
     /// Returns the same `n` bytes from position `from` on as another range, which shares the first piece if it begins in

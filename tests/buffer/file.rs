@@ -229,3 +229,103 @@ fn a_refused_range_closes_its_file_once_and_leaves_its_clones_usable() {
     frozen.add_file(segment).unwrap();
     assert_eq!(frozen, b"0123456789"[..]);
 }
+
+/// Asserts that `buffer` holds `bytes`, and no more memory than [`EvBuffer::capacity`] promises.
+fn check(buffer: &EvBuffer, bytes: &[u8]) {
+    assert!(*buffer == bytes);
+    let (capacity, len) = (buffer.capacity(), buffer.len());
+    assert!(capacity <= 4 * len + 64 * 1024, "{capacity} for {len}");
+}
+
+/// A loaded piece is held as a whole, so it must not outlive most of its bytes.
+#[test]
+fn what_is_left_of_a_loaded_range_keeps_little_memory() {
+    let data = pattern(600_000);
+    let segment = FileSegment::new(temp_file(&data), ..).unwrap();
+    let all = [b"head", &data[..]].concat();
+    let loaded = || {
+        let mut buffer = EvBuffer::from("head");
+        buffer.add_file(segment.clone()).unwrap();
+        check(&buffer, &all);
+        buffer
+    };
+    // Cut in each piece, and beside the borders of the pieces.
+    for cut in [
+        5, 1000, 262_140, 262_148, 262_150, 524_292, 524_300, 600_000,
+    ] {
+        let mut buffer = loaded();
+        buffer.truncate(cut).unwrap();
+        check(&buffer, &all[..cut]);
+
+        let mut buffer = loaded();
+        let mut back = buffer.split_off(cut).unwrap();
+        check(&buffer, &all[..cut]);
+        check(&back, &all[cut..]);
+        back.prepend("before").unwrap();
+        back.truncate(100).unwrap();
+        check(
+            &back,
+            &[b"before", &all[cut..]].concat()[..100.min(back.len())],
+        );
+
+        let mut buffer = loaded();
+        buffer.drain(cut).unwrap();
+        check(&buffer, &all[cut..]);
+        let mut moved = EvBuffer::from("moved ");
+        moved.add_buffer(&mut buffer).unwrap();
+        moved.truncate(20).unwrap();
+        check(&moved, &[b"moved ", &all[cut..]].concat()[..moved.len()]);
+    }
+}
+
+#[test]
+fn a_range_that_was_shortened_loads_only_what_is_left() {
+    let data = pattern(600_000);
+    let segment = FileSegment::new(temp_file(&data), ..).unwrap();
+    for (from, to) in [
+        (0, 10),
+        (262_100, 262_110),
+        (262_140, 262_150),
+        (599_990, 600_000),
+    ] {
+        for truncates_first in [false, true] {
+            let mut buffer = EvBuffer::new();
+            buffer.add_file(segment.clone()).unwrap();
+            if truncates_first {
+                buffer.truncate(to).unwrap();
+            }
+            buffer.drain(from).unwrap();
+            buffer.truncate(to - from).unwrap();
+            check(&buffer, &data[from..to]);
+        }
+    }
+}
+
+/// Each of them may keep a piece while it is at the front of its buffer.
+#[test]
+fn many_rests_of_loaded_ranges_keep_little_memory_together() {
+    const REST: usize = 600; // longer than what is copied
+    let data = pattern(16_000);
+    let segment = FileSegment::new(temp_file(&data), ..).unwrap();
+    let rest = || {
+        let mut buffer = EvBuffer::new();
+        buffer.add_file(segment.clone()).unwrap();
+        check(&buffer, &data);
+        buffer.drain(data.len() - REST).unwrap();
+        buffer
+    };
+    let mut moved = EvBuffer::new();
+    let mut prepended = EvBuffer::new();
+    let mut shared = EvBuffer::new();
+    for _ in 0..100 {
+        moved.add_buffer(&mut rest()).unwrap();
+        prepended.prepend_buffer(&mut rest()).unwrap();
+        shared.add_buffer_reference(&rest()).unwrap();
+        let mut pair = rest();
+        pair.add_file(segment.clone()).unwrap();
+        pair.remove_buffer(&mut moved, REST).unwrap();
+    }
+    check(&moved, &data[data.len() - REST..].repeat(200));
+    check(&prepended, &data[data.len() - REST..].repeat(100));
+    check(&shared, &data[data.len() - REST..].repeat(100));
+}
