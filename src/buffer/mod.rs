@@ -32,6 +32,7 @@ mod link;
 mod look;
 #[cfg(test)]
 mod model;
+mod reference;
 mod remove;
 mod reserve;
 mod search;
