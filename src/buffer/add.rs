@@ -1,6 +1,6 @@
 //! Copying bytes into a buffer, to the back or the front.
 
-use std::{fmt, io::IoSlice, iter};
+use std::{fmt, io::IoSlice, iter, mem};
 
 use super::{chain::EvBuffer, flags::Flags, steps};
 use crate::{
@@ -215,32 +215,20 @@ impl EvBuffer {
 
     /// Adds a formatted text completely or not at all.
     pub(super) fn add_formatted(&mut self, args: fmt::Arguments<'_>) -> Result<()> {
-        /// Keeps the error of the buffer, which `fmt::Error` does not carry.
-        struct Adder<'a>(&'a mut EvBuffer, Result<()>);
-
-        impl fmt::Write for Adder<'_> {
-            fn write_str(&mut self, s: &str) -> fmt::Result {
-                self.1 = self.0.add(s);
-                self.1.map_err(|_| fmt::Error)
-            }
-        }
-
         if let Some(text) = args.as_str() {
             return self.add(text);
         }
-        let len = self.len();
-        let mut undo = TruncateOnDrop(Some(self), len);
-        let Some(buffer) = undo.0.as_deref_mut() else {
-            return Ok(());
+        let mut text = FormattedText {
+            len_before: self.len(),
+            buffer: self,
+            result: Ok(()),
         };
-        let mut adder = Adder(buffer, Ok(()));
-        let formatted = fmt::Write::write_fmt(&mut adder, args);
+        let formatted = fmt::Write::write_fmt(&mut text, args);
         // A `Display` that fails by itself gives no reason.
-        let result = adder.1.and(formatted.map_err(|_| BufferError::TooLarge));
-        if result.is_ok() {
-            undo.0 = None;
-        }
-        result
+        text.result
+            .and(formatted.map_err(|_| BufferError::TooLarge))?;
+        mem::forget(text);
+        Ok(())
     }
 
     /// Copies `data` before the first byte.
@@ -321,14 +309,25 @@ impl EvBuffer {
     }
 }
 
-/// Removes what was added of a text, also if the user's `Display` panics.
-struct TruncateOnDrop<'a>(Option<&'a mut EvBuffer>, usize);
+/// A text that is added piece by piece. Its drop removes what was added, also if the user's `Display` panics.
+struct FormattedText<'a> {
+    buffer: &'a mut EvBuffer,
+    len_before: usize,
+    /// The error of the buffer, which `fmt::Error` does not carry.
+    result: Result<()>,
+}
 
-impl Drop for TruncateOnDrop<'_> {
+impl fmt::Write for FormattedText<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        // A `Display` may ignore an error and continue.
+        self.result = self.result.and_then(|()| self.buffer.add(piece));
+        self.result.map_err(|_| fmt::Error)
+    }
+}
+
+impl Drop for FormattedText<'_> {
     fn drop(&mut self) {
-        if let Some(buffer) = self.0.take() {
-            buffer.undo_adds(self.1);
-        }
+        self.buffer.undo_adds(self.len_before);
     }
 }
 

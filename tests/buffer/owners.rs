@@ -1,7 +1,7 @@
 //! User code that a buffer calls: drops of owners, writers that lie, texts that do not fit.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -72,6 +72,32 @@ fn a_formatted_text_that_does_not_fit_is_not_added_in_part() {
     let (first, second) = (std::hint::black_box(1234), std::hint::black_box(12345678));
     assert!(write!(buffer, "{first}-{second}").is_err());
     assert!(buffer.is_empty());
+}
+
+/// The parts after one that did not fit must not be added alone.
+#[test]
+fn a_display_that_ignores_an_error_or_panics_adds_nothing() {
+    struct Careless {
+        panics: bool,
+    }
+    impl fmt::Display for Careless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let _ = f.write_str("fits");
+            let _ = f.write_str("does not fit");
+            let _ = f.write_str("fits");
+            assert!(!self.panics, "on purpose");
+            Ok(())
+        }
+    }
+    for panics in [false, true] {
+        let mut buffer = EvBuffer::from("head");
+        buffer.set_max_len(Some(12));
+        let text = Careless { panics };
+        let added = catch_unwind(AssertUnwindSafe(|| write!(buffer, "{text}")));
+        assert_eq!(added.is_err(), panics);
+        assert!(added.is_err() || added.is_ok_and(|added| added.is_err()));
+        assert_eq!(buffer, "head");
+    }
 }
 
 /// A writer that claims to have written more than it was given.
