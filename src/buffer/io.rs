@@ -11,10 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{chain::EvBuffer, flags::Flags};
 #[cfg(feature = "net")]
 use crate::segment::{self, sizing::BLOCK};
-use crate::{
-    error::End,
-    segment::{FilePart, Segment, sizing::SLICES_MAX},
-};
+use crate::segment::{FilePart, Segment, sizing::SLICES_MAX};
 
 impl EvBuffer {
     /// Adds at most `max` bytes from one call of `read` and returns their number; 0 is the end of `src`, or a `max` of 0.
@@ -54,7 +51,7 @@ impl EvBuffer {
         dst: &mut (impl io::Write + ?Sized),
         max: usize,
     ) -> io::Result<usize> {
-        let n = self.writable(max)?;
+        let n = self.removable(max)?;
         if n == 0 {
             return Ok(0);
         }
@@ -103,7 +100,7 @@ impl EvBuffer {
         dst: Pin<&mut (impl AsyncWrite + ?Sized)>,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let n = self.writable(max)?;
+        let n = self.removable(max)?;
         if n == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -119,14 +116,6 @@ impl EvBuffer {
         let written = ready!(written)?.min(offered);
         self.discard(written);
         Poll::Ready(Ok(written))
-    }
-
-    fn writable(&self, max: usize) -> io::Result<usize> {
-        let n = max.min(self.len());
-        if n > 0 {
-            self.check_not_frozen(End::Front)?;
-        }
-        Ok(n)
     }
 
     /// Receives at most `max` bytes, at least one, with one system call. Returns how many came, and how many were asked for.

@@ -58,17 +58,17 @@ mod linux {
     /// of the two. To look at more takes system calls that a `sendfile` of cached bytes would have to pay for.
     pub(crate) fn residency(file: &File, range: Range<u64>) -> Residency {
         let (first, last) = (range.start, range.end - 1);
-        match at(file, last) {
-            Residency::Cached if first / PAGE != last / PAGE => at(file, first),
+        match residency_of_byte(file, last) {
+            Residency::Cached if first / PAGE != last / PAGE => residency_of_byte(file, first),
             residency => residency,
         }
     }
 
-    fn at(file: &File, at: u64) -> Residency {
+    fn residency_of_byte(file: &File, at: u64) -> Residency {
         let mut byte = [0];
         let mut slices = [IoSliceMut::new(&mut byte)];
         match preadv2(file, &mut slices, at, ReadWriteFlags::NOWAIT) {
-            // The file is shorter now. Finding out is no task for a worker either.
+            // A file that has become shorter: a worker should not find that out from the disk either.
             Ok(0) | Err(Errno::AGAIN) => Residency::Absent,
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if !is_in_memory(file) => {
                 Residency::Unknown
