@@ -14,7 +14,7 @@ use super::{
     notify::Notifications,
     watermarks::Watermarks,
 };
-use crate::{EvBuffer, buffer::Result, sync::LockGuard};
+use crate::{EvBuffer, sync::LockGuard};
 
 /// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], returned by [`lock`](SharedEvBuffer::lock).
 ///
@@ -187,23 +187,6 @@ impl fmt::Debug for BufferGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BufferGuard").field(&**self).finish()
     }
-}
-
-/// Copies `data` to the back as one change.
-#[inline]
-pub(super) fn add(buffer: &SharedEvBuffer, data: &[u8]) -> Result<()> {
-    let mut state = buffer.inner.state.lock();
-    // Without a guard where no subscriber needs a notification.
-    let len = state.buffer.len().saturating_add(data.len());
-    if state.needs_notify(len) {
-        return add_and_notify(buffer, state, data);
-    }
-    state.buffer.add(data)
-}
-
-#[inline(never)]
-fn add_and_notify(buffer: &SharedEvBuffer, state: LockGuard<'_, State>, data: &[u8]) -> Result<()> {
-    BufferGuard::new(buffer, state).add(data)
 }
 
 /// Calls `edit` with the states of two buffers, locked in the order of their addresses, so that two opposite moves do not

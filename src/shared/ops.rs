@@ -5,13 +5,15 @@ use std::io::{self, IoSlice, Read, Write};
 use bytes::Bytes;
 
 use super::{
-    guard::{self, edit_both},
-    inner::SharedEvBuffer,
+    BufferGuard,
+    guard::edit_both,
+    inner::{SharedEvBuffer, State},
 };
 use crate::{
     EolStyle, EvBuffer,
     buffer::{FileSegment, LineError, SharedBytes},
     error::BufferError,
+    sync::LockGuard,
 };
 
 /// Adding bytes. Each call is one change. Inline callbacks run before it returns, with the locks held that you hold around it.
@@ -24,7 +26,7 @@ impl SharedEvBuffer {
     #[doc(alias = "evbuffer_add")]
     #[inline]
     pub fn add(&self, data: impl AsRef<[u8]>) -> Result<(), BufferError> {
-        guard::add(self, data.as_ref())
+        add(self, data.as_ref())
     }
 
     /// Copies all of `data` to the back and returns the number of bytes. See [`EvBuffer::add_vectored`].
@@ -354,4 +356,25 @@ impl SharedEvBuffer {
         });
         moved.unwrap_or(Ok(0))
     }
+}
+
+/// Copies `data` to the back as one change.
+#[inline]
+fn add(buffer: &SharedEvBuffer, data: &[u8]) -> Result<(), BufferError> {
+    let mut state = buffer.inner.state.lock();
+    // Without a guard where no subscriber needs a notification.
+    let len = state.buffer.len().saturating_add(data.len());
+    match state.needs_notify(len) {
+        true => add_and_notify(buffer, state, data),
+        false => state.buffer.add(data),
+    }
+}
+
+#[inline(never)]
+fn add_and_notify(
+    buffer: &SharedEvBuffer,
+    state: LockGuard<'_, State>,
+    data: &[u8],
+) -> Result<(), BufferError> {
+    BufferGuard::new(buffer, state).add(data)
 }
