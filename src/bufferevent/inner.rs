@@ -13,10 +13,10 @@ use super::{
     control::ConnectionState,
     endpoint::{AnyStream, Endpoint},
     event::{Event, EventQueue, Metrics, Side, Summary},
+    interest::Interest,
     settings::Settings,
     task_waker::TaskWaker,
     throttles::RateControl,
-    waiters::Interest,
 };
 use crate::{
     DeferredQueue, EvBuffer, SharedEvBuffer,

@@ -6,8 +6,8 @@ use super::{
     endpoint::Transport,
     event::{CloseReason, Summary},
     inner::{BufferEvent, Inner, Taken},
+    interest::Interest,
     wait::Waiter,
-    waiters::Interest,
 };
 use crate::{EvBuffer, error::clone_io_error, panic::catch_panic};
 

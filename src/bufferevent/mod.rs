@@ -44,6 +44,7 @@ pub(crate) mod event;
 mod filter;
 mod handle;
 pub(crate) mod inner;
+mod interest;
 mod into_inner;
 mod io;
 mod joined;
@@ -61,7 +62,6 @@ mod timeouts;
 mod transitions;
 mod upgrade;
 mod wait;
-mod waiters;
 
 pub use builder::Builder;
 pub use callbacks::Callbacks;

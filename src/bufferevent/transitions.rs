@@ -13,7 +13,7 @@ use super::{
     control::CloseMode,
     event::{CloseReason, Direction, Event, Summary},
     inner::{Calls, Control, Inner, Taken, Upgrade},
-    waiters::Interest,
+    interest::Interest,
 };
 use crate::{
     EvBuffer,

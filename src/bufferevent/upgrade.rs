@@ -16,9 +16,9 @@ use super::{
     establish::establish,
     event::{CloseReason, Summary},
     inner::{BufferEvent, Inner, Taken, Upgrade},
+    interest::Interest,
     task::{FinishOnDrop, Task},
     wait::Waiter,
-    waiters::Interest,
 };
 use crate::{Prefixed, error::clone_io_error, panic::catch_panic, transport::take_prefix};
 

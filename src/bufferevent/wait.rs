@@ -11,7 +11,7 @@ use tokio::task::coop;
 use super::{
     event::{CloseReason, Event, EventQueue, Summary},
     inner::{Control, Inner},
-    waiters::Interest,
+    interest::Interest,
 };
 use crate::{error::clone_io_error, shared::Mark, sync::Place};
 

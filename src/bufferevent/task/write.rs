@@ -15,8 +15,8 @@ use crate::{
     bufferevent::{
         endpoint::Endpoint,
         inner::{Calls, Counters},
+        interest::Interest,
         task_waker::WakeFor,
-        waiters::Interest,
     },
     panic::catch_panic,
     transport::poll::{Moved, retry_interrupted},
