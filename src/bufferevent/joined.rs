@@ -1,4 +1,4 @@
-//! The methods that a join uses to read the state of its two connections and to change it.
+//! The methods by which a join reads the state of its two connections and changes it, and filters that of the one below.
 
 use std::{io, time::Duration};
 
@@ -6,17 +6,24 @@ use super::{
     builder::{JOINED_WRITE_WATERMARKS, WRITE_WATERMARKS},
     inner::BufferEvent,
 };
-use crate::Watermarks;
+use crate::{Watermarks, error::clone_io_error};
 
 impl BufferEvent {
     /// Fails if the input was closed for another reason than the end of the stream.
     pub(crate) fn check_orderly_end(&self) -> io::Result<()> {
-        self.inner.check_orderly_end()
+        let control = self.inner.control.lock();
+        match control.state.read.error() {
+            Some(error) => Err(clone_io_error(error)),
+            None if control.state.read.has_ended() => Ok(()),
+            None => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     /// The error that has ended reading, or ends it after the last bytes.
     pub(crate) fn read_error(&self) -> Option<io::Error> {
-        self.inner.read_error()
+        let control = self.inner.control.lock();
+        let read = &control.state.read;
+        read.error().or(read.reset()).map(clone_io_error)
     }
 
     /// Whether the peer has reset the connection, and its last bytes are still unread.
@@ -26,7 +33,9 @@ impl BufferEvent {
 
     /// The reason why nothing can be added to the output.
     pub(crate) fn write_error(&self) -> io::Error {
-        self.inner.write_error()
+        let control = self.inner.control.lock();
+        let error = (control.state.write.error()).or_else(|| control.state.read.error());
+        error.map_or_else(|| io::ErrorKind::BrokenPipe.into(), clone_io_error)
     }
 
     /// The time without progress after which closing gives up.

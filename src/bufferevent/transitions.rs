@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     EvBuffer,
-    error::clone_io_error,
     limits::budget::Account,
     panic::catch_panic,
     sync::{Ordering, WakeList},
@@ -316,30 +315,6 @@ impl Inner {
         self.control.lock().extras_mut().account = Some(Arc::clone(&account));
         self.input.lock().set_account(Arc::clone(&account));
         self.output.lock().set_account(account);
-    }
-
-    /// The error that has ended reading, or ends it after the last bytes.
-    pub(super) fn read_error(&self) -> Option<io::Error> {
-        let control = self.control.lock();
-        let read = &control.state.read;
-        read.error().or(read.reset()).map(clone_io_error)
-    }
-
-    /// Fails if the input was closed for another reason than the end of the stream.
-    pub(super) fn check_orderly_end(&self) -> io::Result<()> {
-        let control = self.control.lock();
-        match control.state.read.error() {
-            Some(error) => Err(clone_io_error(error)),
-            None if control.state.read.has_ended() => Ok(()),
-            None => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
-
-    /// The reason why nothing can be added to the output.
-    pub(super) fn write_error(&self) -> io::Error {
-        let control = self.control.lock();
-        let error = (control.state.write.error()).or_else(|| control.state.read.error());
-        error.map_or_else(|| io::ErrorKind::BrokenPipe.into(), clone_io_error)
     }
 
     /// Switches a direction on or off.

@@ -67,7 +67,7 @@ impl FilterEndpoint {
         self.input.check_held(high)?;
         let ended = ready!(self.more_input.poll_readable(cx)).is_err();
         if ended {
-            self.below.inner.check_orderly_end()?;
+            self.below.check_orderly_end()?;
             self.input_mode = FlushMode::Finished;
         } else {
             let max = high.map_or(usize::MAX, |high| high - self.input.src.len());
@@ -82,7 +82,7 @@ impl FilterEndpoint {
     fn poll_run_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.output.is_ready || !self.output.dst.is_empty() {
             if ready!(self.room_below.poll_room(cx)).is_err() {
-                return Poll::Ready(Err(self.below.inner.write_error()));
+                return Poll::Ready(Err(self.below.write_error()));
             }
             if !self.output.dst.is_empty() {
                 self.below.output().add_buffer(&mut self.output.dst)?;
@@ -227,7 +227,7 @@ impl Endpoint for FilterEndpoint {
             let below = below.clone();
             Box::pin(async move {
                 below.peer_closed().await;
-                below.inner.read_error().map_or(Ok(()), Err)
+                below.read_error().map_or(Ok(()), Err)
             })
         });
         hang_up.as_mut().poll(cx)
