@@ -188,11 +188,15 @@ impl<S: Transport> Endpoint for Stream<S> {
         let Self {
             stream, hang_up, ..
         } = self;
-        let (finder, layout) = (Self::FINDER, Layout::OneBlock);
-        if hang_up.is_cleared() {
-            return transport::poll_fill_watched(cx, stream, finder, chain, max, layout, hang_up);
-        }
-        transport::poll_fill(cx, stream, finder, chain, max, layout)
+        transport::poll_fill(
+            cx,
+            stream,
+            Self::FINDER,
+            chain,
+            max,
+            Layout::OneBlock,
+            hang_up,
+        )
     }
 
     #[inline]
@@ -241,10 +245,7 @@ impl<S: Transport> Endpoint for Stream<S> {
     }
 
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Self::FINDER.socket(&self.stream) {
-            Some(socket) => socket.poll_hang_up(cx, &mut self.hang_up),
-            None => Poll::Pending,
-        }
+        transport::poll_hang_up(cx, &self.stream, Self::FINDER, &mut self.hang_up)
     }
 
     fn has_unread(&self) -> bool {
@@ -252,7 +253,7 @@ impl<S: Transport> Endpoint for Stream<S> {
     }
 
     fn unacknowledged(&self) -> Option<usize> {
-        Self::FINDER.socket(&self.stream)?.unacknowledged()
+        Self::FINDER.unacknowledged(&self.stream)
     }
 
     fn reset_on_drop(&mut self) {

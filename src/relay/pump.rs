@@ -255,11 +255,7 @@ where
             true => Layout::OneBlock,
             false => Layout::Segments,
         };
-        let polled = if hang_up.is_cleared() {
-            transport::poll_fill_watched(cx, *stream, *finder, chain, offered, layout, hang_up)
-        } else {
-            transport::poll_fill(cx, *stream, *finder, chain, offered, layout)
-        };
+        let polled = transport::poll_fill(cx, *stream, *finder, chain, offered, layout, hang_up);
         let moved = Moved::from_poll(polled)?;
         if let Moved::Bytes(n) = moved {
             self.direction.filled(offered, n);
@@ -353,26 +349,15 @@ where
         let mut work = PollWork::default();
         while !work.must_yield() {
             let mut chain = EvBuffer::new();
-            let hang_up = &mut self.direction.hang_up;
-            let polled = match hang_up.is_cleared() {
-                true => transport::poll_fill_watched(
-                    cx,
-                    *stream,
-                    *finder,
-                    &mut chain,
-                    DISCARD_LEN,
-                    Layout::OneBlock,
-                    hang_up,
-                ),
-                false => transport::poll_fill(
-                    cx,
-                    *stream,
-                    *finder,
-                    &mut chain,
-                    DISCARD_LEN,
-                    Layout::OneBlock,
-                ),
-            };
+            let polled = transport::poll_fill(
+                cx,
+                *stream,
+                *finder,
+                &mut chain,
+                DISCARD_LEN,
+                Layout::OneBlock,
+                &mut self.direction.hang_up,
+            );
             let read = Moved::from_poll(polled).map_err(|error| (Step::Read, error))?;
             match read {
                 Moved::Bytes(0) => {

@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Step,
+    direction::Direction,
     pump::{Endpoint, Failed, Pump, Room},
 };
 use crate::transport::{self, Forwarded, Layout, poll::Moved};
@@ -91,10 +92,10 @@ where
             }
             Ok(Forwarded::SourceWaits) => Ok((Moved::Waits, Moved::Nothing)),
             Ok(Forwarded::SinkWaits) => {
-                let chain = &mut self.direction.chain;
-                let n = HELD_BEFORE_FULL_SINK.min(max);
+                let Direction { chain, hang_up, .. } = &mut *self.direction;
+                let (n, layout) = (HELD_BEFORE_FULL_SINK.min(max), Layout::OneBlock);
                 let read =
-                    transport::poll_fill(cx, from.stream, from.finder, chain, n, Layout::OneBlock);
+                    transport::poll_fill(cx, from.stream, from.finder, chain, n, layout, hang_up);
                 let read = Moved::from_poll(read).map_err(|error| (Step::Read, error))?;
                 if let Moved::Bytes(n) = read {
                     self.direction.read_ahead(n);

@@ -218,6 +218,7 @@ mod no_pipes {
             false
         }
 
+        #[cfg(feature = "net")]
         pub(crate) fn unacknowledged(self) -> Option<usize> {
             None
         }

@@ -75,7 +75,8 @@ pub(crate) enum Layout {
 
 /// Reads at most `max` bytes to the back of `chain` and returns their number; 0 is the end of the stream.
 ///
-/// `max` is at least one. A `Pending` read leaves an empty chain without memory.
+/// `max` is at least one. A `Pending` read leaves an empty chain without memory. Works also after [`poll_hang_up`] has
+/// hidden the readiness of the socket.
 #[inline]
 pub(crate) fn poll_fill<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
@@ -84,12 +85,18 @@ pub(crate) fn poll_fill<S: AsyncRead + Unpin>(
     chain: &mut EvBuffer,
     max: usize,
     layout: Layout,
+    hang_up: &mut HangUp,
 ) -> Poll<io::Result<usize>> {
     debug_assert!(max > 0, "a read of nothing looks like the end of stream");
-    match finder.socket(stream) {
-        Some(socket) => socket.poll_recv(cx, chain, max, layout),
-        None => chain.poll_read_from(cx, Pin::new(stream), max),
+    let Some(socket) = finder.socket(stream) else {
+        return chain.poll_read_from(cx, Pin::new(stream), max);
+    };
+    if hang_up.is_cleared() {
+        if let Some(read) = hang_up.read_held(socket, chain, max, layout) {
+            return Poll::Ready(read);
+        }
     }
+    socket.poll_recv(cx, chain, max, layout)
 }
 
 /// Whether [`AsyncRead`] reads from `stream` as [`poll_fill`] does: to be used for short messages, which need no chain.
@@ -105,7 +112,7 @@ pub(crate) fn reads_plainly<S>(stream: &S, finder: Finder<'_, S>) -> bool {
 
 /// Waits until the peer has ended its stream, or until the connection was reset, which is an error. Reads nothing.
 ///
-/// Stays pending for a stream that is not a socket. Afterwards [`poll_fill_watched`] reads what has arrived.
+/// Stays pending for a stream that is not a socket. Afterwards [`poll_fill`] reads what has arrived.
 pub(crate) fn poll_hang_up<S>(
     cx: &mut Context<'_>,
     stream: &S,
@@ -116,25 +123,6 @@ pub(crate) fn poll_hang_up<S>(
         Some(socket) => socket.poll_hang_up(cx, hang_up),
         None => Poll::Pending,
     }
-}
-
-/// Reads as [`poll_fill`] does, also after [`poll_hang_up`] has hidden the readiness of the socket.
-pub(crate) fn poll_fill_watched<S: AsyncRead + Unpin>(
-    cx: &mut Context<'_>,
-    stream: &mut S,
-    finder: Finder<'_, S>,
-    chain: &mut EvBuffer,
-    max: usize,
-    layout: Layout,
-    hang_up: &mut HangUp,
-) -> Poll<io::Result<usize>> {
-    if let Some(read) = finder
-        .socket(stream)
-        .and_then(|socket| hang_up.read_held(socket, chain, max, layout))
-    {
-        return Poll::Ready(read);
-    }
-    poll_fill(cx, stream, finder, chain, max, layout)
 }
 
 /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes what was written.

@@ -54,7 +54,7 @@ impl HangUp {
         self.cleared = false;
     }
 
-    /// Reads what the kernel holds even if Tokio has not seen that the socket is readable. `None` if there is nothing.
+    /// Reads what the kernel holds although Tokio has not seen that the socket is readable. `None` if there is nothing.
     pub(crate) fn read_held(
         &mut self,
         socket: Socket<'_>,
@@ -62,9 +62,7 @@ impl HangUp {
         max: usize,
         layout: Layout,
     ) -> Option<io::Result<usize>> {
-        if !self.cleared {
-            return None;
-        }
+        debug_assert!(self.cleared);
         match layout.recv(chain, &socket.sock_ref(), max) {
             Ok((n, offered)) => {
                 // A short read has emptied the socket: from now on the kernel reports changes.
