@@ -7,10 +7,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     HalfClose, OnError, Peer, Progress, RelayEnd, RelayError, RelayStream, RelaySummary, Step,
@@ -19,7 +16,7 @@ use super::{
     deadlines::{Deadlines, Due},
     direction::Direction,
     flow_limits::{FlowLimits, Round, poll_rounds},
-    pump::{Endpoint, Failed, Pump, Turn},
+    pump::{self, Turn},
     side::Side,
 };
 use crate::{
@@ -248,8 +245,8 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         };
         let (a, b) = (a.endpoint(), b.endpoint());
         let polled = match from {
-            Peer::A => poll_pump(cx, &mut self.a_to_b, a, b, limits),
-            Peer::B => poll_pump(cx, &mut self.b_to_a, b, a, limits),
+            Peer::A => pump::poll_turn(cx, &mut self.a_to_b, a, b, limits),
+            Peer::B => pump::poll_turn(cx, &mut self.b_to_a, b, a, limits),
         };
         if matches!(polled, Ok(Turn { moved: true, .. })) {
             // The other direction may carry messages that wait for each other with these.
@@ -342,27 +339,6 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
             observers.report(progress);
         }
     }
-}
-
-fn poll_pump<R, W>(
-    cx: &mut Context<'_>,
-    direction: &mut Direction,
-    from: Endpoint<'_, R>,
-    to: Endpoint<'_, W>,
-    limits: Limits,
-) -> Result<Turn, Failed>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut pump = Pump {
-        direction,
-        from,
-        to,
-        limits,
-        is_drained: false,
-    };
-    pump.poll_turn(cx)
 }
 
 #[cfg(all(test, feature = "net"))]

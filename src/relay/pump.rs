@@ -71,14 +71,39 @@ impl AddAssign for Turn {
 /// An operation that failed, and its error.
 pub(crate) type Failed = (Step, io::Error);
 
-/// One direction and its two streams.
-pub(crate) struct Pump<'a, R, W> {
-    pub(crate) direction: &'a mut Direction,
-    pub(crate) from: Endpoint<'a, R>,
-    pub(crate) to: Endpoint<'a, W>,
-    pub(crate) limits: Limits,
+/// Reads and writes until both would wait, or until the task has to yield.
+///
+/// Reading continues while a write waits. Every operation that the direction needs was then polled to `Pending`, so each of
+/// them wakes the task.
+pub(super) fn poll_turn<R, W>(
+    cx: &mut Context<'_>,
+    direction: &mut Direction,
+    from: Endpoint<'_, R>,
+    to: Endpoint<'_, W>,
+    limits: Limits,
+) -> Result<Turn, Failed>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut pump = Pump {
+        direction,
+        from,
+        to,
+        limits,
+        is_drained: false,
+    };
+    pump.poll_turn(cx)
+}
+
+/// One direction and its two streams during one turn.
+pub(super) struct Pump<'a, R, W> {
+    pub(super) direction: &'a mut Direction,
+    pub(super) from: Endpoint<'a, R>,
+    pub(super) to: Endpoint<'a, W>,
+    pub(super) limits: Limits,
     /// The last read has emptied the source, which is a socket, and the sink has taken everything.
-    pub(crate) is_drained: bool,
+    is_drained: bool,
 }
 
 impl<R, W> Pump<'_, R, W>
@@ -86,11 +111,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    /// Reads and writes until both would wait, or until the task has to yield.
-    ///
-    /// Reading continues while a write waits. Every operation that the direction needs was then polled to `Pending`, so
-    /// each of them wakes the task.
-    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<Turn, Failed> {
         self.direction.waits_for_source = false;
         let Endpoint { stream, finder } = &self.from;
         self.direction.look_at_source(&**stream, *finder);

@@ -16,7 +16,7 @@ use super::{
     deadlines::{Deadlines, Due},
     direction::{Direction, SinkEnd},
     flow_limits::{Round, poll_rounds},
-    pump::{Endpoint, Failed, Pump, Turn},
+    pump::{self, Endpoint, Failed, Turn},
     splice_mode::Mode,
     transfer_outcome::{TransferCounters, TransferError},
 };
@@ -229,7 +229,10 @@ where
             limit, shutdown, ..
         } = transfer;
         let in_memory = usize::try_from(limit).unwrap_or(usize::MAX);
-        let initial = first_bytes(transfer.initial, in_memory);
+        let mut initial = transfer.initial;
+        initial.unfreeze(End::Back);
+        let cut = initial.truncate(in_memory);
+        debug_assert!(cut.is_ok(), "the back is not frozen");
         let prefix = take_prefix(&mut transfer.reader, in_memory - initial.len());
         let mode = Mode::of(
             transfer.splice,
@@ -299,20 +302,15 @@ where
         let Some((reader, writer)) = &mut self.streams else {
             panic!("a transfer was polled after it had ended");
         };
-        let mut pump = Pump {
-            direction: &mut self.direction,
-            from: Endpoint {
-                stream: reader,
-                finder: Finder::by_type(),
-            },
-            to: Endpoint {
-                stream: writer,
-                finder: Finder::by_type(),
-            },
-            limits: self.limits,
-            is_drained: false,
+        let from = Endpoint {
+            stream: reader,
+            finder: Finder::by_type(),
         };
-        pump.poll_turn(cx)
+        let to = Endpoint {
+            stream: writer,
+            finder: Finder::by_type(),
+        };
+        pump::poll_turn(cx, &mut self.direction, from, to, self.limits)
     }
 
     /// Returns how many bytes may be read in this poll.
@@ -465,18 +463,6 @@ impl<R, W> Drop for Running<R, W> {
             self.spoil_end();
         }
     }
-}
-
-/// Returns at most `max` bytes of `buffer`.
-fn first_bytes(mut buffer: EvBuffer, max: usize) -> EvBuffer {
-    if buffer.len() <= max {
-        return buffer;
-    }
-    buffer.unfreeze(End::Front);
-    let mut first = EvBuffer::new();
-    let moved = buffer.remove_buffer(&mut first, max);
-    debug_assert!(moved.is_ok(), "neither buffer is frozen or limited");
-    first
 }
 
 /// Deadlines without a half-close, which a transfer does not have.
