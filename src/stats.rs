@@ -130,20 +130,20 @@ impl PoolCounter {
         self.is_claimed.load(Relaxed)
     }
 
-    /// Bytes in the pool.
+    /// Returns the bytes in the pool.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         (self.kept.load(Relaxed) % ONE_BLOCK) as usize
     }
 
-    /// A block of `len` bytes was put into the pool of this thread.
+    /// Counts a block of `len` bytes that was put into the pool of this thread.
     #[inline]
     pub(crate) fn add(&self, len: usize) {
         let kept = self.kept.load(Relaxed) + (ONE_BLOCK + len as u64);
         self.kept.store(kept, Relaxed);
     }
 
-    /// A block of `len` bytes was taken from the pool of this thread.
+    /// Counts a block of `len` bytes that was taken from the pool of this thread.
     #[inline]
     pub(crate) fn subtract(&self, len: usize) {
         let kept = self.kept.load(Relaxed) - (ONE_BLOCK + len as u64);
@@ -151,7 +151,7 @@ impl PoolCounter {
     }
 }
 
-/// A block of `len` bytes came from the allocator.
+/// Counts a block of `len` bytes that came from the allocator.
 #[cold]
 #[inline(never)]
 pub(crate) fn block_allocated(len: usize) {
@@ -160,7 +160,7 @@ pub(crate) fn block_allocated(len: usize) {
     shard.block_bytes.fetch_add(len, Relaxed);
 }
 
-/// A block of `len` bytes was returned to the allocator.
+/// Counts a block of `len` bytes that was returned to the allocator.
 #[cold]
 #[inline(never)]
 pub(crate) fn block_released(len: usize) {
@@ -169,33 +169,33 @@ pub(crate) fn block_released(len: usize) {
     shard.block_bytes.fetch_sub(len, Relaxed);
 }
 
-/// `n` bytes from memory were written to a stream.
+/// Counts `n` bytes from memory that were written to a stream.
 #[inline]
 pub(crate) fn copied(n: usize) {
     Shard::here().copied.fetch_add(n as u64, Relaxed);
 }
 
-/// A flow has leased a pipe.
+/// Counts a pipe that a flow has leased.
 pub(crate) fn pipe_leased() {
     Shard::here().pipes.fetch_add(1, Relaxed);
 }
 
-/// A flow has given its pipe back, or closed it.
+/// Counts a pipe that a flow has given back or closed.
 pub(crate) fn pipe_returned() {
     Shard::here().pipes.fetch_sub(1, Relaxed);
 }
 
-/// A flow asked for a pipe and got none.
+/// Counts a flow that has asked for a pipe and got none.
 pub(crate) fn pipe_refused() {
     Shard::here().pipes_refused.fetch_add(1, Relaxed);
 }
 
-/// `n` bytes from a pipe were written to a socket.
+/// Counts `n` bytes from a pipe that were written to a socket.
 pub(crate) fn spliced(n: usize) {
     Shard::here().spliced.fetch_add(n as u64, Relaxed);
 }
 
-/// `n` bytes from a file were written to a socket by the kernel.
+/// Counts `n` bytes from a file that the kernel has written to a socket.
 pub(crate) fn sent_from_file(n: usize) {
     Shard::here().from_files.fetch_add(n as u64, Relaxed);
 }

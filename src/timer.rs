@@ -68,7 +68,7 @@ impl Timer {
         })
     }
 
-    /// Whether the timer never fires, since the runtime has no timers. Known after the first poll.
+    /// Returns whether the timer never fires, since the runtime has no timers. Known after the first poll.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self.0, State::Unavailable)
     }

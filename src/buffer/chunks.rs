@@ -33,7 +33,7 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// The chunks of segments that are not in a buffer.
+    /// Returns the chunks of segments that are not in a buffer.
     pub(super) fn of_segments(segments: &'a [Segment]) -> Self {
         Self {
             entered: None,
@@ -43,7 +43,7 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// The chunks from position `pos` on of a buffer of `len` bytes. Loads nothing that lies before.
+    /// Returns the chunks from position `pos` on of a buffer of `len` bytes. Loads nothing that lies before.
     ///
     /// Walks the segments from both ends at once, so it takes as many steps as there are segments before `pos` or behind
     /// it, whichever is less.

@@ -193,7 +193,8 @@ impl<'n> Search<'n> {
         found.map(|i| carried - i)
     }
 
-    /// A plain scan for the first byte is the fastest while it is rare, and slow when it is common.
+    /// Finds a needle within `chunk`. A plain scan for the first byte is the fastest while it is rare, and slow when it
+    /// is common.
     fn within(&self, chunk: &[u8]) -> Option<usize> {
         const FALSE_HITS_MAX: usize = 8;
         let mut at = 0;

@@ -52,7 +52,7 @@ impl Inner {
         }
     }
 
-    /// Whether the input holds what the read callback waits for.
+    /// Returns whether the input holds what the read callback waits for.
     fn is_read_due(&self) -> bool {
         let guard = self.input.lock();
         guard.len() >= guard.watermarks().low().unwrap_or(0).max(1)

@@ -31,10 +31,10 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// Whether moving bytes that are in no chain costs less, for short messages.
     const TAKES_SLICES: bool = false;
 
-    /// Whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
+    /// Returns whether its functions run code of the user, such as a filter or an implementation of [`AsyncRead`].
     fn runs_user_code() -> bool;
 
-    /// The stream that the handles see.
+    /// Returns the stream that the handles see.
     fn visible_stream(&self) -> Option<Arc<dyn AnyStream>> {
         None
     }
@@ -77,7 +77,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether written bytes may stay in the stream until it is flushed.
+    /// Returns whether written bytes may stay in the stream until it is flushed.
     fn needs_flush(&self) -> bool;
 
     /// Passes written bytes on, when there is nothing more to write and no flush is awaited.
@@ -85,7 +85,7 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         self.poll_flush(cx)
     }
 
-    /// Whether [`poll_idle`](Self::poll_idle) flushes.
+    /// Returns whether [`poll_idle`](Self::poll_idle) flushes.
     fn flushes_when_idle(&self) -> bool {
         true
     }
@@ -94,26 +94,26 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
     /// this is always `Pending`.
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether bytes that arrived before a reset can still be read.
+    /// Returns whether bytes that arrived before a reset can still be read.
     fn has_unread(&self) -> bool;
 
-    /// The number of bytes that the peer has not acknowledged, if that is known.
+    /// Returns the number of bytes that the peer has not acknowledged, if that is known.
     fn unacknowledged(&self) -> Option<usize>;
 
     /// Makes the end of the stream visible as an error to the peer, where the stream has a way to do so.
     fn reset_on_drop(&mut self);
 
-    /// The counts of the stream below, if the bytes that the task moves are not those of the stream.
+    /// Returns the counts of the stream below, if the bytes that the task moves are not those of the stream.
     fn metrics_below(&self) -> Option<Metrics> {
         None
     }
 
-    /// Bytes that were written and have not reached the stream below.
+    /// Returns the bytes that were written and have not reached the stream below.
     fn unsent_below(&self) -> usize {
         0
     }
 
-    /// The type that the user knows the stream by.
+    /// Returns the type that the user knows the stream by.
     fn stream_type(&self) -> TypeId;
 
     fn peer_addr(&self) -> Option<SocketAddr> {
@@ -124,13 +124,13 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     fn into_any(self) -> Box<dyn Any + Send>;
 }
 
 /// A stream whose type is erased, for the handles.
 pub(super) trait AnyStream: Send + Sync {
-    /// The [`StreamCell`](super::stream_cell::StreamCell); `None` if the connection that has it is over.
+    /// Calls `f` with the [`StreamCell`](super::stream_cell::StreamCell), unless the connection that has it is over.
     fn with_cell(&self, f: &mut dyn FnMut(&dyn Any));
 
     fn peer_addr(&self) -> Option<SocketAddr>;

@@ -51,7 +51,7 @@ pub(super) async fn establish<S>(
     .await
 }
 
-/// Whether `deadline` has passed. If not, the timer wakes the task then.
+/// Returns whether `deadline` has passed. If not, the timer wakes the task then.
 pub(super) fn is_due(timer: &mut Timer, cx: &mut Context<'_>, deadline: Instant) -> bool {
     loop {
         match timer.poll(cx, deadline) {
@@ -62,7 +62,7 @@ pub(super) fn is_due(timer: &mut Timer, cx: &mut Context<'_>, deadline: Instant)
     }
 }
 
-/// Why the connection is not needed any more.
+/// Returns why the connection is not needed any more.
 fn given_up(mode: CloseMode, inner: &Inner) -> Option<CloseReason> {
     match mode {
         CloseMode::Abort => Some(CloseReason::Aborted),

@@ -136,12 +136,12 @@ impl EventQueue {
         self.for_callback.pop_front()
     }
 
-    /// The number of events that the event callback has not seen.
+    /// Returns the number of events that the event callback has not seen.
     pub(super) fn len_for_callback(&self) -> usize {
         self.for_callback.len()
     }
 
-    /// Whether the callback sees [`Event::Connected`] next.
+    /// Returns whether the callback sees [`Event::Connected`] next.
     pub(super) fn is_connected_next(&self) -> bool {
         self.for_callback.front() == Some(&Event::Connected)
     }

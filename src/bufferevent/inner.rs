@@ -292,7 +292,7 @@ impl Control {
         wakers
     }
 
-    /// The number of events that the event callback has not seen.
+    /// Returns the number of events that the event callback has not seen.
     pub(super) fn events_for_callback(&self) -> usize {
         (self.events.as_deref()).map_or(0, EventQueue::len_for_callback)
     }

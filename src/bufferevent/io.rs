@@ -37,7 +37,7 @@ impl BufferEvent {
         Pin::new(io.writer.get_or_insert_with(|| inner.output.writer()))
     }
 
-    /// The bytes that the reader has borrowed from the front of the input.
+    /// Returns the bytes that the reader has borrowed from the front of the input.
     #[inline]
     fn borrowed(&self) -> &[u8] {
         let reader = self.io.as_ref().and_then(|io| io.reader.as_ref());

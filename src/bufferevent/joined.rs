@@ -19,31 +19,31 @@ impl BufferEvent {
         }
     }
 
-    /// The error that has ended reading, or ends it after the last bytes.
+    /// Returns the error that has ended reading, or ends it after the last bytes.
     pub(crate) fn read_error(&self) -> Option<io::Error> {
         let control = self.inner.control.lock();
         let read = &control.state.read;
         read.error().or(read.reset()).map(clone_io_error)
     }
 
-    /// Whether the peer has reset the connection, and its last bytes are still unread.
+    /// Returns whether the peer has reset the connection, and its last bytes are still unread.
     pub(crate) fn is_reset_with_rest(&self) -> bool {
         self.inner.control.lock().state.read.reset().is_some()
     }
 
-    /// The reason why nothing can be added to the output.
+    /// Returns the reason why nothing can be added to the output.
     pub(crate) fn write_error(&self) -> io::Error {
         let control = self.inner.control.lock();
         let error = (control.state.write.error()).or_else(|| control.state.read.error());
         error.map_or_else(|| io::ErrorKind::BrokenPipe.into(), clone_io_error)
     }
 
-    /// The time without progress after which closing gives up.
+    /// Returns the time without progress after which closing gives up.
     pub(crate) fn linger(&self) -> Duration {
         self.inner.control.lock().settings().limits.linger
     }
 
-    /// Whether an error has ended writing.
+    /// Returns whether an error has ended writing.
     pub(crate) fn has_failed_to_write(&self) -> bool {
         self.inner.control.lock().state.write.error().is_some()
     }
@@ -71,7 +71,7 @@ impl BufferEvent {
         }
     }
 
-    /// Bytes that the kernel of the peer has not confirmed; 0 if that is not known.
+    /// Returns the bytes that the kernel of the peer has not confirmed; 0 if that is not known.
     pub(crate) fn unacknowledged(&self) -> usize {
         let stream = self.inner.control.lock().stream.clone();
         stream

@@ -41,7 +41,7 @@ enum WriterEnd {
 }
 
 impl State {
-    /// How the writer has ended, as the reader sees it.
+    /// Returns how the writer has ended, as the reader sees it.
     fn end(&self) -> Option<io::Result<()>> {
         Some(match self.end? {
             WriterEnd::InOrder => Ok(()),

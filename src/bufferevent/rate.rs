@@ -104,7 +104,7 @@ impl Control {
         }
     }
 
-    /// The limit that holds up a direction.
+    /// Returns the limit that holds up a direction.
     pub(super) fn rate_pause(&self, direction: Direction) -> Option<PauseReason> {
         let held = self.extras()?.rate.as_ref()?.held;
         let held = match direction {

@@ -7,7 +7,7 @@ use crate::sync::{AtomicBool, Lock, LockGuard, Ordering};
 
 /// Gives the stream to one user at a time, since it need not be `Sync`.
 ///
-/// A stream that is not a socket, a filter and the closure of [`with_stream`](super::BufferEvent::with_stream) run user
+/// A stream that is not a socket, a filter and the closure of [`with_stream`](crate::BufferEvent::with_stream) run user
 /// code, which may look at the streams of this and of other connections. So user code that uses one stream waits only for
 /// streams that no user code uses: those are free after one system call. No thread waits for itself, and no two threads
 /// wait for each other.

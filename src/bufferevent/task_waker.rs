@@ -109,7 +109,8 @@ impl TaskWaker {
         self.bits.load(Ordering::Acquire) & what.0 != 0
     }
 
-    /// Whether nothing more is added to the output. The buffer itself decides that; this saves the task from locking it.
+    /// Returns whether nothing more is added to the output. The buffer itself decides that; this saves the task from
+    /// locking it.
     #[inline]
     pub(super) fn is_output_closed(&self) -> bool {
         self.bits.load(Ordering::Acquire) & OUTPUT_CLOSED != 0

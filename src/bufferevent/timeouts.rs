@@ -35,7 +35,7 @@ impl Limits {
         close_wait: Duration::from_secs(2),
     };
 
-    /// Whether any limit counts for a connection in its present state. Otherwise no timer is needed.
+    /// Returns whether any limit counts for a connection in its present state. Otherwise no timer is needed.
     pub(super) fn any(&self, closing: bool) -> bool {
         closing
             || self.read.is_some()
@@ -114,7 +114,7 @@ impl Stopwatch {
         }
     }
 
-    /// The time at which it reaches `limit`, if nothing stops it.
+    /// Returns the time at which it reaches `limit`, if nothing stops it.
     fn reaches(&self, limit: Option<Duration>) -> Option<Instant> {
         if self.reported {
             return None;
@@ -175,7 +175,7 @@ impl Deadlines {
         self.acknowledged.update(now, unacknowledged);
     }
 
-    /// The limit that is reached first if nothing changes, and when; `None` for never.
+    /// Returns the limit that is reached first if nothing changes, and when; `None` for never.
     pub(super) fn next(&self, limits: &Limits) -> Option<(Instant, Due)> {
         let each = [
             (self.read.reaches(limits.read), Due::Read),
@@ -221,7 +221,7 @@ pub(super) struct ConnectionTimer {
 }
 
 impl ConnectionTimer {
-    /// Whether the runtime has no timers, so that no limit is ever due.
+    /// Returns whether the runtime has no timers, so that no limit is ever due.
     pub(super) fn is_unavailable(&self) -> bool {
         self.timer.is_unavailable()
     }

@@ -70,7 +70,7 @@ impl Inner {
         }
     }
 
-    /// The stream of the peer has ended in order, or reading failed.
+    /// Records that the stream of the peer has ended in order, or reading failed.
     pub(super) fn end_reading(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
         let mut control = self.control.lock();
         let reset = control.state.read.reset().cloned();
@@ -93,7 +93,7 @@ impl Inner {
         }
     }
 
-    /// The stream was shut down in order, or writing failed.
+    /// Records that the stream was shut down in order, or writing failed.
     pub(super) fn end_writing(self: &Arc<Self>, error: Option<Arc<io::Error>>) {
         self.output.give_up();
         let mut control = self.control.lock();
@@ -106,7 +106,7 @@ impl Inner {
         }
     }
 
-    /// The peer has ended its stream, and reading is paused.
+    /// Records that the peer has ended its stream, and reading is paused.
     pub(super) fn note_peer_closed(self: &Arc<Self>) {
         let mut control = self.control.lock();
         if !control.state.read.note_peer_closed() {
@@ -139,7 +139,7 @@ impl Inner {
         }
     }
 
-    /// Everything that was written so far has been flushed.
+    /// Records that everything that was written so far has been flushed.
     pub(super) fn note_flushed(&self) {
         let output = self.output.lock();
         let (len, appended) = (output.len(), output.appended());
@@ -167,7 +167,7 @@ impl Inner {
         wakers.wake_all();
     }
 
-    /// The connection that was to be made is established.
+    /// Records that the connection is established.
     #[cfg(feature = "net")]
     pub(super) fn note_connected(self: &Arc<Self>) {
         let mut control = self.control.lock();

@@ -185,7 +185,7 @@ impl Drop for Waiter {
 }
 
 impl Control {
-    /// Why nothing more will be written, unless the stream was shut down in order.
+    /// Returns why nothing more will be written, unless the stream was shut down in order.
     fn write_failure(&self) -> Option<io::Error> {
         let write = &self.state.write;
         if write.has_ended() {
@@ -200,7 +200,7 @@ impl Control {
         self.outcome_error()
     }
 
-    /// The error of a connection that is over: the one that ended it, or that it is closed.
+    /// Returns the error of a connection that is over: the one that ended it, or that it is closed.
     fn outcome_error(&self) -> Option<io::Error> {
         Some(match &self.outcome.as_deref()?.reason {
             CloseReason::Error(error) => clone_io_error(error),

@@ -287,7 +287,7 @@ impl JobQueue {
         drop(waker);
     }
 
-    /// The last handle was dropped: the executor runs the jobs that are left and ends.
+    /// Makes the executor end after the jobs that are left: the last handle was dropped.
     pub(super) fn detach(&self) {
         let executor = {
             let mut state = self.state.lock();
@@ -299,7 +299,7 @@ impl JobQueue {
         wake(executor);
     }
 
-    /// The executor was dropped: drops the jobs that are left and wakes all waiting tasks.
+    /// Drops the jobs that are left and wakes all waiting tasks: the executor was dropped.
     pub(super) fn close(&self) {
         let mut wakers = WakeList::default();
         let (jobs, executor) = {

@@ -208,8 +208,8 @@ impl DeferredQueue {
         executor.into_iter().for_each(Waker::wake);
     }
 
-    /// [`schedule`](Self::schedule) for a caller that holds the lock that each run takes before it looks for changes.
-    /// Returns the waker of the executor, to be woken after the lock.
+    /// Schedules as [`schedule`](Self::schedule) does, for a caller that holds the lock that each run takes before it
+    /// looks for changes. Returns the waker of the executor, to be woken after the lock.
     #[inline]
     #[must_use]
     pub(crate) fn schedule_under_lock<T: Deferred>(&self, source: &Arc<T>) -> Option<Waker> {
@@ -226,7 +226,7 @@ impl DeferredQueue {
         self.jobs().count_panic();
     }
 
-    /// Whether the runtime of the queue has shut down.
+    /// Returns whether the runtime of the queue has shut down.
     pub(crate) fn is_closed(&self) -> bool {
         self.jobs().is_closed()
     }

@@ -111,7 +111,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// The executor: runs the jobs of a queue until there will be no more.
+/// Runs the jobs of a queue until there will be no more: the executor.
 async fn run(queue: CloseOnDrop) {
     while poll_fn(|cx| queue.jobs.poll_batch(cx)).await == Batch::Full {
         task::yield_now().await;

@@ -59,7 +59,7 @@ impl Source {
         Self(AtomicU8::new(IDLE))
     }
 
-    /// Whether a run that has not started will see the changes that were made before this call.
+    /// Returns whether a run that has not started will see the changes that were made before this call.
     ///
     /// The exchange reads the latest state even where it changes nothing, and publishes earlier writes to
     /// [`start`](Self::start).
@@ -70,8 +70,8 @@ impl Source {
             .is_ok()
     }
 
-    /// [`is_queued`](Self::is_queued) for a caller that holds the lock that each run takes before it looks for changes.
-    /// A plain load is enough: the lock orders it before or after that look.
+    /// Answers [`is_queued`](Self::is_queued) for a caller that holds the lock that each run takes before it looks for
+    /// changes. A plain load is enough: the lock orders it before or after that look.
     #[inline]
     pub(crate) fn is_queued_under_lock(&self) -> bool {
         self.0.load(Ordering::Relaxed) == QUEUED
@@ -125,7 +125,7 @@ impl Source {
         }
     }
 
-    /// The queue that the source was on is closed: the next change schedules it again.
+    /// Takes the source from its queue, which is closed: the next change schedules it again.
     pub(super) fn cancel(&self) {
         let before = self.transition(|state| match state {
             QUEUED => IDLE,

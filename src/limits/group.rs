@@ -315,7 +315,7 @@ impl Pool {
         wakers
     }
 
-    /// The answer of [`Seat::allowance`] to a seat without credit, and a waker to drop after the lock.
+    /// Answers [`Seat::allowance`] for a seat without credit. Also returns a waker to drop after the lock.
     fn allowance(
         &mut self,
         now: Instant,
@@ -424,19 +424,19 @@ impl Pool {
         self.wake_head(wakers);
     }
 
-    /// The bytes for which members wait before they are served.
+    /// Returns the bytes for which members wait before they are served.
     fn threshold(&self) -> u64 {
         let gathered = self.bucket.as_ref().map_or(1, Bucket::resume_at);
         self.unit().max(gathered)
     }
 
-    /// The smallest share of a member. It is at most half of the burst, so that a late timer loses no tokens.
+    /// Returns the smallest share of a member. It is at most half of the burst, so that a late timer loses no tokens.
     fn unit(&self) -> u64 {
         let burst = self.bucket.as_ref().map_or(u64::MAX, Bucket::burst);
         self.min_share.min(burst / 2).max(1)
     }
 
-    /// When the member with this ticket is served at the latest, if those before it take the smallest share.
+    /// Returns when the member with this ticket is served at the latest, if those before it take the smallest share.
     fn turn_of(&self, ticket: u64, now: Instant) -> Instant {
         let Some(bucket) = &self.bucket else {
             return now;

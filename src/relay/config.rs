@@ -28,7 +28,7 @@ pub enum HalfClose {
 }
 
 impl HalfClose {
-    /// The time without progress after which a half-closed relay ends; `None` for no limit.
+    /// Returns the time without progress after which a half-closed relay ends; `None` for no limit.
     pub(super) fn linger(self) -> Option<Duration> {
         match self {
             Self::Propagate => None,
@@ -117,7 +117,7 @@ impl Limits {
         self.pipe as usize
     }
 
-    /// Whether more is read ahead of a sink that takes nothing than by default.
+    /// Returns whether more is read ahead of a sink that takes nothing than by default.
     #[inline]
     pub(crate) fn reads_ahead(self) -> bool {
         self.stall > STALL

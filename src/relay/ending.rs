@@ -263,7 +263,7 @@ impl<A, B> Running<A, B> {
         self.sides.take()
     }
 
-    /// Whether the socket of a side has received bytes that were not read.
+    /// Returns whether the socket of a side has received bytes that were not read.
     fn has_unread(&self, peer: Peer) -> bool {
         let unread = self.sides.as_ref().and_then(|(a, b)| match peer {
             Peer::A => a.finder().unread(&a.stream),
@@ -303,7 +303,7 @@ impl<A, B> Drop for Running<A, B> {
     }
 }
 
-/// Whether closing the sink of `to` can discard bytes, if it is a TCP socket. `from` has it as its source.
+/// Returns whether closing the sink of `to` can discard bytes, if it is a TCP socket. `from` has it as its source.
 fn discards_on_close(to: &Direction, from: &Direction) -> bool {
     to.written > 0 && (to.resets_sink() || !from.source_ended())
 }

@@ -75,7 +75,7 @@ struct Abort {
 }
 
 impl FlowLimits {
-    /// `None` without limits. The memory of both directions counts for the budget.
+    /// Returns `None` without limits. The memory of both directions counts for the budget.
     pub(super) fn new(
         settings: FlowSettings,
         a_to_b: &mut Direction,
@@ -131,7 +131,7 @@ impl FlowLimits {
         }
     }
 
-    /// Whether a limit holds up a direction.
+    /// Returns whether a limit holds up a direction.
     pub(super) fn is_held_up(&self) -> bool {
         let throttled = self
             .throttles
@@ -140,7 +140,7 @@ impl FlowLimits {
         throttled || self.member.as_ref().is_some_and(|member| member.is_paused)
     }
 
-    /// Whether the holder of the budget has ended the relay. Otherwise the task is woken for it.
+    /// Returns whether the holder of the budget has ended the relay. Otherwise the task is woken for it.
     pub(super) fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
         self.member.as_ref().is_some_and(|member| {
             member.abort.waker.register(cx.waker());

@@ -203,19 +203,19 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         turn
     }
 
-    /// The bytes that were read from both sides.
+    /// Returns the bytes that were read from both sides.
     pub(super) fn read(&self) -> u64 {
         let [from_a, from_b] = self.dropped();
         self.a_to_b.read() + self.b_to_a.read() + from_a + from_b
     }
 
-    /// Bytes from A, and from B, that were read and then dropped.
+    /// Returns the bytes from A, and from B, that were read and then dropped.
     fn dropped(&self) -> [u64; 2] {
         let failure = self.failure.as_ref();
         failure.map_or([0; 2], |failure| failure.dropped)
     }
 
-    /// The bytes that `max_bytes` still allows to read.
+    /// Returns the bytes that `max_bytes` still allows to read.
     fn bytes_left(&self) -> u64 {
         self.settings.max_bytes.saturating_sub(self.read())
     }
@@ -233,7 +233,7 @@ impl<A: RelayStream, B: RelayStream> Running<A, B> {
         flow.map_or(left, |flow| flow.poll_allowance(cx, from, left))
     }
 
-    /// Whether a rate limit or the budget holds up a direction.
+    /// Returns whether a rate limit or the budget holds up a direction.
     pub(super) fn is_held_up(&self) -> bool {
         self.flow.as_ref().is_some_and(|flow| flow.is_held_up())
     }

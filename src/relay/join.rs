@@ -204,7 +204,7 @@ impl Joined {
         }
     }
 
-    /// One direction has ended: waits until no byte has moved in the other for too long.
+    /// Waits until no byte has moved for too long in one direction, after the other has ended.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
             let (a, b) = (self.a_to_b.from.metrics(), self.b_to_a.from.metrics());
@@ -333,12 +333,12 @@ impl JoinDirection {
         Poll::Pending
     }
 
-    /// Whether the source has ended, and everything was moved.
+    /// Returns whether the source has ended, and everything was moved.
     fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(self.more.poll_readable(cx), Poll::Ready(Err(_)))
     }
 
-    /// An operation on the sink has failed. A read error is the cause, since it ends writing, too.
+    /// Returns why an operation on the sink has failed. A read error is the cause, since it ends writing, too.
     fn sink_failed(&self, step: Step, error: io::Error) -> Failed {
         let peer = self.peer.other();
         match self.to.read_error() {
@@ -406,12 +406,12 @@ impl JoinDirection {
         }
     }
 
-    /// Bytes that the stream of the other connection has taken.
+    /// Returns the bytes that the stream of the other connection has taken.
     fn delivered(&self) -> u64 {
         self.moved.saturating_sub(self.to.output().len() as u64)
     }
 
-    /// Bytes that were read and not delivered.
+    /// Returns the bytes that were read and not delivered.
     fn held(&self) -> u64 {
         self.from.input().len() as u64 + self.moved - self.delivered()
     }

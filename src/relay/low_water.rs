@@ -77,7 +77,7 @@ impl LowWater {
         matches!(self.state, State::Raised { .. })
     }
 
-    /// When to look at the source although the mark was not reached.
+    /// Returns when to look at the source although the mark was not reached.
     pub(super) fn look_at(&self) -> Option<Instant> {
         match self.state {
             State::Raised { look_at, .. } => Some(look_at),
@@ -85,8 +85,8 @@ impl LowWater {
         }
     }
 
-    /// A turn has read `read` bytes, and then there were no more. `looked`: not since the mark was reached, but since it
-    /// was time to look.
+    /// Records that a turn has read `read` bytes, and then there were no more. `looked`: not since the mark was
+    /// reached, but since it was time to look.
     pub(super) fn drained(&mut self, read: usize, looked: bool, now: Instant) -> Option<Change> {
         match &mut self.state {
             State::Counting(run) => {
@@ -125,8 +125,8 @@ impl LowWater {
         }
     }
 
-    /// Every byte wakes the task again, at least for the next wake-ups: the flow has ended, or the other direction moves,
-    /// so that these may be messages that wait for each other.
+    /// Makes every byte wake the task again, at least for the next wake-ups: the flow has ended, or the other direction
+    /// moves, so that these may be messages that wait for each other.
     pub(super) fn stop(&mut self) -> Option<Change> {
         let raised = self.is_raised();
         self.state = State::Counting(Run::default());

@@ -210,7 +210,7 @@ where
         Ok((read, written))
     }
 
-    /// Whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
+    /// Returns whether a read of this many bytes may bypass the chain. It is a read from the stream itself.
     #[inline]
     fn fits_the_stack(&self, offered: usize) -> bool {
         let Endpoint { stream, finder } = &self.from;

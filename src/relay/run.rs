@@ -97,7 +97,7 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
         }
     }
 
-    /// As [`run`](Self::run), but an error ends it at once and leaves the streams as they are.
+    /// Relays as [`run`](Self::run) does, but an error ends it at once and leaves the streams as they are.
     pub(super) fn run_until_error(self) -> Running<A, B> {
         self.start(AfterError::Stop)
     }

@@ -38,7 +38,7 @@ impl<S> Side<S> {
         transport::seems_readable(&self.stream, self.finder())
     }
 
-    /// Whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
+    /// Returns whether closing the stream can discard bytes that were written to it: a TCP socket that the relay owns.
     pub(super) fn closes_tcp(&self) -> bool {
         let finder = self.finder();
         let socket = finder.socket(&self.stream);

@@ -55,8 +55,8 @@ where
         }
     }
 
-    /// The bytes to read while the sink takes nothing. The send queue of a socket holds enough for the time until the task
-    /// has its turn, so what is read ahead of it only costs memory.
+    /// Returns the bytes to read while the sink takes nothing. The send queue of a socket holds enough for the time
+    /// until the task has its turn, so what is read ahead of it only costs memory.
     pub(super) fn stall_allowance(&self) -> usize {
         let Endpoint { stream, finder } = &self.to;
         match !self.limits.reads_ahead() && transport::has_send_queue(&**stream, *finder) {

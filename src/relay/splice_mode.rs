@@ -29,7 +29,7 @@ pub(crate) enum Mode {
 impl Mode {
     pub(crate) const START: Self = Self::Copying(0);
 
-    /// The mode in which a direction from one stream to another begins.
+    /// Returns the mode in which a direction from one stream to another begins.
     ///
     /// A Unix socket is not spliced from: that took 1.3 times the CPU time of copying. Splicing to one takes less.
     pub(crate) fn of(splice: Splice, from: Option<Socket<'_>>, to: Option<Socket<'_>>) -> Self {
@@ -44,7 +44,7 @@ impl Mode {
         matches!(self, Self::Splicing(_))
     }
 
-    /// A read has copied `n` bytes.
+    /// Records that a read has copied `n` bytes.
     #[inline]
     pub(crate) fn copied(&mut self, n: usize) {
         if let Self::Copying(proof) = self {
@@ -59,14 +59,14 @@ impl Mode {
         }
     }
 
-    /// A read has copied `n` bytes, and a limit allowed no more: a small read says nothing about the flow.
+    /// Records that a read has copied `n` bytes, and a limit allowed no more: a small read says nothing about the flow.
     pub(crate) fn copied_cut(&mut self, n: usize) {
         if n >= LARGE {
             self.copied(n);
         }
     }
 
-    /// A splice has brought `n` bytes to the pipe.
+    /// Records that a splice has brought `n` bytes to the pipe.
     #[inline]
     pub(crate) fn spliced(&mut self, n: usize) {
         if let Self::Splicing(small) = self {
@@ -77,7 +77,7 @@ impl Mode {
         }
     }
 
-    /// No pipe was available, or the kernel refused: copies, and starts to count again.
+    /// Records that no pipe was available, or that the kernel refused: copies, and starts to count again.
     pub(crate) fn refused(&mut self) {
         if *self != Self::Never {
             *self = Self::START;

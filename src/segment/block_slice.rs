@@ -58,7 +58,7 @@ unsafe impl Send for BlockSlice {}
 unsafe impl Sync for BlockSlice {}
 
 impl BlockSlice {
-    /// A slice without memory.
+    /// Returns a slice without memory.
     pub(crate) const fn none() -> Self {
         Self {
             base: NonNull::dangling(),

@@ -93,7 +93,7 @@ struct Link {
 const _: () = assert!(size_of::<Link>() <= MIN_BLOCK && align_of::<Link>() <= block::ALIGN);
 
 impl Pool {
-    /// Not `const`: Rust 1.85 refuses a constant that refers to an atomic.
+    /// Makes an empty pool. Not `const`: Rust 1.85 refuses a constant that refers to an atomic.
     fn new() -> Self {
         Self {
             lists: [const { Cell::new(None) }; CLASSES],

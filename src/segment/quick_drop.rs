@@ -61,7 +61,7 @@ impl<T: MayBeNothing> Drop for QuickDrop<T> {
     }
 }
 
-/// Not inline, so that the check before it is.
+/// Drops a value that is not nothing. Not inline, so that the check before it is.
 ///
 /// # Safety
 ///

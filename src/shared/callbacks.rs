@@ -126,7 +126,7 @@ impl State {
         callbacks.is_some_and(|callbacks| callbacks.is_running(id))
     }
 
-    /// The removed callback has returned and was dropped: wakes the tasks that wait for that.
+    /// Wakes the tasks that wait for the drop of a removed callback that was running.
     pub(super) fn callback_dropped(&mut self, id: u64, wakers: &mut WakeList) {
         self.callbacks_mut().dropped(id);
         let waiters = &mut self.observers_mut().waiters;
@@ -231,17 +231,17 @@ impl Callbacks {
         entry.callback
     }
 
-    /// Whether the callback was removed and is still being called.
+    /// Returns whether the callback was removed and is still being called.
     pub(super) fn is_running(&self, id: u64) -> bool {
         self.removed_running.contains(&id)
     }
 
-    /// The removed callback was dropped.
+    /// Records that a removed callback was dropped.
     pub(super) fn dropped(&mut self, id: u64) {
         self.removed_running.retain(|&running| running != id);
     }
 
-    /// A disabled callback misses what happens; once it is enabled again, it is notified of later changes only.
+    /// Disables a callback, which then misses what happens, or enables it again for later changes.
     pub(super) fn set_enabled(&mut self, id: u64, on: bool, now: Totals, crossing: u32) {
         let Some(at) = self.position(id) else { return };
         let entry = &mut self.entries[at];
@@ -266,7 +266,7 @@ impl Callbacks {
         }
     }
 
-    /// Whether a change that crosses no watermark concerns a callback.
+    /// Returns whether a change that crosses no watermark concerns a callback.
     #[inline]
     pub(super) fn want_changes(&self) -> bool {
         self.deferred + self.inline > 0
@@ -277,7 +277,7 @@ impl Callbacks {
         self.watermark > 0
     }
 
-    /// Whether a deferred callback was not notified of everything up to `now`.
+    /// Returns whether a deferred callback was not notified of everything up to `now`.
     #[inline]
     pub(super) fn has_pending_deferred(&self, now: Totals) -> bool {
         self.deferred > 0 && self.has_pending(Kind::Deferred, now)
@@ -288,8 +288,8 @@ impl Callbacks {
         of_kind.any(|entry| entry.enabled && entry.seen != now)
     }
 
-    /// The number of calls after which a delivery is handed on: enough for all callbacks, and for some changes that are
-    /// made meanwhile.
+    /// Returns the number of calls after which a delivery is handed on: enough for all callbacks, and for some changes
+    /// that are made meanwhile.
     pub(super) fn delivery_limit(&self) -> usize {
         self.entries.len().saturating_add(DELIVERY_CALLS)
     }

@@ -51,7 +51,7 @@ impl Totals {
         }
     }
 
-    /// Whether no change can follow.
+    /// Returns whether no change can follow.
     pub(super) fn is_final(self) -> bool {
         self.closed && self.len == 0
     }
@@ -69,7 +69,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Whether only bytes that were appended after the mark are left among `len` bytes.
+    /// Returns whether only bytes that were appended after the mark are left among `len` bytes.
     pub(crate) fn is_reached(self, appended: u64, len: usize) -> bool {
         len as u64 <= appended.wrapping_sub(self.appended)
     }

@@ -179,7 +179,7 @@ impl SharedEvBuffer {
 }
 
 /// Lines of at most `max` bytes, as [`SharedEvBuffer::next_line`]: without their terminators, and with the last line also if
-/// it lacks one. A longer line is [`LineError::TooLong`](crate::buffer::LineError::TooLong), converted into an [`io::Error`].
+/// it lacks one. A longer line is [`LineError::TooLong`], converted into an [`io::Error`].
 ///
 /// # Examples
 ///

@@ -74,7 +74,7 @@ impl<'a> BufferGuard<'a> {
         }
     }
 
-    /// Slow path of drop: notifies subscribers. Out of line to keep the common case small.
+    /// Notifies subscribers: the slow path of drop. Out of line to keep the common case small.
     #[cold]
     #[inline(never)]
     fn notify(&mut self) {
@@ -135,7 +135,7 @@ impl BufferGuard<'_> {
         self.state().is_high()
     }
 
-    /// The hook of the owner begins to wait. See [`ChangeHook`](super::ChangeHook).
+    /// Records that the hook of the owner begins to wait. See [`ChangeHook`](super::ChangeHook).
     pub(crate) fn hook_waits(&mut self) {
         self.state_mut().hook_waits();
     }

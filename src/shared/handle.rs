@@ -324,7 +324,7 @@ impl SharedEvBuffer {
         self.close_with_arc(Arc::new(error));
     }
 
-    /// [`close_with`](Self::close_with), with an error that others share.
+    /// Closes as [`close_with`](Self::close_with) does, with an error that others share.
     pub(crate) fn close_with_arc(&self, error: Arc<io::Error>) {
         self.end(Some(error));
     }
@@ -401,7 +401,7 @@ impl SharedEvBuffer {
         self.inner.state.lock().set_hook(hook);
     }
 
-    /// Whether the high watermark was reached, and the low one not since.
+    /// Returns whether the high watermark was reached, and the low one not since.
     pub(crate) fn is_high(&self) -> bool {
         self.inner.state.lock().is_high()
     }

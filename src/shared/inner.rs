@@ -70,7 +70,7 @@ pub(crate) trait ChangeHook: Send + Sync {
     /// code. The returned waker is woken after the lock.
     fn changed(&self, info: ChangeInfo<'_>) -> Option<Waker>;
 
-    /// Whether it needs a notification of changes that leave bytes in the buffer. Called with the lock held.
+    /// Returns whether it needs a notification of changes that leave bytes in the buffer. Called with the lock held.
     ///
     /// It begins to wait only while the buffer is locked, and then calls
     /// [`hook_waits`](super::BufferGuard::hook_waits).

@@ -67,7 +67,7 @@ impl Interest {
         }
     }
 
-    /// Whether the length alone, or that the contents have changed, makes this [due](Self::is_due).
+    /// Returns whether the length alone, or that the contents have changed, makes this [due](Self::is_due).
     #[inline]
     pub(super) fn is_reached(self, len: usize, changed: bool) -> bool {
         match self {
@@ -77,7 +77,7 @@ impl Interest {
         }
     }
 
-    /// Whether the task has to check again: what it waits for has come true, or can no longer come true.
+    /// Returns whether the task has to check again: what it waits for has come true, or can no longer come true.
     pub(super) fn is_due(self, view: &View) -> bool {
         let is_full = view.len >= view.limit;
         match self {
@@ -107,7 +107,7 @@ impl Interest {
         }
     }
 
-    /// Whether tasks with these interests take turns.
+    /// Returns whether tasks with these interests take turns.
     pub(super) fn competes_with(self, other: Self) -> bool {
         (self.takes() && other.takes()) || (self.adds() && other.adds())
     }

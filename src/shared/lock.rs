@@ -71,7 +71,7 @@ impl<S: ConsumeBorrowed> BufferLock<S> {
         }
     }
 
-    /// Whether no other caller has locked the buffer since `token` was issued.
+    /// Returns whether no other caller has locked the buffer since `token` was issued.
     #[inline]
     pub(super) fn is_valid(&self, token: &ConsumeToken) -> bool {
         token.0 != 0 && self.consumed.load(Ordering::Acquire) == token.0

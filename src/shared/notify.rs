@@ -22,7 +22,7 @@ use crate::{
 pub(super) const OUTDATED: Range<usize> = Range { start: 1, end: 0 };
 
 impl State {
-    /// Whether a subscriber may need a notification if the length becomes `len`.
+    /// Returns whether a subscriber may need a notification if the length becomes `len`.
     #[inline]
     pub(super) fn needs_notify(&self, len: usize) -> bool {
         let is_quiet = len.wrapping_sub(usize::from(self.quiet_from)) < self.quiet_len as usize;
@@ -37,7 +37,7 @@ impl State {
         }
     }
 
-    /// Whether a subscriber has come, gone or changed since the quiet range was computed.
+    /// Returns whether a subscriber has come, gone or changed since the quiet range was computed.
     #[inline]
     pub(super) fn is_quiet_range_outdated(&self) -> bool {
         match &self.observers {
@@ -62,7 +62,7 @@ impl State {
         self.quiet_len = u32::try_from(len).unwrap_or(u32::MAX);
     }
 
-    /// The hook of the owner begins to wait, so that it needs a notification of every change.
+    /// Records that the hook of the owner begins to wait, so that it needs a notification of every change.
     pub(super) fn hook_waits(&mut self) {
         self.quiet_len = 0;
         if let Some(observers) = &mut self.observers {
@@ -132,7 +132,7 @@ impl Notifications {
         }
     }
 
-    /// The first half of [`send`](Self::send): wakes tasks.
+    /// Wakes tasks: the first half of [`send`](Self::send).
     #[inline]
     pub(super) fn wake(&mut self) {
         if self.wakers.has_any() {
@@ -140,7 +140,7 @@ impl Notifications {
         }
     }
 
-    /// The second half of [`send`](Self::send): calls inline callbacks and releases memory.
+    /// Calls inline callbacks and releases memory: the second half of [`send`](Self::send).
     #[inline(never)]
     pub(super) fn deliver(self, buffer: &SharedEvBuffer) {
         if self.delivers {
@@ -250,7 +250,7 @@ impl State {
         next.ok_or_else(|| callbacks.take_finished(now))
     }
 
-    /// The same for the deferred callbacks of one run.
+    /// Does the same for the deferred callbacks of one run.
     #[inline]
     fn next_deferred(&mut self) -> Result<Call, Vec<Callback>> {
         let now = self.totals();

@@ -92,7 +92,7 @@ impl Reader {
         &self.borrowed
     }
 
-    /// Whether `fill_buf` can return the borrowed bytes again without the lock.
+    /// Returns whether `fill_buf` can return the borrowed bytes again without the lock.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         !self.borrowed.is_empty() && self.buffer().inner.state.is_valid(&self.token)

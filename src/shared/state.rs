@@ -229,7 +229,8 @@ impl State {
         old
     }
 
-    /// If user code has put another buffer in this place: all that was there is removed, all that is there is added.
+    /// Attaches a buffer that user code has put in this place: all that was there is removed, all that is there is
+    /// added.
     pub(super) fn attach_replacement(&mut self, before: Position) {
         if !self.buffer.is_attached(self.token) {
             let totals = before.totals;
@@ -245,7 +246,7 @@ impl State {
         self.replace(EvBuffer::new(), before)
     }
 
-    /// Nothing will deliver the contents: wakes the tasks that wait for that.
+    /// Wakes the tasks that wait for the contents to be delivered, which will not happen.
     pub(super) fn give_up(&mut self, wakers: &mut WakeList) {
         self.note_discarded();
         self.wake_all(wakers);
@@ -258,19 +259,19 @@ impl State {
         }
     }
 
-    /// Whether bytes before `mark` were discarded.
+    /// Returns whether bytes before `mark` were discarded.
     pub(super) fn was_discarded(&self, mark: Mark) -> bool {
         let from = self.extras().and_then(|extras| extras.discarded_from);
         from.is_some_and(|from| mark.appended > from)
     }
 
-    /// Whether the buffer is the attached one, and nothing but its contents may have changed.
+    /// Returns whether the buffer is the attached one, and nothing but its contents may have changed.
     #[inline]
     pub(super) fn needs_no_check(&self) -> bool {
         self.buffer.needs_no_check(self.token)
     }
 
-    /// Whether nothing that concerns a subscriber has changed since it was `before`.
+    /// Returns whether nothing that concerns a subscriber has changed since it was `before`.
     #[inline]
     pub(super) fn is_same_as(&self, before: Position) -> bool {
         self.needs_no_check() && self.position() == before && !self.is_quiet_range_outdated()
@@ -307,8 +308,8 @@ impl State {
         waker
     }
 
-    /// Whether a task with this interest lets older ones go first. If so, it gets a place and has to wake itself; the waker
-    /// left in `replaced` must be dropped after the lock.
+    /// Returns whether a task with this interest lets older ones go first. If so, it gets a place and has to wake
+    /// itself; the waker left in `replaced` must be dropped after the lock.
     #[must_use]
     #[inline]
     pub(super) fn yields(
@@ -321,7 +322,7 @@ impl State {
         self.has_woken() && self.yields_to_woken(place, interest, replaced)
     }
 
-    /// Whether a waiting task was woken and not polled since.
+    /// Returns whether a waiting task was woken and not polled since.
     #[inline]
     pub(super) fn has_woken(&self) -> bool {
         match &self.observers {
@@ -349,7 +350,7 @@ impl State {
         true
     }
 
-    /// Whether a writer was woken and is about to add something.
+    /// Returns whether a writer was woken and is about to add something.
     pub(super) fn expects_bytes(&self) -> bool {
         self.observers
             .as_ref()
@@ -427,17 +428,17 @@ impl ChangeInfo<'_> {
         self.state.buffer.len()
     }
 
-    /// Nothing is added any more.
+    /// Returns whether nothing is added any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.flags.closed
     }
 
-    /// The high watermark was reached, and the low one not since.
+    /// Returns whether the high watermark was reached, and the low one not since.
     pub(crate) fn is_high(&self) -> bool {
         self.state.is_high()
     }
 
-    /// A writer may add something.
+    /// Returns whether a writer may add something.
     pub(crate) fn has_room(&self) -> bool {
         self.state.room() > 0
     }

@@ -91,7 +91,7 @@ impl WatermarkTracker {
         self.watermarks
     }
 
-    /// Whether the high watermark was reached, and the low one not since.
+    /// Returns whether the high watermark was reached, and the low one not since.
     #[inline]
     pub(super) fn is_high(&self) -> bool {
         self.level >= Level::High
@@ -233,7 +233,7 @@ impl WatermarkTracker {
         })
     }
 
-    /// Whether [`next`](Self::next) has a crossing to report.
+    /// Returns whether [`next`](Self::next) has a crossing to report.
     pub(super) fn has_pending(&self) -> bool {
         match self.level {
             Level::Low => self.reported != Level::Low,

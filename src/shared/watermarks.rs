@@ -58,7 +58,7 @@ impl Watermarks {
         Self::checked(None, Some(high), None)
     }
 
-    /// Never stops; callbacks are notified when the length falls to `low` bytes.
+    /// Sets no length to stop at; callbacks are notified when the length falls to `low` bytes.
     #[must_use]
     pub const fn with_low(low: usize) -> Self {
         Self {

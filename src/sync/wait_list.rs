@@ -124,8 +124,8 @@ impl<I: Copy> WaitList<I> {
         }
     }
 
-    /// Whether a task that could continue lets older ones go first: those that were woken for something that `competes`
-    /// describes and were not polled since.
+    /// Returns whether a task that could continue lets older ones go first: those that were woken for something that
+    /// `competes` describes and were not polled since.
     ///
     /// Threads may poll all other tasks before the oldest one, so each of them may yield to it. It may also never be polled
     /// again, so the others yield no more often than that.
@@ -145,18 +145,18 @@ impl<I: Copy> WaitList<I> {
         yields
     }
 
-    /// Whether no task has a place in the list.
+    /// Returns whether no task has a place in the list.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether a task was woken and not polled since.
+    /// Returns whether a task was woken and not polled since.
     #[inline]
     pub(crate) fn has_woken(&self) -> bool {
         self.entries.len() > self.waiting
     }
 
-    /// Whether a task waits that was not woken yet.
+    /// Returns whether a task waits that was not woken yet.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
         self.waiting > 0

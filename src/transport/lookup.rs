@@ -69,7 +69,7 @@ impl<'h, S> Finder<'h, S> {
         by_type(stream).or_else(|| self.hook?(stream))
     }
 
-    /// Whether `S` is recognised as a socket: then all its functions are Tokio's or those of this crate.
+    /// Returns whether `S` is recognised as a socket: then all its functions are Tokio's or those of this crate.
     #[inline]
     pub(crate) fn is_socket_type() -> bool {
         is_kind_of::<S, TcpStream>() || {
@@ -81,20 +81,20 @@ impl<'h, S> Finder<'h, S> {
         }
     }
 
-    /// Whether the socket is one inside the stream. The stream may hold bytes that the socket does not.
+    /// Returns whether the socket is one inside the stream. The stream may hold bytes that the socket does not.
     #[inline]
     pub(crate) fn is_inside(&self, stream: &S) -> bool {
         by_type(stream).is_none() && self.socket(stream).is_some()
     }
 
-    /// Whether dropping the stream closes it. A stream that was lent as `&mut` belongs to its owner, and half of a socket
-    /// leaves it open for the other half.
+    /// Returns whether dropping the stream closes it. A stream that was lent as `&mut` belongs to its owner, and half
+    /// of a socket leaves it open for the other half.
     #[inline]
     pub(crate) fn owns(&self, _: &S) -> bool {
         mem::needs_drop::<S>() && !is_half::<S>()
     }
 
-    /// The address of the peer of a TCP socket.
+    /// Returns the address of the peer of a TCP socket.
     pub(crate) fn peer(&self, stream: &S) -> Option<SocketAddr> {
         match self.socket(stream)? {
             Socket::Tcp(tcp) => tcp.peer_addr().ok(),
@@ -103,7 +103,7 @@ impl<'h, S> Finder<'h, S> {
         }
     }
 
-    /// The address of this end of a TCP socket.
+    /// Returns the address of this end of a TCP socket.
     pub(crate) fn local(&self, stream: &S) -> Option<SocketAddr> {
         match self.socket(stream)? {
             Socket::Tcp(tcp) => tcp.local_addr().ok(),
@@ -120,12 +120,13 @@ impl<'h, S> Finder<'h, S> {
         }
     }
 
-    /// The bytes sent on a TCP socket that the peer's kernel has not acknowledged; `None` where that is unknown.
+    /// Returns the bytes sent on a TCP socket that the peer's kernel has not acknowledged; `None` where that is
+    /// unknown.
     pub(crate) fn unacknowledged(&self, stream: &S) -> Option<usize> {
         self.socket(stream)?.unacknowledged()
     }
 
-    /// The bytes that a socket has received and that were not read; `None` where that is unknown.
+    /// Returns the bytes that a socket has received and that were not read; `None` where that is unknown.
     pub(crate) fn unread(&self, stream: &S) -> Option<u64> {
         self.socket(stream)?.unread()
     }
@@ -184,7 +185,7 @@ pub(crate) fn take_prefix<S>(stream: &mut S, max: usize) -> EvBuffer {
     prefix.unwrap_or_default()
 }
 
-/// The socket of a stream that is one, or of a `Prefixed` one whose prefix is empty.
+/// Returns the socket of a stream that is one, or of a `Prefixed` one whose prefix is empty.
 ///
 /// The comparisons are constants for each `S`, so at most one branch remains.
 #[inline]
@@ -206,7 +207,7 @@ fn by_type<S>(stream: &S) -> Option<Socket<'_>> {
     None
 }
 
-/// Whether `S` is a `T`, or a `Prefixed<T>`, by value or behind up to two `&mut`.
+/// Returns whether `S` is a `T`, or a `Prefixed<T>`, by value or behind up to two `&mut`.
 #[inline]
 fn is_kind_of<S, T>() -> bool {
     let own = type_of::<S>();
@@ -233,7 +234,7 @@ fn find<S, T>(stream: &S) -> Option<&T> {
     prefixed.prefix().is_empty().then(|| prefixed.get_ref())
 }
 
-/// Whether `S` is an owned half of a socket, also in a `Prefixed`.
+/// Returns whether `S` is an owned half of a socket, also in a `Prefixed`.
 #[inline(always)]
 fn is_half<S>() -> bool {
     fn is<S, T>() -> bool {
@@ -261,7 +262,7 @@ fn cast<T, U>(from: &T) -> Option<&U> {
     Some(unsafe { &*std::ptr::from_ref(from).cast::<U>() })
 }
 
-/// The same for a mutable reference.
+/// Does the same for a mutable reference.
 ///
 /// Callers must not replace the value, only what is behind its references.
 #[inline(always)]

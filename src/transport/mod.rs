@@ -99,7 +99,8 @@ pub(crate) fn poll_fill<S: AsyncRead + Unpin>(
     socket.poll_recv(cx, chain, max, layout)
 }
 
-/// Whether [`AsyncRead`] reads from `stream` as [`poll_fill`] does: to be used for short messages, which need no chain.
+/// Returns whether [`AsyncRead`] reads from `stream` as [`poll_fill`] does: to be used for short messages, which need
+/// no chain.
 #[inline]
 pub(crate) fn reads_plainly<S>(stream: &S, finder: Finder<'_, S>) -> bool {
     match finder.socket(stream) {
@@ -195,7 +196,7 @@ pub(crate) fn send_room<S>(stream: &S, finder: Finder<'_, S>) -> Option<usize> {
     finder.socket(stream)?.send_room()
 }
 
-/// Whether `stream` is a TCP socket of which the kernel tells the room in the send queue.
+/// Returns whether `stream` is a TCP socket of which the kernel tells the room in the send queue.
 #[inline]
 pub(crate) fn has_send_queue<S>(stream: &S, finder: Finder<'_, S>) -> bool {
     cfg!(any(target_os = "linux", target_os = "android"))
@@ -237,7 +238,7 @@ pub(crate) fn forward<R, W>(
     }
 }
 
-/// Whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that is unknown.
+/// Returns whether Tokio knows of bytes to read, or of an end, in `stream`. Also `true` if that is unknown.
 ///
 /// Registers no waker.
 #[inline]

@@ -49,7 +49,7 @@ impl Moved {
         }
     }
 
-    /// Whether another attempt is pointless until something else happens.
+    /// Returns whether another attempt is pointless until something else happens.
     #[inline]
     pub(crate) fn is_stuck(self) -> bool {
         matches!(self, Self::Nothing | Self::Waits)
@@ -73,13 +73,13 @@ impl PollWork {
         self.written += written.bytes();
     }
 
-    /// Whether the poll has done enough: the caller calls [`yield_to_driver`] and returns `Pending`.
+    /// Returns whether the poll has done enough: the caller calls [`yield_to_driver`] and returns `Pending`.
     #[inline]
     pub(crate) fn must_yield(&self) -> bool {
         self.rounds >= ROUNDS_PER_POLL || self.read.max(self.written) >= BYTES_PER_POLL
     }
 
-    /// Whether any bytes moved.
+    /// Returns whether any bytes moved.
     #[inline]
     pub(crate) fn any(&self) -> bool {
         self.read + self.written > 0

@@ -15,7 +15,7 @@ pub(crate) struct ReadSizer {
 }
 
 impl ReadSizer {
-    /// Bytes to offer to the next read, before other limits apply.
+    /// Returns the bytes to offer to the next read, before other limits apply.
     #[inline]
     pub(crate) fn offer(self) -> usize {
         STEPS[usize::from(self.step)] as usize

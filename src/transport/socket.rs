@@ -166,7 +166,7 @@ impl Socket<'_> {
         }
     }
 
-    /// Whether Tokio knows of bytes to read, or of an end.
+    /// Returns whether Tokio knows of bytes to read, or of an end.
     #[inline]
     pub(crate) fn seems_readable(self) -> bool {
         self.try_io(Interest::READABLE, || Ok(())).is_ok()

@@ -41,7 +41,7 @@ pub(super) enum CloseMode {
 }
 
 impl CloseMode {
-    /// Whether the connection is being closed in order.
+    /// Returns whether the connection is being closed in order.
     pub(super) fn is_closing(self) -> bool {
         matches!(self, Self::Close | Self::Drop)
     }
@@ -57,7 +57,7 @@ pub(super) struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// The state of a connection that is `established`, or is still to be made.
+    /// Makes the state of a connection that is `established`, or is still to be made.
     pub(super) fn new(established: bool) -> Self {
         Self {
             read: ReadState::new(),
@@ -88,12 +88,12 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the stream is to be read now, if there is room for it.
+    /// Returns whether the stream is to be read now, if there is room for it.
     pub(super) fn may_read(&self) -> bool {
         self.read.is_open() && (self.read.is_enabled() || self.close_mode.is_closing())
     }
 
-    /// Whether the output is to be written now. Closing overrides the switch.
+    /// Returns whether the output is to be written now. Closing overrides the switch.
     pub(super) fn may_write(&self) -> bool {
         self.write.is_open() && (self.write.is_enabled() || self.close_mode.is_closing())
     }
@@ -129,7 +129,7 @@ impl ConnectionState {
         }
     }
 
-    /// The reason to end the connection, if both directions have come to their end.
+    /// Returns the reason to end the connection, if both directions have come to their end.
     ///
     /// A read error ends both. While the connection is being closed, the peer has to confirm what was written.
     pub(super) fn finished(&self) -> Option<CloseReason> {
@@ -155,7 +155,7 @@ impl ConnectionState {
         self.read.note_reset(error);
     }
 
-    /// Whether the connection is being closed, or the rest of it is read.
+    /// Returns whether the connection is being closed, or the rest of it is read.
     pub(super) fn is_ending(&self) -> bool {
         self.close_mode.is_closing() || self.read.reset().is_some()
     }
@@ -168,7 +168,7 @@ impl ConnectionState {
         }
     }
 
-    /// The reason of a connection that ended in order.
+    /// Returns the reason of a connection that ended in order.
     fn orderly_reason(&self) -> CloseReason {
         match self.close_mode {
             CloseMode::Drop => CloseReason::Dropped,
@@ -176,8 +176,8 @@ impl ConnectionState {
         }
     }
 
-    /// The connection is over. Returns the error that the input ends with: a reader must not mistake an abort for the end
-    /// of the stream. An error that ended the connection becomes that of a read side that was open.
+    /// Records that the connection is over. Returns the error that the input ends with: a reader must not mistake an
+    /// abort for the end of the stream. An error that ended the connection becomes that of a read side that was open.
     #[must_use]
     pub(super) fn stop(&mut self, reason: &CloseReason) -> Option<Arc<io::Error>> {
         if let CloseReason::Error(error) = reason {

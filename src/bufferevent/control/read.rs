@@ -56,7 +56,7 @@ impl ReadState {
         self.blocked = blocked;
     }
 
-    /// Whether more may come from the stream.
+    /// Returns whether more may come from the stream.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.phase, ReadPhase::Open | ReadPhase::Discarding)
     }
@@ -69,17 +69,17 @@ impl ReadState {
         self.is_open() && self.switch == Switch::TimedOut
     }
 
-    /// Whether what is read is discarded.
+    /// Returns whether what is read is discarded.
     pub(crate) fn discards(&self) -> bool {
         matches!(self.phase, ReadPhase::Discarding)
     }
 
-    /// Whether the peer ended its stream in order.
+    /// Returns whether the peer ended its stream in order.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.phase, ReadPhase::Ended)
     }
 
-    /// Whether the peer will send nothing more: its end or an error was seen.
+    /// Returns whether the peer will send nothing more: its end or an error was seen.
     pub(crate) fn is_peer_closed(&self) -> bool {
         !matches!(self.peer, Peer::Open)
             || matches!(self.phase, ReadPhase::Ended | ReadPhase::Failed(_))
@@ -100,14 +100,14 @@ impl ReadState {
         }
     }
 
-    /// The input was closed: what comes from now on is discarded.
+    /// Records that the input was closed: what comes from now on is discarded.
     pub(crate) fn discard(&mut self) {
         if let ReadPhase::Open = self.phase {
             self.phase = ReadPhase::Discarding;
         }
     }
 
-    /// The stream of the peer has ended, or reading failed.
+    /// Records that the stream of the peer has ended, or reading failed.
     pub(crate) fn end(&mut self, error: Option<Arc<io::Error>>) {
         if self.is_open() {
             self.phase = match error {
@@ -117,7 +117,8 @@ impl ReadState {
         }
     }
 
-    /// The connection is over. Returns an error unless the peer has ended its stream, or this side has closed the input.
+    /// Records that the connection is over. Returns an error unless the peer has ended its stream, or this side has
+    /// closed the input.
     pub(super) fn stop(&mut self) -> Option<Arc<io::Error>> {
         match &self.phase {
             ReadPhase::Failed(error) => return Some(Arc::clone(error)),
@@ -131,7 +132,7 @@ impl ReadState {
         Some(Arc::new(io::ErrorKind::ConnectionAborted.into()))
     }
 
-    /// The peer has ended its stream while reading is paused. Returns whether this is new.
+    /// Records that the peer has ended its stream while reading is paused. Returns whether this is new.
     #[must_use]
     pub(crate) fn note_peer_closed(&mut self) -> bool {
         let is_new = self.is_open() && !self.is_peer_closed();

@@ -41,17 +41,17 @@ impl WriteState {
         }
     }
 
-    /// Whether more may be written to the stream.
+    /// Returns whether more may be written to the stream.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.phase, WritePhase::Open)
     }
 
-    /// Whether the stream was shut down in order, after everything was written.
+    /// Returns whether the stream was shut down in order, after everything was written.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.phase, WritePhase::Ended | WritePhase::Acknowledged)
     }
 
-    /// Whether the stream was shut down and the peer has not confirmed everything.
+    /// Returns whether the stream was shut down and the peer has not confirmed everything.
     pub(crate) fn awaits_acknowledgement(&self) -> bool {
         matches!(self.phase, WritePhase::Ended)
     }
@@ -72,7 +72,7 @@ impl WriteState {
         self.unflushed
     }
 
-    /// Whether everything up to `position`, which has been written, has also been flushed.
+    /// Returns whether everything up to `position`, which has been written, has also been flushed.
     pub(crate) fn is_flushed_to(&self, position: u64) -> bool {
         !self.unflushed || position <= self.flushed
     }
@@ -84,7 +84,7 @@ impl WriteState {
         }
     }
 
-    /// The stream was shut down after the last byte, or writing failed.
+    /// Records that the stream was shut down after the last byte, or writing failed.
     pub(crate) fn end(&mut self, error: Option<Arc<io::Error>>) {
         if self.is_open() {
             self.phase = match error {
@@ -95,14 +95,14 @@ impl WriteState {
         }
     }
 
-    /// The kernel of the peer has everything.
+    /// Records that the kernel of the peer has everything.
     pub(crate) fn acknowledge(&mut self) {
         if let WritePhase::Ended = self.phase {
             self.phase = WritePhase::Acknowledged;
         }
     }
 
-    /// The connection is over.
+    /// Records that the connection is over.
     pub(super) fn stop(&mut self) {
         if self.is_open() {
             self.phase = WritePhase::Stopped;
@@ -114,18 +114,18 @@ impl WriteState {
         self.blocked = blocked && self.is_open();
     }
 
-    /// Bytes were written to a stream that has to be flushed.
+    /// Records that bytes were written to a stream that has to be flushed.
     pub(crate) fn note_unflushed(&mut self) {
         self.unflushed = true;
     }
 
-    /// The stream was replaced. What it had not flushed is up to its new owner.
+    /// Records that the stream was replaced. What it had not flushed is up to its new owner.
     pub(crate) fn discard_unflushed(&mut self) {
         self.unflushed = false;
         self.blocked = false;
     }
 
-    /// Everything up to `position` was written and flushed.
+    /// Records that everything up to `position` was written and flushed.
     pub(crate) fn note_flushed(&mut self, position: u64) {
         self.unflushed = false;
         self.flushed = position;

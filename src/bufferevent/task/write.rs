@@ -235,7 +235,7 @@ impl<E: Endpoint> Task<E> {
         unacknowledged < before
     }
 
-    /// Whether the output is above its high watermark. If not, the output wakes the task when it is.
+    /// Returns whether the output is above its high watermark. If not, the output wakes the task when it is.
     pub(super) fn is_output_high(&self) -> bool {
         let inner = &self.guard.inner;
         let mut guard = inner.output.lock();

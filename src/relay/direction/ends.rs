@@ -10,7 +10,8 @@ use crate::buffer::chain::EvBuffer;
 const EMPTY_READS: NonZeroU8 = NonZeroU8::new(3).unwrap();
 
 impl Direction {
-    /// A read has found nothing. Returns whether to read again after the runtime has polled its I/O driver.
+    /// Records that a read has found nothing. Returns whether to read again after the runtime has polled its I/O
+    /// driver.
     #[inline]
     pub(crate) fn found_nothing(&mut self) -> bool {
         self.source_empty = true;
@@ -25,7 +26,7 @@ impl Direction {
         left.is_some()
     }
 
-    /// The source has ended in order.
+    /// Records that the source has ended in order.
     pub(crate) fn source_has_ended(&mut self) {
         self.source_ended = true;
         self.source_empty = true;
@@ -36,7 +37,8 @@ impl Direction {
         };
     }
 
-    /// Reading from the source has failed: what is held goes out, and then the sink ends as `sink_end` says.
+    /// Records that reading from the source has failed: what is held goes out, and then the sink ends as `sink_end`
+    /// says.
     pub(crate) fn source_has_failed(&mut self, sink_end: SinkEnd) {
         self.end(sink_end);
         self.source_ended = true;
@@ -55,8 +57,8 @@ impl Direction {
         }
     }
 
-    /// Writing to the source has failed, so it is gone. What it has sent before is still read, and then the sink ends as
-    /// `sink_end` says.
+    /// Records that writing to the source has failed, so it is gone. What it has sent before is still read, and then
+    /// the sink ends as `sink_end` says.
     pub(crate) fn read_rest(&mut self, sink_end: SinkEnd) {
         if self.phase == Phase::Open {
             self.sink_end = sink_end;
@@ -71,7 +73,7 @@ impl Direction {
         }
     }
 
-    /// A source that is gone cannot be read any more: the sink ends as it would have after the rest.
+    /// Records that a source that is gone cannot be read any more: the sink ends as it would have after the rest.
     pub(crate) fn rest_has_failed(&mut self) {
         self.source_has_failed(self.sink_end);
     }
@@ -87,7 +89,7 @@ impl Direction {
         dropped
     }
 
-    /// The last step towards the sink was taken.
+    /// Records that the last step towards the sink was taken.
     pub(crate) fn finish(&mut self) {
         self.phase = match self.source_ended {
             true => Phase::Done,
@@ -95,13 +97,13 @@ impl Direction {
         };
     }
 
-    /// Whether everything that this direction does to its sink is done.
+    /// Returns whether everything that this direction does to its sink is done.
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.phase >= Phase::Discarding
     }
 
-    /// Whether bytes that the source still sends are discarded.
+    /// Returns whether bytes that the source still sends are discarded.
     pub(crate) fn discards(&self) -> bool {
         self.phase == Phase::Discarding
     }
@@ -118,12 +120,12 @@ impl Direction {
         }
     }
 
-    /// Whether every byte that the source has sent so far was read.
+    /// Returns whether every byte that the source has sent so far was read.
     pub(crate) fn source_is_empty(&self) -> bool {
         self.source_empty
     }
 
-    /// Whether the sink gets less than the source has sent so far, if the relay ends now.
+    /// Returns whether the sink gets less than the source has sent so far, if the relay ends now.
     pub(crate) fn is_cut_short(&self) -> bool {
         match self.phase {
             Phase::Open => self.held() > 0 || !self.source_empty,
@@ -132,12 +134,12 @@ impl Direction {
         }
     }
 
-    /// Whether the sink is to be reset when everything was delivered.
+    /// Returns whether the sink is to be reset when everything was delivered.
     pub(crate) fn resets_sink(&self) -> bool {
         self.sink_end == SinkEnd::Reset
     }
 
-    /// What to do once nothing is held and all is flushed.
+    /// Returns what to do once nothing is held and all is flushed.
     #[inline]
     pub(crate) fn next_step(&self) -> NextStep {
         match (self.phase, self.sink_end) {

@@ -6,13 +6,13 @@ use super::{Direction, Phase};
 use crate::{relay::gather::Gather, transport::Finder};
 
 impl Direction {
-    /// Whether the source gathers bytes now.
+    /// Returns whether the source gathers bytes now.
     #[inline]
     pub(crate) fn gathers(&self) -> bool {
         self.gather.as_deref().is_some_and(Gather::is_raised)
     }
 
-    /// Whether the source may gather bytes: the flow is spliced without a limit, and nothing has ended.
+    /// Returns whether the source may gather bytes: the flow is spliced without a limit, and nothing has ended.
     fn may_gather(&self) -> bool {
         self.phase == Phase::Open
             && self.mode.is_splicing()

@@ -110,7 +110,7 @@ pub(crate) enum NextStep {
 }
 
 impl Direction {
-    /// A direction that begins with the bytes of `chain`.
+    /// Makes a direction that begins with the bytes of `chain`.
     pub(crate) fn new(mut chain: EvBuffer, mode: Mode) -> Self {
         // The direction owns the chain now: limits set by the previous owner do not apply.
         chain.unfreeze(End::Front);
@@ -156,18 +156,18 @@ impl Direction {
         self
     }
 
-    /// What was read and not yet written, in bytes.
+    /// Returns the bytes that were read and not yet written.
     #[inline]
     pub(crate) fn held(&self) -> usize {
         self.chain.len() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 
-    /// What was read, in bytes, including initial bytes, without what was dropped since.
+    /// Returns the bytes that were read, including initial bytes, without what was dropped since.
     pub(crate) fn read(&self) -> u64 {
         self.written + self.held() as u64
     }
 
-    /// What to read next; `None` while nothing may be read.
+    /// Returns what to read next; `None` while nothing may be read.
     #[inline]
     pub(crate) fn offer(&mut self, limits: Limits) -> Option<Offer> {
         let allowance = usize::try_from(self.allowance).unwrap_or(usize::MAX);
@@ -205,13 +205,13 @@ impl Direction {
         Some(Offer::Chain(self.sizer.offer().min(room).min(allowance)))
     }
 
-    /// Nothing is held, and all that was written was flushed.
+    /// Returns whether nothing is held, and all that was written was flushed.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         self.phase == Phase::Open && self.held() == 0 && !self.needs_flush
     }
 
-    /// Nothing is held, and what comes next is copied. Small messages need no more than this.
+    /// Returns whether nothing is held, and what comes next is copied. Small messages need no more than this.
     #[inline]
     fn is_idle(&self) -> bool {
         self.phase == Phase::Open
@@ -220,7 +220,7 @@ impl Direction {
             && !self.mode.is_splicing()
     }
 
-    /// A read that was offered `offered` bytes has brought `n` to the chain; 0 is the end of the stream.
+    /// Records that a read that was offered `offered` bytes has brought `n` to the chain; 0 is the end of the stream.
     #[inline]
     pub(crate) fn filled(&mut self, offered: usize, n: usize) {
         if n == 0 {
@@ -236,7 +236,7 @@ impl Direction {
         }
     }
 
-    /// Of `seen` bytes, at most `offered`, the sink has taken some, and no others were read.
+    /// Records that of `seen` bytes, at most `offered`, the sink has taken some, and no others were read.
     pub(crate) fn forwarded(&mut self, offered: usize, seen: usize, taken: usize) {
         self.count_read(taken);
         self.sizer.record(offered, seen);
@@ -248,7 +248,7 @@ impl Direction {
         self.count_written(taken);
     }
 
-    /// A few bytes were read ahead of a sink that is full. They tell nothing about the flow.
+    /// Records that a few bytes were read ahead of a sink that is full. They tell nothing about the flow.
     pub(crate) fn read_ahead(&mut self, n: usize) {
         match n {
             0 => self.source_has_ended(),
@@ -256,7 +256,7 @@ impl Direction {
         }
     }
 
-    /// A splice has brought `n` bytes to the pipe, which may hold `limit`.
+    /// Records that a splice has brought `n` bytes to the pipe, which may hold `limit`.
     pub(crate) fn spliced(&mut self, limit: usize, n: usize) {
         self.count_read(n);
         if self.held() < limit {
@@ -285,7 +285,7 @@ impl Direction {
         }
     }
 
-    /// The sink has taken `n` bytes, which are no longer held.
+    /// Records that the sink has taken `n` bytes, which are no longer held.
     #[inline]
     pub(crate) fn count_written(&mut self, n: usize) {
         self.written += n as u64;
@@ -294,7 +294,7 @@ impl Direction {
         self.watches_source = false;
     }
 
-    /// The sink takes nothing now: while that lasts, hold at most `stall` bytes more.
+    /// Records that the sink takes nothing now: while that lasts, hold at most `stall` bytes more.
     #[inline]
     pub(crate) fn sink_waits(&mut self, stall: usize) {
         if self.stall_limit == u32::MAX {
@@ -303,7 +303,7 @@ impl Direction {
         }
     }
 
-    /// Whether bytes wait for the sink.
+    /// Returns whether bytes wait for the sink.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         self.held() > 0

@@ -38,7 +38,7 @@ pub(crate) struct HangUp {
 }
 
 impl HangUp {
-    /// Whether the socket may hold bytes whose readiness Tokio has not seen.
+    /// Returns whether the socket may hold bytes whose readiness Tokio has not seen.
     #[inline]
     pub(crate) fn is_cleared(self) -> bool {
         self.cleared
@@ -49,7 +49,7 @@ impl HangUp {
         self.cleared = true;
     }
 
-    /// The kernel has just reported that the socket is empty, so it will report what arrives.
+    /// Records that the kernel has just found the socket empty, so it will report what arrives.
     pub(super) fn found_empty(&mut self) {
         self.cleared = false;
     }
@@ -124,7 +124,7 @@ impl Socket<'_> {
         Some((size - size / 8).saturating_sub(len))
     }
 
-    /// The ends and errors that the kernel has recorded.
+    /// Returns the ends and errors that the kernel has recorded.
     fn poll_state(self) -> io::Result<PollFlags> {
         let socket = self.sock_ref();
         let mut fds = [PollFd::new(&*socket, PollFlags::RDHUP)];
@@ -133,8 +133,9 @@ impl Socket<'_> {
         Ok(fds[0].revents() & ends)
     }
 
-    /// The number of bytes that the kernel of the peer has not acknowledged. The end of the stream counts as one. Zero on
-    /// a connection that is over: the kernel still counts what a reset has discarded, and nothing will acknowledge it.
+    /// Returns the number of bytes that the kernel of the peer has not acknowledged. The end of the stream counts as
+    /// one. Zero on a connection that is over: the kernel still counts what a reset has discarded, and nothing will
+    /// acknowledge it.
     pub(crate) fn unacknowledged(self) -> Option<usize> {
         let Self::Tcp(tcp) = self else { return None };
         let queued = queue_len(tcp)?;
@@ -143,7 +144,7 @@ impl Socket<'_> {
         Some(if is_over { 0 } else { queued })
     }
 
-    /// The number of bytes that the socket has received and that were not read.
+    /// Returns the number of bytes that the socket has received and that were not read.
     pub(crate) fn unread(self) -> Option<u64> {
         match self {
             Self::Tcp(tcp) => rustix::io::ioctl_fionread(tcp),
@@ -153,7 +154,7 @@ impl Socket<'_> {
     }
 }
 
-/// The bytes in the send queue of a socket.
+/// Returns the bytes in the send queue of a socket.
 #[allow(unsafe_code)]
 fn queue_len(tcp: &TcpStream) -> Option<usize> {
     // SAFETY: `SIOCOUTQ` on a socket writes one `int` to its argument and nothing else, and `Getter` provides room for

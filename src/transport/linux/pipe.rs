@@ -130,7 +130,7 @@ impl Pipe {
         Some(pipe)
     }
 
-    /// Bytes in the pipe.
+    /// Returns the number of bytes in the pipe.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len as usize
@@ -163,8 +163,8 @@ impl Pipe {
         Ok(())
     }
 
-    /// Whether the pipe of a stalled flow may keep its bytes. At most half of the pipes may, so that stalled flows do not
-    /// keep all others from being spliced.
+    /// Returns whether the pipe of a stalled flow may keep its bytes. At most half of the pipes may, so that stalled
+    /// flows do not keep all others from being spliced.
     pub(crate) fn keep_stalled(&mut self) -> bool {
         if !self.is_stalled {
             let mut pool = POOL.lock();
@@ -204,7 +204,7 @@ impl Pipe {
         }
     }
 
-    /// The source cannot be spliced from: what the pipe holds has to leave it before a read.
+    /// Returns the outcome for a source that cannot be spliced from: what the pipe holds has to leave it before a read.
     fn refusal(&self) -> Spliced {
         match self.len {
             0 => Spliced::Refused,
@@ -229,7 +229,7 @@ impl Pipe {
     }
 }
 
-/// Without `SPLICE_F_MORE`, which makes the kernel delay the last bytes.
+/// Splices without `SPLICE_F_MORE`, which makes the kernel delay the last bytes.
 fn splice(
     from: impl std::os::fd::AsFd,
     to: impl std::os::fd::AsFd,
