@@ -316,7 +316,6 @@ impl Builder {
     /// # }
     /// ```
     #[cfg(feature = "net")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
     #[doc(alias = "AF_INET")]
     #[doc(alias = "AF_INET6")]
     pub fn address_family(mut self, family: AddressFamily) -> Self {

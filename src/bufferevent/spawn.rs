@@ -104,7 +104,6 @@ impl Builder {
     /// # }
     /// ```
     #[cfg(feature = "net")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
     #[doc(alias("bufferevent_socket_connect", "bufferevent_socket_connect_hostname"))]
     #[doc(alias = "bufferevent_socket_get_dns_error")]
     #[track_caller]
@@ -142,7 +141,6 @@ impl Builder {
     /// # }
     /// ```
     #[cfg(feature = "net")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "net")))]
     #[doc(alias = "evdns_base_new")]
     #[track_caller]
     #[must_use = "dropping the last handle closes the connection and removes its callbacks; `detach` keeps it"]
