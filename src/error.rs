@@ -82,7 +82,8 @@ impl From<Closed> for BufferError {
 }
 
 impl From<WaitError> for BufferError {
-    /// Keeps what a `BufferError` can express: the limit of [`NeverFits`](WaitError::NeverFits), and otherwise that it is closed.
+    /// [`NeverFits`](WaitError::NeverFits) and [`AboveHigh`](WaitError::AboveHigh) become [`Full`](BufferError::Full), a frozen
+    /// end stays one, and the end of the stream becomes [`Closed`](BufferError::Closed), also if it was an error.
     fn from(error: WaitError) -> Self {
         match error {
             WaitError::Closed | WaitError::Stream(_) => Self::Closed,

@@ -136,7 +136,7 @@ impl FileRange {
         self.unload_if_sparse();
     }
 
-    /// Returns the same `n` bytes from position `from` on as another range, which shares the first piece if it begins in
+    /// Returns the `n` bytes from position `from` on as another range, which shares the first piece if it begins in
     /// it.
     pub(crate) fn share(&self, from: usize, n: usize) -> Self {
         assert!(n > 0 && from <= self.len() && n <= self.len() - from);
@@ -155,7 +155,7 @@ impl FileRange {
         }
     }
 
-    /// Returns the same `n` bytes from position `from` on as another range, which loads only its own bytes if they are not
+    /// Returns the `n` bytes from position `from` on as another range, which loads only its own bytes if they are not
     /// in memory.
     pub(crate) fn part(&self, from: usize, n: usize) -> Self {
         if self.first.bytes.get().is_some() {

@@ -144,10 +144,10 @@ impl<D: fmt::Debug> fmt::Debug for Frames<D> {
 impl SharedEvBuffer {
     /// Returns a stream of the frames that `decoder` cuts the bytes into.
     ///
-    /// Meanwhile the buffer is filled up to its high watermark, also between the watermarks. The stream ends with the buffer;
-    /// one that was closed with an error ends with that error. A frame that can never fit below the high watermark or the
-    /// hard cap is an error, [`InvalidInput`](io::ErrorKind::InvalidInput), not a wait without end. Several tasks that take
-    /// from one buffer take turns.
+    /// While it waits, writers do not pause between the watermarks, so the buffer can fill up to the high one. The stream
+    /// ends with the buffer; one that was closed with an error ends with that error. A frame that can never fit below the
+    /// high watermark or the hard cap is an error, [`InvalidInput`](io::ErrorKind::InvalidInput), not a wait without end.
+    /// Several tasks that take from one buffer take turns.
     ///
     /// # Examples
     ///

@@ -14,7 +14,7 @@ use crate::{DeferredQueue, EvBuffer, deferred::Source, limits::budget::Account, 
 /// An [`EvBuffer`] that several tasks and threads share: a handle, cheap to clone.
 ///
 /// Everything that is done under one [`lock`](Self::lock) is one change. The short forms, such as [`add`](Self::add), are one
-/// change each: every method of [`EvBuffer`] that does not return a borrow has one. Changes can be
+/// change each: the methods of [`EvBuffer`] have one, except those that return a borrow or poll a stream. Changes can be
 ///
 /// - awaited: [`changed`](Self::changed), [`changes`](Self::changes), [`wait_for`](Self::wait_for),
 ///   [`readable`](Self::readable), [`drained_to`](Self::drained_to);

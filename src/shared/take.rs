@@ -18,9 +18,9 @@ use crate::{
 impl SharedEvBuffer {
     /// Takes the next line, without its terminator, once the whole line is there. Returns `None` at the end.
     ///
-    /// The last line may lack a terminator. Meanwhile the buffer is filled up to its high watermark, also between the
-    /// watermarks. Several tasks that take from one buffer take turns. `max` bounds the line without its terminator; a
-    /// `max` of zero accepts only empty lines.
+    /// The last line may lack a terminator. `max` bounds the line without its terminator; a `max` of zero accepts only empty
+    /// lines. While it waits, writers do not pause between the watermarks, so the buffer can fill up to the high one. Several
+    /// tasks that take from one buffer take turns.
     ///
     /// # Errors
     ///
@@ -81,8 +81,9 @@ impl SharedEvBuffer {
 
     /// Takes exactly `n` bytes from the front, once they are there. Zero is ready at once.
     ///
-    /// The bytes share the memory of the buffer if they lie in one segment, and are copied together otherwise. The buffer is
-    /// filled up to `n` bytes also between the watermarks. Several tasks that take from one buffer take turns.
+    /// The bytes share the memory of the buffer if they lie in one segment, and are copied together otherwise. While it waits,
+    /// writers do not pause between the watermarks before there are `n` bytes. Several tasks that take from one buffer take
+    /// turns.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl SharedEvBuffer {
                 let state = guard.state();
                 return state.why_never(n).map(Err).ok_or(Interest::TakeLen(n));
             }
-            // What is left is a file that cannot be read.
+            // Only a range of a file that cannot be read fails now.
             let failed = |error: BufferError| WaitError::Stream(Arc::new(error.into()));
             Ok(guard.take_bytes(n).map_err(failed))
         })
@@ -219,7 +220,7 @@ impl Searched {
 }
 
 impl State {
-    /// Returns why a taker that needs more bytes than there are now waits without hope; `None` if it does not.
+    /// Returns why a taker can never get more bytes than there are now; `None` if it may.
     pub(super) fn why_no_more(&self) -> Option<WaitError> {
         if self.buffer.is_frozen_by_user(End::Front) {
             return Some(WaitError::Frozen(End::Front));

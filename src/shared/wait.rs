@@ -159,8 +159,9 @@ impl SharedEvBuffer {
 
     /// Waits until `pred` returns `true`. It is called now and after changes.
     ///
-    /// Meanwhile the buffer is filled up to its high watermark, also between the watermarks. `pred` runs with the buffer
-    /// locked and must not use handles of this buffer. To wait for a line, [`next_line`](Self::next_line) is shorter.
+    /// While it waits, writers do not pause between the watermarks, so the buffer can fill up to the high one. `pred` runs
+    /// with the buffer locked and must not use handles of this buffer. To wait for a line, [`next_line`](Self::next_line)
+    /// is shorter.
     ///
     /// # Errors
     ///
@@ -211,7 +212,7 @@ impl SharedEvBuffer {
     /// Waits until the buffer holds at least `n` bytes. Zero is ready at once.
     ///
     /// A parser that has searched 100 bytes without success waits for `readable(101)`: it is not woken for what it has
-    /// seen. The buffer is filled up to `n` bytes also between the watermarks.
+    /// seen. While it waits, writers do not pause between the watermarks before there are `n` bytes.
     ///
     /// # Errors
     ///

@@ -5,9 +5,9 @@ use std::{error::Error, fmt, io, num::NonZeroUsize};
 /// Watermarks on the length of a buffer, in bytes: where to stop filling it, where to continue, where it is too much.
 ///
 /// A [`Writer`](crate::shared::Writer) or a connection that fills the buffer stops at the high watermark and continues at
-/// the low one, so that it does not continue for each byte that is removed. A task that waits for more than is there, for
-/// instance with [`readable`](crate::SharedEvBuffer::readable) or [`next_line`](crate::SharedEvBuffer::next_line), gets it
-/// also between the two, up to the high watermark.
+/// the low one, so that it does not continue for each byte that is removed. It also continues, up to the high watermark, for
+/// a task that waits for more than is there, for instance with [`readable`](crate::SharedEvBuffer::readable) or
+/// [`next_line`](crate::SharedEvBuffer::next_line).
 ///
 /// Values are checked when they are made, `low < high < overflow`, so setting them cannot fail. The default is no
 /// watermarks.

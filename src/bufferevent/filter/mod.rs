@@ -86,7 +86,7 @@ impl BufferEvent {
     pub fn filter(self, input: impl Filter, output: impl Filter) -> BufferEvent {
         self.set_callbacks(Callbacks::default());
         let queue = self.inner.queue.clone();
-        // The task above moves everything on, as a join does.
+        // The task above fills it with what it has read at once, as a join does.
         self.enlarge_output();
         let endpoint = FilterEndpoint::new(self, Box::new(input), Box::new(output));
         let span = tracing::debug_span!("filter", id = crate::sync::next_token());

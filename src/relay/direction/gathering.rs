@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Way {
+    enum Ending {
         Dropped,
         Stopped,
         Ended,
@@ -148,13 +148,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_mark_of_the_source_is_as_before_in_the_end() {
         let _lock = pipe_test_lock();
-        for way in [
-            Way::Dropped,
-            Way::Stopped,
-            Way::Ended,
-            Way::Failed,
-            Way::Answered,
-            Way::Quiet,
+        for ending in [
+            Ending::Dropped,
+            Ending::Stopped,
+            Ending::Ended,
+            Ending::Failed,
+            Ending::Answered,
+            Ending::Quiet,
         ] {
             for before in [1, 2] {
                 let ((mut left, mut a), (mut right, mut b)) = (tcp_pair().await, tcp_pair().await);
@@ -162,35 +162,35 @@ mod tests {
                 let mut relay = Relay::new(&mut a, &mut b).run_until_error();
                 send_until_it_gathers(&mut relay, &mut left, &mut right).await;
                 assert!(mark(relay.sides.as_ref().unwrap().0.stream) > 2);
-                match way {
-                    Way::Dropped => {}
-                    Way::Stopped => {
+                match ending {
+                    Ending::Dropped => {}
+                    Ending::Stopped => {
                         let stopped = relay.stop().unwrap();
                         assert!(matches!(stopped, RelayOutcome::Stopped(_)));
                     }
-                    Way::Ended => {
+                    Ending::Ended => {
                         left.shutdown().await.unwrap();
                         right.shutdown().await.unwrap();
                         (&mut relay).await.unwrap();
                     }
-                    Way::Failed => {
+                    Ending::Failed => {
                         let reset = Some(Duration::ZERO);
                         socket2::SockRef::from(&right).set_linger(reset).unwrap();
                         drop(right);
                         assert!((&mut relay).await.is_err());
                     }
-                    Way::Answered => {
+                    Ending::Answered => {
                         send(&mut relay, &mut right, &mut left, 1).await;
                         assert!(!relay.a_to_b.gathers());
                     }
-                    Way::Quiet => {
+                    Ending::Quiet => {
                         let quiet = timeout(Duration::from_millis(50), &mut relay).await;
                         assert!(quiet.is_err() && !relay.a_to_b.gathers());
                         assert_eq!(mark(relay.sides.as_ref().unwrap().0.stream), before);
                     }
                 }
                 drop(relay);
-                assert_eq!(mark(&a), before, "{way:?}");
+                assert_eq!(mark(&a), before, "{ending:?}");
             }
         }
     }
