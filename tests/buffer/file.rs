@@ -2,16 +2,19 @@
 
 use std::{
     io::{self, BufRead, Read, Seek, SeekFrom, Write},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use bytes::Buf;
 use tokio_evbuffer::{
-    BufferError, EolStyle, EvBuffer,
+    BufferError, EolStyle, EvBuffer, SharedEvBuffer,
     buffer::{End, FileSegment},
 };
 
-use crate::support::data::{pattern, temp_file};
+use crate::support::{
+    data::{pattern, temp_file},
+    tasks::in_time,
+};
 
 /// Returns a segment of a file that was truncated to `len` bytes afterwards.
 fn cut_file(data: &[u8], len: u64) -> FileSegment {
@@ -228,6 +231,49 @@ fn a_refused_range_closes_its_file_once_and_leaves_its_clones_usable() {
     frozen.unfreeze(End::Back);
     frozen.add_file(segment).unwrap();
     assert_eq!(frozen, b"0123456789"[..]);
+}
+
+/// References are the segment, its clones and slices, and its ranges in buffers.
+#[test]
+fn hooks_run_once_when_the_last_reference_to_a_file_is_gone() {
+    let called = Arc::new(Mutex::new(Vec::new()));
+    let hook = |name| {
+        let called = called.clone();
+        move || called.lock().unwrap().push(name)
+    };
+    let called = || called.lock().unwrap().clone();
+    let segment = FileSegment::new(temp_file(b"0123456789"), ..).unwrap();
+    let hooked = segment.clone().on_release(hook("first"));
+    let hooked = hooked.on_release(hook("second"));
+    let slice = hooked.slice(2..4).unwrap();
+    let mut buffer = EvBuffer::new();
+    buffer.add_file(hooked.clone()).unwrap();
+    buffer.add_file(slice.clone()).unwrap();
+    drop((hooked, slice));
+    let mut back = buffer.split_off(5).unwrap();
+    buffer.clear().unwrap();
+    assert!(called().is_empty());
+    back.clear().unwrap();
+    assert_eq!(called(), ["second", "first"]);
+    drop(segment);
+    assert_eq!(called().len(), 2, "a segment without a hook");
+}
+
+#[test]
+fn a_hook_of_a_file_runs_after_the_lock_of_a_shared_buffer() {
+    in_time(|| {
+        let shared = SharedEvBuffer::new();
+        let (user, ran) = (shared.clone(), Arc::new(()));
+        let kept = ran.clone();
+        let segment = FileSegment::new(temp_file(b"0123456789"), ..).unwrap();
+        let segment = segment.on_release(move || {
+            user.add("hook").unwrap();
+            drop(kept);
+        });
+        shared.add_file(segment).unwrap();
+        shared.drain(10).unwrap();
+        assert_eq!((shared.len(), Arc::strong_count(&ran)), (4, 1));
+    });
 }
 
 /// Asserts that `buffer` holds `bytes`, and no more memory than [`EvBuffer::capacity`] promises.
