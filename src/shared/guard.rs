@@ -14,7 +14,10 @@ use super::{
     notify::Notifications,
     watermarks::Watermarks,
 };
-use crate::{EvBuffer, sync::LockGuard};
+use crate::{
+    EvBuffer,
+    sync::{LockGuard, NotSend},
+};
 
 /// Exclusive access to the [`EvBuffer`] in a [`SharedEvBuffer`], returned by [`lock`](SharedEvBuffer::lock).
 ///
@@ -62,6 +65,7 @@ pub struct BufferGuard<'a> {
     /// `None` only while the guard is dropped: subscribers are notified after the lock is released.
     state: Option<LockGuard<'a, State>>,
     before: Position,
+    _not_send: NotSend,
 }
 
 impl<'a> BufferGuard<'a> {
@@ -71,6 +75,7 @@ impl<'a> BufferGuard<'a> {
             buffer,
             before: state.position(),
             state: Some(state),
+            _not_send: NotSend::default(),
         }
     }
 

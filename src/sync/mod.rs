@@ -6,77 +6,54 @@ use std::sync as imp;
 #[cfg(all(test, loom))]
 use loom::sync as imp;
 
+#[cfg_attr(all(test, loom), allow(dead_code))] // Only the locks of statics are used.
+mod lock;
 mod wait_list;
 mod wake_list;
 
-pub(crate) use imp::{
-    MutexGuard as LockGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-};
+pub(crate) use imp::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+pub(crate) use lock::NotSend;
+#[cfg(not(all(test, loom)))]
+pub(crate) use lock::{Lock, LockGuard};
+#[cfg(all(test, loom))]
+pub(crate) use loom_lock::{Lock, LockGuard};
 pub(crate) use wait_list::{Place, WaitList};
 pub(crate) use wake_list::WakeList;
 
-#[cfg(not(evbuffer_tsan))]
-macro_rules! acquire {
-    ($mutex:expr) => {
-        match $mutex.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
+/// Loom's mutex with the interface of [`lock::Lock`].
+#[cfg(all(test, loom))]
+mod loom_lock {
+    pub(crate) use loom::sync::MutexGuard as LockGuard;
+
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
         }
-    };
-}
 
-/// Spins: the thread sanitizer does not see the synchronisation in the slow path of std's `lock`.
-#[cfg(evbuffer_tsan)]
-macro_rules! acquire {
-    ($mutex:expr) => {
-        loop {
-            match $mutex.try_lock() {
-                Ok(guard) => break guard,
-                Err(std::sync::TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
-            }
+        pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+            self.0.lock().unwrap()
         }
-    };
-}
 
-/// A mutex without poisoning.
-///
-/// Only code of this crate runs under it, and that restores its invariants before it can panic. A thread that panics
-/// while it holds the guard of a buffer leaves a valid buffer.
-#[derive(Debug)]
-pub(crate) struct Lock<T>(imp::Mutex<T>);
-
-impl<T> Lock<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(imp::Mutex::new(value))
-    }
-
-    #[inline]
-    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        acquire!(self.0)
-    }
-
-    pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => None,
+        pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+            self.0.try_lock().ok()
         }
     }
 }
 
 /// A lock for a `static`. Loom does not model it.
 #[derive(Debug)]
-pub(crate) struct Global<T>(std::sync::LazyLock<std::sync::Mutex<T>>);
+pub(crate) struct Global<T>(std::sync::LazyLock<lock::Lock<T>>);
 
 impl<T: Default> Global<T> {
     pub(crate) const fn new() -> Self {
-        Self(std::sync::LazyLock::new(Default::default))
+        Self(std::sync::LazyLock::new(|| lock::Lock::new(T::default())))
     }
 
-    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
-        acquire!(self.0)
+    pub(crate) fn lock(&self) -> lock::LockGuard<'_, T> {
+        self.0.lock()
     }
 }
 
