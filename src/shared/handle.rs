@@ -48,6 +48,8 @@ impl SharedEvBuffer {
     /// Locks the buffer. Everything that is done until the guard is dropped is one change.
     ///
     /// The lock is not re-entrant: locking it again in the same thread deadlocks. See [`BufferGuard`].
+    ///
+    /// It is made for short sections: a thread that waits for it spins, yields, and then sleeps for at most 1 ms at a time.
     #[inline]
     pub fn lock(&self) -> BufferGuard<'_> {
         BufferGuard::new(self, self.inner.state.lock())
