@@ -112,6 +112,20 @@ impl EvBuffer {
     /// # Errors
     ///
     /// As [`add`](Self::add) of `n` bytes; [`BufferError::TooLarge`] above 64 GiB. The buffer is unchanged then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::EvBuffer;
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.expand(5000)?;
+    /// let held = buffer.capacity();
+    /// for _ in 0..100 {
+    ///     buffer.add([7; 50])?;
+    /// }
+    /// assert_eq!((buffer.segments(), buffer.capacity()), (1, held));
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
     #[doc(alias = "evbuffer_expand")]
     pub fn expand(&mut self, n: usize) -> Result<()> {
         if n == 0 {

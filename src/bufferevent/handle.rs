@@ -118,6 +118,19 @@ impl BufferEvent {
     /// For writing, [`HighWatermark`](PauseReason::HighWatermark) means that you should stop adding for a while, and
     /// [`Peer`](PauseReason::Peer) that the stream accepts no more. For reading, `Peer` means that the connection which this
     /// one is [joined](Self::join) with accepts no more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferEvent, bufferevent::{Direction, PauseReason}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let (near, _far) = BufferEvent::pair();
+    /// assert!(near.paused(Direction::Read).is_empty());
+    /// near.disable(Direction::Read);
+    /// assert!(near.paused(Direction::Read).contains(PauseReason::User));
+    /// # }
+    /// ```
     #[must_use]
     pub fn paused(&self, direction: Direction) -> PauseReasons {
         let control = self.inner.control.lock();
@@ -307,6 +320,26 @@ impl BufferEvent {
     }
 
     /// Splits it into two handles, one to read and one to write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # use tokio_evbuffer::BufferEvent;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// let (mut reader, mut writer) = near.split();
+    /// let (_, mut to_near) = far.split();
+    /// to_near.write_all(b"both ways").await?;
+    /// to_near.shutdown().await?;
+    /// writer.write_all(b"at once").await?;
+    /// let mut received = String::new();
+    /// reader.read_to_string(&mut received).await?;
+    /// assert_eq!(received, "both ways");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn split(self) -> (ReadHalf, WriteHalf) {
         let other = self.clone();

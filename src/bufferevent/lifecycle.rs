@@ -59,6 +59,21 @@ impl BufferEvent {
     /// # Cancel safety
     ///
     /// Dropping the future has no effect: the bytes are written anyway.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::BufferEvent;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.output().add("to send")?;
+    /// near.flush().await?;
+    /// assert!(near.output().is_empty());
+    /// assert_eq!(far.input().take_exact(7).await?, "to send");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "bufferevent_flush")]
     pub async fn flush(&self) -> io::Result<()> {
         let mark = self.output().mark();
@@ -102,6 +117,21 @@ impl BufferEvent {
     /// # Cancel safety
     ///
     /// Dropping the future drops the handle. Once polled, the connection continues to close.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferEvent, bufferevent::CloseReason};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// near.output().add("the last bytes")?;
+    /// let (near, far) = tokio::join!(near.close(), far.close());
+    /// let summary = near?;
+    /// assert_eq!((summary.reason, summary.bytes_out), (CloseReason::Finished, 14));
+    /// # far.map(drop)
+    /// # }
+    /// ```
     #[doc(alias = "bufferevent_free")]
     pub async fn close(self) -> io::Result<Summary> {
         self.output().close();
@@ -125,11 +155,23 @@ impl BufferEvent {
         self.inner.request_close(CloseMode::Abort);
     }
 
-    /// Waits until the connection is over.
+    /// Waits until the connection is over, and returns why and what it has moved.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferEvent, bufferevent::CloseReason};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let (near, _far) = BufferEvent::pair();
+    /// near.abort();
+    /// assert_eq!(near.closed().await.reason, CloseReason::Aborted);
+    /// # }
+    /// ```
     pub async fn closed(&self) -> Summary {
         let mut waiter = Waiter::new(&self.inner);
         poll_fn(|cx| waiter.poll_closed(cx)).await
@@ -143,6 +185,22 @@ impl BufferEvent {
     /// # Cancel safety
     ///
     /// Dropping the future loses no event.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio_evbuffer::{BufferEvent, Event};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (near, far) = BufferEvent::pair();
+    /// far.shutdown().await?; // ends its stream
+    /// assert_eq!(near.next_event().await, Some(Event::Eof));
+    /// near.shutdown().await?; // now both have ended
+    /// assert_eq!(near.next_event().await, Some(Event::Closed));
+    /// assert_eq!(near.next_event().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next_event(&self) -> Option<Event> {
         let mut waiter = Waiter::new(&self.inner);
         poll_fn(|cx| waiter.poll_event(cx)).await

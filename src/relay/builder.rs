@@ -137,6 +137,25 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     }
 
     /// Sets what the end of one side's stream means for the other direction. The default is [`HalfClose::Linger`] with 30 s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # use tokio_evbuffer::{Relay, relay::{HalfClose, RelayEnd}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ((mut client, a), (b, mut server)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+    /// let relaying = tokio::spawn(Relay::new(a, b).half_close(HalfClose::Close).run());
+    /// client.write_all(b"request").await?;
+    /// client.shutdown().await?; // ends the relay, although the server has not ended its stream
+    /// assert_eq!(relaying.await??.reason, RelayEnd::FirstEof);
+    /// let mut request = String::new();
+    /// server.read_to_string(&mut request).await?;
+    /// assert_eq!(request, "request");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn half_close(mut self, policy: HalfClose) -> Self {
         self.half_close = policy;
         self
@@ -146,6 +165,20 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     ///
     /// Then a TCP socket is reset if bytes for it were held or not yet read; otherwise each side sees the end of the
     /// stream. [`Duration::ZERO`] ends the relay as soon as it has to wait, [`Duration::MAX`] never.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio_evbuffer::{Relay, relay::RelayEnd};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ((_client, a), (b, _server)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+    /// let summary = Relay::new(a, b).idle_timeout(Duration::from_secs(60)).run().await?;
+    /// assert_eq!(summary.reason, RelayEnd::Idle);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn idle_timeout(mut self, d: Duration) -> Self {
         self.idle_timeout = Some(d);
         self
@@ -357,6 +390,26 @@ impl<A: RelayStream, B: RelayStream> Relay<A, B> {
     /// Sets a function that is called after bytes were written, with the counts so far. The last call has the final ones.
     ///
     /// It runs inside the relay, which waits for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::{Arc, Mutex};
+    /// # use tokio::io::AsyncWriteExt;
+    /// # use tokio_evbuffer::{Relay, relay::HalfClose};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let ((mut client, a), (b, _server)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+    /// client.write_all(b"request").await?;
+    /// client.shutdown().await?;
+    /// let latest = Arc::new(Mutex::new(0));
+    /// let seen = latest.clone();
+    /// let relay = Relay::new(a, b).half_close(HalfClose::Close);
+    /// relay.on_progress(move |progress| *seen.lock().unwrap() = progress.a_to_b).run().await?;
+    /// assert_eq!(*latest.lock().unwrap(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_progress(mut self, f: impl FnMut(Progress) + Send + 'static) -> Self {
         self.observers.get_or_insert_default().on_progress = Some(Box::new(f));
         self

@@ -111,7 +111,26 @@ impl FileSegment {
 
     /// Calls `hook` once when the last reference to this segment is gone, as [`with_owner`](Self::with_owner) describes.
     ///
-    /// The hook runs in the thread that drops the last reference, never under the lock of a shared buffer.
+    /// The hook runs in the thread that drops the last reference, never under the lock of a shared buffer. Of several hooks,
+    /// the one that was added last runs first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use tokio_evbuffer::{EvBuffer, buffer::FileSegment};
+    /// # let file = tempfile::tempfile()?;
+    /// # file.set_len(10)?;
+    /// let (released, is_released) = mpsc::channel();
+    /// let mut buffer = EvBuffer::new();
+    /// buffer.add_file(FileSegment::new(file, ..)?.on_release(move || {
+    ///     let _ = released.send(());
+    /// }))?;
+    /// assert!(is_released.try_recv().is_err());
+    /// buffer.drain(10)?;
+    /// assert!(is_released.try_recv().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[doc(alias = "evbuffer_file_segment_add_cleanup_cb")]
     #[must_use]
     pub fn on_release(self, hook: impl FnOnce() + Send + 'static) -> Self {

@@ -85,6 +85,25 @@ impl CallbackHandle {
     /// Disables the callback, or enables it again.
     ///
     /// It is not notified of what happens while it is disabled, also not later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// # use tokio_evbuffer::SharedEvBuffer;
+    /// let buffer = SharedEvBuffer::new();
+    /// let added = Arc::new(AtomicU64::new(0));
+    /// let count = added.clone();
+    /// let callback = buffer.on_change_inline(move |_, change| {
+    ///     count.fetch_add(change.added, Ordering::Relaxed);
+    /// });
+    /// callback.set_enabled(false);
+    /// buffer.add("not counted")?;
+    /// callback.set_enabled(true);
+    /// buffer.add("counted")?;
+    /// assert_eq!(added.load(Ordering::Relaxed), 7);
+    /// # Ok::<(), tokio_evbuffer::BufferError>(())
+    /// ```
     #[doc(alias("evbuffer_cb_set_flags", "evbuffer_cb_clear_flags"))]
     #[doc(alias("evbuffer_cb_suspend", "evbuffer_cb_unsuspend"))]
     pub fn set_enabled(&self, on: bool) {

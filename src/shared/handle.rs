@@ -235,6 +235,22 @@ impl SharedEvBuffer {
     ///
     /// Watermarks stop a [`Writer`]; they refuse nothing. A hard cap is [`EvBuffer::set_max_len`]. Callbacks run before this
     /// returns, with the locks held that you hold around it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tokio::io::AsyncWriteExt;
+    /// # use tokio_evbuffer::{SharedEvBuffer, Watermarks};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.set_watermarks(Watermarks::new(2, 4)?);
+    /// assert_eq!(buffer.writer().write(b"123456").await?, 4); // up to the high watermark
+    /// buffer.add("56")?; // not stopped by it
+    /// assert_eq!(buffer.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "bufferevent_setwatermark")]
     pub fn set_watermarks(&self, watermarks: Watermarks) {
         let mut guard = self.lock();

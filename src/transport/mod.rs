@@ -55,6 +55,14 @@ pub fn max_pipes() -> usize {
 /// Each pipe takes two descriptors and up to 1 MiB of kernel memory. Linux grants a user without privilege 64 MiB in
 /// pipes by default (`/proc/sys/fs/pipe-user-pages-soft`); the default of 32 pipes is half of that. Pipes in use are not
 /// affected until they are returned. Has no effect where the system or the build cannot splice.
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// # use tokio_evbuffer::relay::{max_pipes, set_max_pipes};
+/// set_max_pipes(8);
+/// assert!(max_pipes() == 8 || cfg!(not(target_os = "linux")) || cfg!(not(feature = "net")));
+/// ```
 pub fn set_max_pipes(n: usize) {
     #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
     linux::set_max_pipes(n);
