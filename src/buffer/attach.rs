@@ -63,6 +63,11 @@ impl EvBuffer {
         }
     }
 
+    /// Returns how often bytes were overwritten in place.
+    pub(crate) fn overwrites(&self) -> u64 {
+        (self.attached.as_ref()).map_or(0, |attached| attached.overwrites)
+    }
+
     /// Takes the memory that was released under the lock and must be dropped after it.
     pub(crate) fn take_deferred_drops(&mut self) -> Vec<Segment> {
         match &mut *self.attached {
@@ -295,6 +300,14 @@ impl EvBuffer {
             if let Some(borrowed) = attached.borrowed_mut() {
                 borrowed.behind += n;
             }
+        }
+    }
+
+    /// Makes the shared buffer notify its subscribers, although the length is the same.
+    pub(super) fn count_overwrite(&mut self) {
+        if self.flags.intersects(Flags::SHARED) {
+            self.attached_mut().overwrites += 1;
+            self.request_check();
         }
     }
 

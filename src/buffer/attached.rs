@@ -10,6 +10,8 @@ pub(super) struct Attached {
     /// Bytes ever prepended and removed, since a shared buffer holds this one.
     pub(super) prepended: u64,
     pub(super) removed: u64,
+    /// How often bytes were overwritten in place, which changes neither of these.
+    pub(super) overwrites: u64,
     /// Identifies the shared buffer and the moment of attaching: no two have the same number.
     pub(super) token: u64,
     /// The address of this buffer at that moment.

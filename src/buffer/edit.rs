@@ -60,6 +60,7 @@ impl EvBuffer {
             left = overwrite(&mut self.tail, &mut at, pos, left);
         }
         debug_assert!(left.is_empty(), "all bytes were made our own");
+        self.count_overwrite();
         self.note_waste();
         self.debug_check();
         Ok(())

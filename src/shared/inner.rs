@@ -143,6 +143,7 @@ pub(super) struct Extras {
 pub(super) struct Position {
     pub(super) totals: Totals,
     pub(super) prepended: u64,
+    pub(super) overwrites: u64,
 }
 
 pub(super) type OnChange = Box<dyn FnMut(&SharedEvBuffer, Change) + Send>;

@@ -189,7 +189,8 @@ impl State {
         }
         let now = self.totals();
         if self.observers.is_some() && (checked || now != before.totals) {
-            self.notify_observers(before.totals, now, inner, notifications);
+            let overwritten = self.buffer.overwrites() != before.overwrites;
+            self.notify_observers(before.totals, now, overwritten, inner, notifications);
         }
         if notifications.wakers.has_any() {
             // Fewer wait now. The task that was woken mostly changes the range again, so it is computed when it is needed.
@@ -204,6 +205,7 @@ impl State {
         &mut self,
         before: Totals,
         now: Totals,
+        overwritten: bool,
         inner: &Arc<Inner>,
         notifications: &mut Notifications,
     ) {
@@ -233,7 +235,7 @@ impl State {
             }
         }
         let change = now.since(before);
-        self.wake_due(change.is_some(), &mut notifications.wakers);
+        self.wake_due(change.is_some() || overwritten, &mut notifications.wakers);
         if self.is_hooked() {
             notifications.wakers.extend(self.notify_hook(change));
             self.release_idle();

@@ -119,7 +119,7 @@ impl SharedEvBuffer {
 
     /// Overwrites bytes from position `pos` on. See [`EvBuffer::write_at`].
     ///
-    /// The length stays the same, so no subscriber is notified.
+    /// The length stays the same, so no callback is called. Tasks that wait for certain contents look again.
     ///
     /// # Errors
     ///

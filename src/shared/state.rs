@@ -70,6 +70,7 @@ impl State {
                 closed: self.flags.closed,
             },
             prepended,
+            overwrites: self.buffer.overwrites(),
         }
     }
 

@@ -191,9 +191,10 @@ impl SharedEvBuffer {
 /// How far a buffer was searched without success, so that the next look continues there.
 #[derive(Default)]
 struct Searched {
-    /// The totals of prepended and removed bytes at the last search: they show how other handles moved the front since.
+    /// The totals at the last search: they show how other handles moved the front since, or changed what was searched.
     prepended: u64,
     removed: u64,
+    overwrites: u64,
     len: usize,
 }
 
@@ -203,6 +204,7 @@ impl Searched {
         Self {
             prepended: position.prepended,
             removed: position.totals.removed,
+            overwrites: position.overwrites,
             len,
         }
     }
@@ -210,7 +212,7 @@ impl Searched {
     /// Returns the first position that was not searched.
     fn position(&self, state: &State) -> usize {
         let position = state.position();
-        if position.prepended != self.prepended {
+        if (position.prepended, position.overwrites) != (self.prepended, self.overwrites) {
             return 0;
         }
         let removed = position.totals.removed.wrapping_sub(self.removed);

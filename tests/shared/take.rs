@@ -292,3 +292,44 @@ fn a_frame_in_a_file_may_be_empty() {
     assert_eq!(frame.as_deref(), Some(&[][..]));
     assert!(src.is_empty());
 }
+
+/// Overwriting changes no length, and completes what was searched already.
+#[test]
+fn each_wait_for_contents_sees_bytes_that_are_overwritten() {
+    let overwritten = || {
+        let buffer = SharedEvBuffer::new();
+        buffer.add(b"ab").unwrap();
+        (buffer.clone(), move || buffer.write_at(1, b"\n").unwrap())
+    };
+    let (buffer, overwrite) = overwritten();
+    let mut waiting = task::spawn(buffer.take_until(b"\n", 10));
+    assert_pending!(waiting.poll());
+    overwrite();
+    assert!(waiting.is_woken());
+    assert_eq!(assert_ready_ok!(waiting.poll()).unwrap(), "a\n");
+
+    let (buffer, overwrite) = overwritten();
+    let mut waiting = task::spawn(buffer.next_line(EolStyle::Lf, 10));
+    assert_pending!(waiting.poll());
+    overwrite();
+    assert!(waiting.is_woken());
+    assert_eq!(assert_ready_ok!(waiting.poll()).unwrap(), "a");
+
+    let (buffer, overwrite) = overwritten();
+    let mut waiting = task::spawn(buffer.wait_for(|buffer| buffer.ends_with(b"\n")));
+    assert_pending!(waiting.poll());
+    overwrite();
+    assert!(waiting.is_woken());
+    assert_ready_ok!(waiting.poll());
+
+    let (buffer, overwrite) = overwritten();
+    let decoder = LineDecoder {
+        style: EolStyle::Lf,
+        max: 10,
+    };
+    let mut frames = task::spawn(buffer.frames(decoder));
+    assert_pending!(frames.poll_next());
+    overwrite();
+    assert!(frames.is_woken());
+    assert_eq!(assert_ready!(frames.poll_next()).unwrap().unwrap(), "a");
+}
