@@ -30,6 +30,8 @@ impl SharedEvBuffer {
     /// with an error, after all whole lines were taken; [`WaitError::AboveHigh`] or [`WaitError::NeverFits`] if the buffer
     /// is full; [`WaitError::Frozen`] if an end is frozen.
     ///
+    /// [`LineError::Buffer`] if the line is there and cannot be removed: the front is frozen, or a file cannot be read.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: a line that was not returned is in the buffer.
