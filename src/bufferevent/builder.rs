@@ -137,7 +137,7 @@ impl Builder {
         }
     }
 
-    /// Sets the watermarks of the input.
+    /// Sets the watermarks of the input. By default reading stops at 256 KiB and resumes at 128 KiB.
     ///
     /// Reading stops exactly at the high watermark and resumes at the low one. The read callback is called while the input
     /// holds at least the low watermark. A callback that leaves an incomplete frame in the input needs a low watermark that is
@@ -147,7 +147,7 @@ impl Builder {
         self
     }
 
-    /// Sets the watermarks of the output.
+    /// Sets the watermarks of the output. By default writers stop at 64 KiB and continue at 32 KiB.
     ///
     /// Writers wait at the high watermark. At the low one they continue, and the write callback is called.
     pub fn write_watermarks(mut self, marks: Watermarks) -> Self {
@@ -288,7 +288,7 @@ impl Builder {
     }
 
     /// Sets how long [`connect`](Self::connect) tries, all addresses together. By default until the operating system gives
-    /// up.
+    /// up; zero fails unless the connection is there at once.
     #[cfg(feature = "net")]
     pub fn connect_timeout(mut self, d: Duration) -> Self {
         self.connect.timeout = Some(d);
@@ -399,7 +399,7 @@ impl Builder {
         self
     }
 
-    /// Limits the bytes per second that are read from and written to the stream.
+    /// Limits the bytes per second that are read from and written to the stream. By default there is no limit.
     ///
     /// See [`BufferEvent::set_rate_limit`], which changes the limit later.
     #[doc(alias = "bufferevent_set_rate_limit")]
@@ -408,7 +408,8 @@ impl Builder {
         self
     }
 
-    /// Makes the connection a member of a group that shares a rate limit, until the connection is over.
+    /// Makes the connection a member of a group that shares a rate limit, until the connection is over. By default it is in
+    /// none.
     #[doc(alias = "bufferevent_add_to_rate_limit_group")]
     #[doc(alias = "bufferevent_remove_from_rate_limit_group")]
     pub fn rate_group(mut self, group: &RateLimitGroup) -> Self {
@@ -416,7 +417,7 @@ impl Builder {
         self
     }
 
-    /// Makes the connection a member of a memory budget: the memory of its buffers counts for it.
+    /// Makes the connection a member of a memory budget: the memory of its buffers counts for it. By default it has none.
     ///
     /// While the members hold more than the budget allows, none of them reads. Writing continues.
     /// [`MemoryBudget::largest`] names the connection by its [`name`](Self::name).

@@ -106,16 +106,16 @@ where
         }
     }
 
-    /// Stops after `bytes` bytes. Never a byte more than that is taken out of the reader.
+    /// Stops after `bytes` bytes. Never a byte more than that is taken out of the reader. The default, [`u64::MAX`], is no
+    /// limit; with zero nothing is read.
     ///
-    /// An end of the reader before the limit is an error, [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). With a limit of
-    /// zero nothing is read. [`u64::MAX`] is no limit.
+    /// An end of the reader before the limit is an error, [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = bytes;
         self
     }
 
-    /// Sends `from` before what the reader has. Its bytes count towards the limit.
+    /// Sends `from` before what the reader has. Its bytes count towards the limit. By default there are none.
     ///
     /// If it is longer than the limit, only its first bytes are sent and the rest is discarded.
     pub fn initial(mut self, from: EvBuffer) -> Self {
@@ -123,19 +123,20 @@ where
         self
     }
 
-    /// Limits the bytes that are held between reader and writer, in memory or in a pipe. Zero counts as 1.
+    /// Limits the bytes that are held between reader and writer. The default is 256 KiB in memory, and 1 MiB in a pipe. Zero
+    /// counts as 1.
     pub fn buffer(mut self, n: usize) -> Self {
         self.limits.set_buffer(n);
         self
     }
 
-    /// Sets whether the kernel may move bulk from socket to socket without copying it.
+    /// Sets whether the kernel may move bulk from socket to socket without copying it. By default it may.
     pub fn splice(mut self, mode: Splice) -> Self {
         self.splice = mode;
         self
     }
 
-    /// Limits the bytes per second. A read limit applies to what is read, a write limit as well; the stricter one counts.
+    /// Limits the bytes per second, whether `limit` is one of reading, of writing or of both. By default there is no limit.
     ///
     /// Spliced bytes are limited, too. Time in which the limit holds does not count as idle.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
@@ -143,7 +144,7 @@ where
         self
     }
 
-    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) if no byte moves for this time.
+    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) if no byte moves for this time. By default it never does.
     ///
     /// [`Duration::ZERO`] fails as soon as the transfer has to wait, [`Duration::MAX`] never.
     pub fn idle_timeout(mut self, d: Duration) -> Self {
