@@ -63,8 +63,8 @@
 //!
 //! # Features
 //!
-//! - `net` (default): TCP and Unix sockets are recognised and use vectored reads and writes; on Linux also `sendfile`
-//!   and, between two sockets, `splice`. Adds `bufferevent::Builder::connect`.
+//! - `net` (default): TCP and Unix sockets are recognised and use vectored reads and writes; on Linux also `sendfile`, and
+//!   `splice` from a TCP socket to another socket. Adds `bufferevent::Builder::connect`.
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 #![doc(test(attr(deny(warnings), allow(dead_code))))]
 // loom has no `tokio::net`, so the modules that need it are left out.
