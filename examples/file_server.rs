@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
+    fs,
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
@@ -96,7 +97,7 @@ async fn answer_all(connection: &BufferEvent, root: &Path) -> Result<()> {
             );
         };
         let target = rest.split(' ').next().unwrap_or_default();
-        answer(connection, root, target, method == "GET")?;
+        answer(connection, root, target, method == "GET").await?;
         // A client that does not read this answer does not get another one.
         connection.flush().await?;
     }
@@ -113,8 +114,13 @@ async fn next_line(connection: &BufferEvent) -> Result<Option<String>> {
     text.context("the request is not text")
 }
 
-fn answer(connection: &BufferEvent, root: &Path, target: &str, with_body: bool) -> Result<()> {
-    match find(root, target) {
+async fn answer(
+    connection: &BufferEvent,
+    root: &Path,
+    target: &str,
+    with_body: bool,
+) -> Result<()> {
+    match find(root, target).await {
         Ok(file) => {
             // Added under one guard, so that the head and the file leave together.
             let mut output = connection.output().lock();
@@ -139,12 +145,12 @@ fn refuse(connection: &BufferEvent, status: &str) -> Result<()> {
 }
 
 /// Opens the file that `target` names. After all links and `..` are resolved, it must be below `root`.
-fn find(root: &Path, target: &str) -> std::io::Result<FileSegment> {
-    let path = root.join(target.trim_start_matches('/')).canonicalize()?;
-    if !path.starts_with(root) || !path.is_file() {
+async fn find(root: &Path, target: &str) -> std::io::Result<FileSegment> {
+    let path = fs::canonicalize(root.join(target.trim_start_matches('/'))).await?;
+    if !path.starts_with(root) || !fs::metadata(&path).await?.is_file() {
         return Err(ErrorKind::PermissionDenied.into());
     }
-    FileSegment::open(path)
+    FileSegment::new(fs::File::open(path).await?.into_std().await, ..)
 }
 
 /// Runs a client that requests a large file, a file that does not exist, and one outside of the folder.
