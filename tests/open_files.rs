@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::fs;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +11,7 @@ use tokio::{
 };
 use tokio_evbuffer::relay;
 
-use support::net::tcp_pair;
+use support::net::{pipes, tcp_pair};
 
 /// More than the relay copies before it tries to create a pipe again.
 const BULK: usize = 100 << 20;
@@ -35,15 +33,6 @@ async fn carry(left: &mut TcpStream, right: &mut TcpStream, len: usize, seed: u8
         }
     };
     tokio::join!(send, receive);
-}
-
-/// Returns the number of pipes of this process.
-fn pipes() -> usize {
-    let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
-    links
-        .filter(|link| link.to_string_lossy().starts_with("pipe:"))
-        .count()
 }
 
 // A single test, since the limit and the pipes are those of the process.

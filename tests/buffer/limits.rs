@@ -1,4 +1,4 @@
-//! Upper bounds for reads and adds: per call, by the limit of the buffer, and by the allocator.
+//! Upper bounds for reads and adds: per call, and by the limit of the buffer.
 
 use std::{
     io::Read,
@@ -78,19 +78,4 @@ fn a_frozen_source_is_reported_before_a_full_destination() {
     assert_eq!(full.prepend_buffer(&mut source), frozen);
     assert_eq!(source.remove_buffer(&mut full, 2), frozen);
     assert!(source == b"source"[..] && full == b"full"[..]);
-}
-
-/// The allocator may promise any amount of memory if it is requested in small pieces.
-#[test]
-fn sizes_that_cannot_be_allocated_are_errors_and_change_nothing() {
-    let absurd = (0..16).map(|shift| usize::MAX >> shift);
-    for n in absurd.chain([isize::MAX as usize + 1, usize::MAX - 3]) {
-        let mut buffer = EvBuffer::from(&b"data"[..]);
-        let held = buffer.capacity();
-        assert_eq!(buffer.reserve(n).map(drop), Err(BufferError::TooLarge));
-        assert_eq!(buffer.expand(n), Err(BufferError::TooLarge));
-        assert_eq!(buffer.drain(0), Ok(0));
-        assert_eq!((buffer.len(), buffer.capacity()), (4, held));
-        assert!(EvBuffer::with_capacity(n).is_empty());
-    }
 }

@@ -4,6 +4,8 @@ use bytes::{BufMut, Bytes};
 use futures::SinkExt;
 use tokio_evbuffer::{EvBuffer, SharedEvBuffer, buffer::COPY_THRESHOLD};
 
+use crate::support::data::addresses;
+
 #[test]
 fn single_bytes_share_one_block_of_their_total_size() {
     let mut buffer = EvBuffer::new();
@@ -123,11 +125,6 @@ fn short_references_leave_in_few_writes() {
     let (referenced, fed) = (writes(referenced), writes(std::mem::take(&mut *fed.lock())));
     assert!(referenced < few, "{referenced}");
     assert!(fed < few, "{fed}");
-}
-
-/// The addresses of the first bytes of all chunks.
-fn addresses(buffer: &EvBuffer) -> Vec<*const u8> {
-    buffer.chunks().map(<[u8]>::as_ptr).collect()
 }
 
 /// A piece that is taken out shares the memory of the buffer, unless it is short or the memory is much more than the piece.

@@ -121,7 +121,7 @@ async fn echo(bev: BufferEvent) {
 }
 
 /// Lets every task run a few times: the runtime polls 61 of them between two polls of the test.
-async fn yield_many() {
+async fn yield_to_readers() {
     for _ in 0..READERS / 10 {
         yield_now().await;
     }
@@ -140,7 +140,7 @@ async fn ten_thousand_slow_readers_stay_within_the_budget_and_all_are_served() {
         };
         tasks.spawn(echo(BufferEvent::builder().budget(&budget).spawn(stream)));
     }
-    yield_many().await;
+    yield_to_readers().await;
     assert_eq!(budget.used(), 0, "an idle connection holds nothing");
 
     let base = in_use_here();
@@ -152,7 +152,7 @@ async fn ten_thousand_slow_readers_stay_within_the_budget_and_all_are_served() {
     };
     gates.sources.open();
     for _ in 0..3 {
-        yield_many().await;
+        yield_to_readers().await;
         check();
     }
     assert!(budget.used() > BUDGET / 2, "the sources are faster");

@@ -13,7 +13,7 @@ use tokio_evbuffer::{
 
 use crate::heap::{self, KEPT_MAX, held_by};
 
-use crate::support::data::pattern;
+use crate::support::data::{addresses, pattern};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -232,11 +232,6 @@ fn waiting_for_a_stream_takes_no_memory() {
     let poll = buffer.poll_read_from(cx, Pin::new(&mut near), 16 * KIB);
     assert!(poll.is_pending());
     assert_eq!(buffer.capacity(), 0);
-}
-
-/// Returns the addresses of the segments.
-fn addresses(buffer: &EvBuffer) -> Vec<*const u8> {
-    buffer.chunks().map(<[u8]>::as_ptr).collect()
 }
 
 #[test]

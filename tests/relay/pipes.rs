@@ -14,15 +14,10 @@ use tokio_evbuffer::{
     relay::{RelayOutcome, Splice},
 };
 
-use crate::support::{net::tcp_pair, tasks::soon};
-
-fn pipes() -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
-        .filter(|link| link.to_string_lossy().starts_with("pipe:"))
-        .count()
-}
+use crate::support::{
+    net::{pipes, tcp_pair},
+    tasks::soon,
+};
 
 #[tokio::test]
 async fn stalled_clients_do_not_take_the_splice_lane_from_others() {

@@ -15,9 +15,7 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 
-fn filled(data: &[u8]) -> SharedEvBuffer {
-    SharedEvBuffer::from(EvBuffer::from(data))
-}
+use crate::support::data::shared_with;
 
 /// Asserts that `fill_buf` returns `expected`, and drops its future.
 fn shows(reader: &mut Reader, expected: &[u8]) {
@@ -27,7 +25,7 @@ fn shows(reader: &mut Reader, expected: &[u8]) {
 
 #[tokio::test]
 async fn a_reader_reads_buffered_bytes_and_ends_after_close() {
-    let buffer = filled(b"some bytes");
+    let buffer = shared_with(b"some bytes");
     let mut reader = buffer.reader();
     let mut piece = [0; 4];
     assert_eq!(reader.read(&mut piece).await.unwrap(), 4);
@@ -61,7 +59,7 @@ fn a_reader_waits_for_bytes_and_for_the_end() {
 
 #[test]
 fn bytes_of_fill_buf_stay_in_the_buffer_until_consumed() {
-    let buffer = filled(b"12345");
+    let buffer = shared_with(b"12345");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12345");
     assert_eq!(buffer.len(), 5);
@@ -75,7 +73,7 @@ fn bytes_of_fill_buf_stay_in_the_buffer_until_consumed() {
 
 #[test]
 fn other_readers_wait_while_one_borrows_the_front() {
-    let buffer = filled(b"ab");
+    let buffer = shared_with(b"ab");
     let (mut first, mut second) = (buffer.reader(), buffer.reader());
     shows(&mut first, b"ab");
     let mut piece = [0; 2];
@@ -90,7 +88,7 @@ fn other_readers_wait_while_one_borrows_the_front() {
 
 #[test]
 fn a_dropped_reader_releases_the_front() {
-    let buffer = filled(b"ab");
+    let buffer = shared_with(b"ab");
     let (mut first, mut second) = (buffer.reader(), buffer.reader());
     shows(&mut first, b"ab");
     let mut next = task::spawn(second.next());
@@ -109,7 +107,7 @@ fn consume_removes_what_a_guard_left_of_the_borrowed_range() {
         (2, 5, ""),
         (5, 5, ""),
     ] {
-        let buffer = filled(b"12345");
+        let buffer = shared_with(b"12345");
         let mut reader = buffer.reader();
         shows(&mut reader, b"12345");
         buffer.drain(taken).unwrap();
@@ -122,7 +120,7 @@ fn consume_removes_what_a_guard_left_of_the_borrowed_range() {
 
 #[test]
 fn bytes_prepended_by_a_guard_stay_before_the_borrowed_range() {
-    let buffer = filled(b"12345");
+    let buffer = shared_with(b"12345");
     let changes = buffer.changes();
     let mut reader = buffer.reader();
     shows(&mut reader, b"12345");
@@ -148,7 +146,7 @@ fn bytes_prepended_by_a_guard_stay_before_the_borrowed_range() {
 /// Consuming removes bytes, so a cap that was lowered in between does not apply.
 #[test]
 fn prepended_bytes_stay_above_a_lowered_cap() {
-    let buffer = filled(b"12345");
+    let buffer = shared_with(b"12345");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12345");
     let mut guard = buffer.lock();
@@ -163,7 +161,7 @@ fn prepended_bytes_stay_above_a_lowered_cap() {
 
 #[test]
 fn a_borrowed_range_of_a_replaced_buffer_is_gone() {
-    let buffer = filled(b"old");
+    let buffer = shared_with(b"old");
     let mut reader = buffer.reader();
     shows(&mut reader, b"old");
     buffer.lock().replace(EvBuffer::from(&b"new"[..]));
@@ -174,7 +172,7 @@ fn a_borrowed_range_of_a_replaced_buffer_is_gone() {
 
 #[test]
 fn each_consume_notifies_subscribers_that_came_in_between() {
-    let buffer = filled(b"123456789");
+    let buffer = shared_with(b"123456789");
     let mut reader = buffer.reader();
     shows(&mut reader, b"123456789");
     reader.consume(1);
@@ -214,7 +212,7 @@ fn run_a_reader(seed: u64, looks: bool) -> Vec<Vec<u8>> {
         random ^= random << 17;
         random % n
     };
-    let buffer = filled(b"what is there at first");
+    let buffer = shared_with(b"what is there at first");
     let mut reader = buffer.reader();
     let mut seen = Vec::new();
     for _ in 0..40 {
@@ -246,7 +244,7 @@ fn contents(buffer: &SharedEvBuffer) -> Vec<u8> {
 
 #[test]
 fn consuming_too_much_consumes_all() {
-    let buffer = filled(b"12");
+    let buffer = shared_with(b"12");
     let mut reader = buffer.reader();
     shows(&mut reader, b"12");
     reader.consume(usize::MAX);
@@ -256,7 +254,7 @@ fn consuming_too_much_consumes_all() {
 
 #[tokio::test]
 async fn lines_read_from_a_reader_are_unchanged() {
-    let buffer = filled(b"one\ntwo\r\nthree");
+    let buffer = shared_with(b"one\ntwo\r\nthree");
     buffer.close();
     let mut lines = buffer.reader().lines();
     for line in ["one", "two", "three"] {
@@ -279,7 +277,7 @@ async fn a_stream_yields_segments_without_a_copy() {
 
 #[tokio::test]
 async fn a_stream_continues_with_the_borrowed_bytes() {
-    let buffer = filled(b"12345");
+    let buffer = shared_with(b"12345");
     buffer.close();
     let mut reader = buffer.reader();
     reader.fill_buf().await.unwrap();
@@ -291,7 +289,7 @@ async fn a_stream_continues_with_the_borrowed_bytes() {
 
 #[test]
 fn a_frozen_front_is_a_read_error() {
-    let buffer = filled(b"12");
+    let buffer = shared_with(b"12");
     buffer.lock().freeze(End::Front);
     let mut reader = buffer.reader();
     let error = assert_ready_err!(task::spawn(reader.fill_buf()).poll());
@@ -492,12 +490,12 @@ async fn a_pipe_uses_the_coop_budget() {
 
 #[tokio::test]
 async fn tokio_copies_through_a_buffer() {
-    let (source, target) = (filled(&[5; 100_000]), SharedEvBuffer::new());
+    let (source, target) = (shared_with(&[5; 100_000]), SharedEvBuffer::new());
     source.close();
     let copied = tokio::io::copy(&mut source.reader(), &mut target.writer()).await;
     assert_eq!(copied.unwrap(), 100_000);
     assert_eq!(target.len(), 100_000);
-    let (source, target) = (filled(&[5; 100_000]), SharedEvBuffer::new());
+    let (source, target) = (shared_with(&[5; 100_000]), SharedEvBuffer::new());
     source.close();
     let copied = tokio::io::copy_buf(&mut source.reader(), &mut target.writer()).await;
     assert_eq!(copied.unwrap(), 100_000);

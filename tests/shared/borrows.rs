@@ -8,17 +8,15 @@ use std::sync::{
 use bytes::Bytes;
 use futures::SinkExt;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio_evbuffer::{
-    EolStyle, EvBuffer, SharedEvBuffer, Watermarks, buffer::End, shared::Crossing,
-};
+use tokio_evbuffer::{EolStyle, SharedEvBuffer, Watermarks, buffer::End, shared::Crossing};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 
-use crate::support::data::Owner;
+use crate::support::data::{Owner, shared_with};
 
 /// As in a `select!` whose other branch wins: the bytes are borrowed, then taken by another handle.
 #[tokio::test]
 async fn a_reader_returns_no_byte_that_another_handle_has_taken() {
-    let buffer = SharedEvBuffer::from(EvBuffer::from(&b"12345"[..]));
+    let buffer = shared_with(b"12345");
     let mut reader = buffer.reader();
     reader.fill_buf().await.unwrap();
     assert_eq!(buffer.take_bytes(5).unwrap(), "12345");
@@ -36,7 +34,7 @@ async fn a_reader_returns_no_byte_that_another_handle_has_taken() {
 /// A task uses `fill_buf` only to wait, and takes lines by another handle.
 #[tokio::test]
 async fn fill_buf_waits_if_another_handle_has_taken_the_borrowed_bytes() {
-    let buffer = SharedEvBuffer::from(EvBuffer::from(&b"one\n"[..]));
+    let buffer = shared_with(b"one\n");
     let mut reader = buffer.reader();
     assert_eq!(reader.fill_buf().await.unwrap(), b"one\n");
     assert_eq!(buffer.readln(EolStyle::Lf).unwrap().unwrap(), "one");
@@ -156,7 +154,7 @@ async fn an_item_that_never_fits_is_an_error() {
 /// With one byte left, a subscriber that came later is notified of the last one, too.
 #[test]
 fn the_last_byte_is_consumed_under_the_lock() {
-    let buffer = SharedEvBuffer::from(EvBuffer::from(&b"12"[..]));
+    let buffer = shared_with(b"12");
     let mark = buffer.mark();
     let mut reader = buffer.reader();
     assert_ready_ok!(task::spawn(reader.fill_buf()).poll());

@@ -15,7 +15,7 @@ use tokio_evbuffer::{
     shared::{CallbackHandle, Change, Crossing},
 };
 
-use crate::support::data::Owner;
+use crate::support::data::{Owner, shared_with};
 
 type Log<T> = Arc<Mutex<Vec<T>>>;
 
@@ -72,7 +72,7 @@ fn one_guard_is_one_change() {
 
 #[test]
 fn a_guard_without_a_change_notifies_no_subscriber() {
-    let buffer = SharedEvBuffer::from(EvBuffer::from(&b"data"[..]));
+    let buffer = shared_with(b"data");
     let reported = inline(&buffer);
     let mut changed = tokio_test::task::spawn(buffer.changed());
     assert!(changed.poll().is_pending());
@@ -141,7 +141,7 @@ fn every_operation_keeps_the_sums() {
 #[test]
 fn replacing_the_buffer_is_a_change() {
     for how in 0..4 {
-        let buffer = SharedEvBuffer::from(EvBuffer::from(&b"four"[..]));
+        let buffer = shared_with(b"four");
         let reported = inline(&buffer);
         let mark = buffer.mark();
         let mut guard = buffer.lock();
@@ -190,8 +190,8 @@ fn a_buffer_taken_out_of_a_shared_one_is_ordinary() {
 
 #[test]
 fn swapping_the_buffers_of_two_guards_changes_both() {
-    let a = SharedEvBuffer::from(EvBuffer::from(&b"a"[..]));
-    let b = SharedEvBuffer::from(EvBuffer::from(&b"bb"[..]));
+    let a = shared_with(b"a");
+    let b = shared_with(b"bb");
     let (told_a, told_b) = (inline(&a), inline(&b));
     {
         let (mut a, mut b) = (a.lock(), b.lock());

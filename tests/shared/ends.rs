@@ -19,7 +19,7 @@ use tokio_evbuffer::{
 };
 use tokio_test::task;
 
-use crate::support::tasks::soon;
+use crate::support::{data::shared_with, tasks::soon};
 
 /// The line is longer than what fits between the watermarks.
 #[tokio::test(start_paused = true)]
@@ -289,7 +289,7 @@ fn end_of<T: std::fmt::Debug>(
 fn every_wait_ends_when_it_can_no_longer_come_true() {
     let has_line = |b: &EvBuffer| b.search_eol(0, EolStyle::Lf).is_some();
     for reason in Reason::ALL {
-        let filled = || SharedEvBuffer::from(EvBuffer::from(&b"abc"[..]));
+        let filled = || shared_with(b"abc");
         let reset = "Stream(Kind(ConnectionReset))";
         let closed = match reason {
             Reason::Close => "Closed",

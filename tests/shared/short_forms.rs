@@ -9,9 +9,7 @@ use tokio_evbuffer::{
     limits::MemoryBudget,
 };
 
-fn shared(data: &[u8]) -> SharedEvBuffer {
-    SharedEvBuffer::from(EvBuffer::from(data))
-}
+use crate::support::data::shared_with;
 
 #[test]
 fn the_short_forms_that_add() {
@@ -46,7 +44,7 @@ fn the_short_forms_that_add() {
 
 #[test]
 fn the_short_forms_that_remove() {
-    let buffer = shared(b"a line\nanother\nthird\nrest");
+    let buffer = shared_with(b"a line\nanother\nthird\nrest");
     let refused = Err(LineError::TooLong { max: 5 });
     assert_eq!(buffer.readln_max(EolStyle::Lf, 5), refused);
     let line = buffer.readln_max(EolStyle::Lf, 6).unwrap();
@@ -56,7 +54,7 @@ fn the_short_forms_that_remove() {
     assert_eq!(count, Ok(2));
     assert_eq!(lines, [&b"another"[..], b"third"]);
 
-    let buffer = shared(b"0123456789");
+    let buffer = shared_with(b"0123456789");
     assert!(buffer.split_off(8).unwrap() == b"89"[..]);
     buffer.truncate(5).unwrap();
     let mut written = Vec::new();
@@ -69,7 +67,7 @@ fn the_short_forms_that_remove() {
 
 #[test]
 fn the_short_forms_that_look() {
-    let buffer = shared(b"one two one");
+    let buffer = shared_with(b"one two one");
     buffer.add_reference(vec![b'x'; 1000]).unwrap();
     assert_eq!(buffer.segments(), 2);
     let mut out = [0; 3];
@@ -78,7 +76,9 @@ fn the_short_forms_that_look() {
     assert_eq!(buffer.rsearch(b"one", ..10), Some(0));
     assert_eq!(buffer.search_any(b"wt", 0), Some(4));
     assert_eq!(buffer.search_eol(0, EolStyle::Lf), None);
-    let eol = shared(b"line\r\n").search_eol(0, EolStyle::Crlf).unwrap();
+    let eol = shared_with(b"line\r\n")
+        .search_eol(0, EolStyle::Crlf)
+        .unwrap();
     assert_eq!((eol.at, eol.len), (4, 2));
     assert_eq!((buffer.get(4), buffer.get(1011)), (Some(b't'), None));
     assert!(buffer.starts_with(b"one t") && !buffer.starts_with(b"two"));
@@ -87,7 +87,7 @@ fn the_short_forms_that_look() {
 
 #[test]
 fn the_short_forms_that_set() {
-    let buffer = shared(b"abc");
+    let buffer = shared_with(b"abc");
     buffer.expand(100_000).unwrap();
     assert!(buffer.capacity() >= 100_003);
     buffer.shrink_to_fit();
@@ -117,7 +117,7 @@ fn handles_know_their_buffer_and_whether_it_is_locked() {
 
 #[test]
 fn a_move_up_to_the_high_watermark_stops_there() {
-    let (from, to) = (shared(&[1; 20]), SharedEvBuffer::new());
+    let (from, to) = (shared_with(&[1; 20]), SharedEvBuffer::new());
     to.set_watermarks(Watermarks::new(2, 8).unwrap());
     assert_eq!(from.move_up_to_high(&to), Ok(8));
     assert_eq!((from.len(), to.len()), (12, 8));

@@ -9,7 +9,7 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 
-use crate::support::data::temp_file;
+use crate::support::data::{shared_with, temp_file};
 
 /// What one of the waits has taken.
 enum Taken {
@@ -221,7 +221,7 @@ fn a_decoder_without_progress_at_the_end_of_the_stream_is_no_loop() {
 #[tokio::test]
 async fn a_last_line_that_ends_with_half_a_terminator_is_bounded_too() {
     for (line, max, is_too_long) in [("123\r", 4, false), ("1234\r", 4, true)] {
-        let buffer = SharedEvBuffer::from(EvBuffer::from(line));
+        let buffer = shared_with(line.as_bytes());
         let mut decoder = LineDecoder {
             style: EolStyle::Crlf,
             max,

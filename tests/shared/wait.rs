@@ -19,13 +19,11 @@ use tokio_evbuffer::{
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 
-fn filled(data: &[u8]) -> SharedEvBuffer {
-    SharedEvBuffer::from(EvBuffer::from(data))
-}
+use crate::support::data::shared_with;
 
 #[test]
 fn changed_counts_from_the_call_not_from_the_first_poll() {
-    let buffer = filled(b"12");
+    let buffer = shared_with(b"12");
     let mut changed = task::spawn(buffer.changed());
     buffer.add(b"345").unwrap();
     buffer.drain(1).unwrap();
@@ -132,7 +130,7 @@ fn readable_is_woken_only_by_enough_bytes() {
 
 #[test]
 fn a_readable_that_can_never_succeed_is_an_error_at_once() {
-    let buffer = filled(b"123");
+    let buffer = shared_with(b"123");
     buffer.set_watermarks(Watermarks::with_high(10).unwrap());
     let never = |n| {
         let mut readable = task::spawn(buffer.readable(n));
@@ -209,7 +207,7 @@ fn a_limit_lowered_below_the_awaited_length_wakes_the_waiter() {
 
 #[test]
 fn a_mark_is_reached_when_the_earlier_bytes_were_removed() {
-    let buffer = filled(b"first");
+    let buffer = shared_with(b"first");
     let mark = buffer.mark();
     buffer.add(b"second").unwrap();
     let mut drained = task::spawn(buffer.drained_to(mark));
@@ -224,7 +222,7 @@ fn a_mark_is_reached_when_the_earlier_bytes_were_removed() {
 /// Bytes prepended before the mark was taken leave first; bytes prepended later can only delay it.
 #[test]
 fn a_mark_stays_correct_if_bytes_are_prepended() {
-    let buffer = filled(b"marked");
+    let buffer = shared_with(b"marked");
     buffer.prepend(b"before").unwrap();
     let mark = buffer.mark();
     buffer.prepend(b"after").unwrap();
@@ -239,7 +237,7 @@ fn a_mark_stays_correct_if_bytes_are_prepended() {
 
 #[test]
 fn a_mark_is_waited_for_also_after_the_buffer_was_closed() {
-    let buffer = filled(b"rest");
+    let buffer = shared_with(b"rest");
     let mark = buffer.mark();
     let mut drained = task::spawn(buffer.drained_to(mark));
     assert_pending!(drained.poll());
@@ -396,7 +394,7 @@ async fn a_waiting_task_that_touches_its_buffer_does_not_spin() {
 /// A loop over a future that is always ready must let other tasks run.
 #[tokio::test]
 async fn waiting_uses_the_coop_budget() {
-    let buffer = filled(b"x");
+    let buffer = shared_with(b"x");
     let ready = buffer.clone();
     let busy = tokio::spawn(async move {
         loop {

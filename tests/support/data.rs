@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio_evbuffer::{EvBuffer, SharedEvBuffer};
+
 /// Returns `len` bytes whose value depends on their position, so that a lost or repeated piece shows.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
@@ -21,6 +23,16 @@ pub fn random_bytes(len: usize, seed: u64) -> Vec<u8> {
         state as u8
     };
     std::iter::repeat_with(&mut next).take(len).collect()
+}
+
+/// Returns a shared buffer that holds `data`.
+pub fn shared_with(data: &[u8]) -> SharedEvBuffer {
+    EvBuffer::from(data).into()
+}
+
+/// Returns where the segments of `buffer` lie in memory.
+pub fn addresses(buffer: &EvBuffer) -> Vec<*const u8> {
+    buffer.chunks().map(<[u8]>::as_ptr).collect()
 }
 
 /// Returns a temporary file that holds `data`. The file is removed with its last handle.
