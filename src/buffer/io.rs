@@ -149,6 +149,21 @@ impl EvBuffer {
         Ok((n, max))
     }
 
+    /// Does the same into blocks: all of `len` bytes but the first, which is shorter if `max` is no multiple.
+    #[cfg(feature = "net")]
+    pub(crate) fn recv_blocks_from(
+        &mut self,
+        socket: &socket2::Socket,
+        max: usize,
+        len: usize,
+    ) -> io::Result<(usize, usize)> {
+        let mut room = self.reserve_blocks(max, len)?;
+        let (tail, fresh) = room.memory();
+        let (n, offered) = segment::recv_vectored(socket, tail, fresh, max)?;
+        room.commit(n)?;
+        Ok((n, offered))
+    }
+
     /// Copies at most `max` received bytes, at least one, into one block, and leaves them in the socket.
     #[cfg(all(feature = "net", any(target_os = "linux", target_os = "android")))]
     pub(crate) fn peek_from(&mut self, socket: &socket2::Socket, max: usize) -> io::Result<usize> {

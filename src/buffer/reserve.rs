@@ -83,6 +83,21 @@ impl EvBuffer {
         Ok(room)
     }
 
+    /// Reserves room for `n` bytes in new blocks: all of `len` bytes but the first, which is shorter if `n` is no multiple.
+    #[cfg(feature = "net")]
+    pub(super) fn reserve_blocks(&mut self, n: usize, len: usize) -> Result<Reservation<'_>> {
+        self.check_growth(End::Back, n)?;
+        let first = n - (n - 1) / len * len;
+        let mut blocks = Vec::new();
+        let mut reserved = 0;
+        while reserved < n {
+            let each = if reserved == 0 { first } else { len };
+            blocks.push(BlockSlice::with_capacity(each).ok_or(BufferError::TooLarge)?);
+            reserved += each;
+        }
+        Ok(Reservation::new(self, 0, Some(blocks)))
+    }
+
     fn fresh_blocks(&self, n: usize) -> Result<Vec<BlockSlice>> {
         if n > RESERVE_MAX {
             return Err(BufferError::TooLarge);

@@ -39,12 +39,14 @@ pub(super) trait Endpoint: Send + Unpin + 'static {
         None
     }
 
-    /// Reads at most `max` bytes to the back of `chain`. Zero bytes are the end of the stream.
+    /// Reads at most `max` bytes to the back of `chain`, in blocks of at most `block` bytes. Zero bytes are the end of the
+    /// stream.
     fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        block: usize,
     ) -> Poll<io::Result<usize>>;
 
     /// Writes at most `max` bytes from the front of `chain`, which is not empty, and removes them.
@@ -184,6 +186,7 @@ impl<S: Transport> Endpoint for Stream<S> {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        block: usize,
     ) -> Poll<io::Result<usize>> {
         let Self {
             stream, hang_up, ..
@@ -194,7 +197,7 @@ impl<S: Transport> Endpoint for Stream<S> {
             Self::FINDER,
             chain,
             max,
-            Layout::OneBlock,
+            Layout::Blocks(block),
             hang_up,
         )
     }

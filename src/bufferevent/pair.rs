@@ -97,6 +97,7 @@ impl Endpoint for PairEnd {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        _block: usize,
     ) -> Poll<io::Result<usize>> {
         let waker = cx.waker().clone();
         let mut state = self.incoming.0.lock();

@@ -20,7 +20,7 @@ impl Default for Settings {
 
 impl Settings {
     pub(super) const DEFAULT: Self = Self {
-        max_single_read: 256 * 1024,
+        max_single_read: usize::MAX,
         max_single_write: 256 * 1024,
         limits: Limits::DEFAULT,
         allow_truncation: false,

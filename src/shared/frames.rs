@@ -11,6 +11,7 @@ use futures::Stream;
 
 use super::{
     WaitError,
+    guard::BufferGuard,
     inner::SharedEvBuffer,
     interest::Interest,
     waiter::{LOADED_AHEAD, Taker, Waiter},
@@ -32,7 +33,8 @@ pub trait FrameDecoder {
 
     /// Takes the next frame from the front of `src`. Returns `None` if it is not complete, and leaves it there.
     ///
-    /// It is called again after each `Some`, and after each change of the buffer.
+    /// It is called again after each `Some`, and after each change of the buffer, or once [`frame_len`](Self::frame_len) bytes
+    /// are there.
     ///
     /// # Errors
     ///
@@ -54,6 +56,59 @@ pub trait FrameDecoder {
             }
             frame => Ok(frame),
         }
+    }
+
+    /// Returns the length in bytes of the frame at the front of `src`, with its header, if the bytes there show it.
+    ///
+    /// It is called after [`decode`](Self::decode) has found no complete frame. The task is then woken when that many bytes
+    /// are there, not after each change, and a [`BufferEvent`](crate::BufferEvent) that reads a bulk flow ends its reads where
+    /// frames of this length end, so that they need not be copied. By default it is `None`; that, and a length that is there
+    /// already, wakes the task after each change.
+    ///
+    /// It must not be more than `decode` needs, or the task may wait for bytes that do not come.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use bytes::Bytes;
+    /// use futures::TryStreamExt;
+    /// use tokio_evbuffer::{EvBuffer, SharedEvBuffer, shared::FrameDecoder};
+    ///
+    /// /// A byte with the length, then as many bytes.
+    /// struct Short;
+    ///
+    /// impl FrameDecoder for Short {
+    ///     type Item = Bytes;
+    ///     type Error = io::Error;
+    ///
+    ///     fn decode(&mut self, src: &mut EvBuffer) -> io::Result<Option<Bytes>> {
+    ///         let len = match self.frame_len(src) {
+    ///             Some(len) if len <= src.len() => len,
+    ///             _ => return Ok(None),
+    ///         };
+    ///         src.drain(1)?;
+    ///         Ok(Some(src.take_bytes(len - 1)?))
+    ///     }
+    ///
+    ///     fn frame_len(&self, src: &EvBuffer) -> Option<usize> {
+    ///         src.get(0).map(|len| 1 + usize::from(len))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> io::Result<()> {
+    /// let buffer = SharedEvBuffer::new();
+    /// buffer.add(b"\x05hello\x03all")?;
+    /// buffer.close();
+    /// let frames: Vec<_> = buffer.frames(Short).try_collect().await?;
+    /// assert_eq!(frames, ["hello", "all"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn frame_len(&self, src: &EvBuffer) -> Option<usize> {
+        let _ = src;
+        None
     }
 }
 
@@ -123,12 +178,22 @@ impl<D: FrameDecoder> Stream for Frames<D> {
                 (Ok(None), Some(WaitError::Closed)) => Ok(None),
                 (Ok(None), _) => match guard.state().why_no_more() {
                     Some(error) => Ok(Some(Err(io::Error::from(error).into()))),
-                    None => Err(Interest::Take),
+                    None => Err(interest_in(decoder.frame_len(guard), guard)),
                 },
             }
         }));
         *ended = !matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
+    }
+}
+
+/// Returns what to wait for: a whole frame if its length is known, and it fits into the buffer.
+fn interest_in(frame_len: Option<usize>, guard: &BufferGuard<'_>) -> Interest {
+    match frame_len {
+        Some(n) if n > guard.len() && guard.state().why_never(n).is_none() => {
+            Interest::TakeFrame(n)
+        }
+        _ => Interest::Take,
     }
 }
 
@@ -307,6 +372,21 @@ impl LengthDecoder {
         Self { max, ..self }
     }
 
+    fn header_len(&self) -> usize {
+        self.offset.saturating_add(self.width)
+    }
+
+    /// Returns the number of bytes after the header of the first frame; `None` if `src` does not have the whole header.
+    fn next_body_len(&self, src: &EvBuffer) -> io::Result<Option<usize>> {
+        if src.len() < self.header_len() {
+            return Ok(None);
+        }
+        let mut field = [0; 8];
+        let field = &mut field[..self.width];
+        src.copyout_from(self.offset, field)?;
+        self.body_len(field).map(Some)
+    }
+
     /// Returns the number of bytes after the header, computed from the length `field`.
     fn body_len(&self, field: &[u8]) -> io::Result<usize> {
         let value = match self.little_endian {
@@ -334,20 +414,20 @@ impl FrameDecoder for LengthDecoder {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut EvBuffer) -> io::Result<Option<Bytes>> {
-        let header = self.offset.saturating_add(self.width);
-        if src.len() < header {
-            return Ok(None);
+        let header = self.header_len();
+        match self.next_body_len(src)? {
+            Some(body) if src.len() - header >= body => {
+                // Without this the header would be gone after an error of a file that has the body.
+                src.load_range(header, body)?;
+                src.drain(header)?;
+                Ok(Some(src.take_bytes(body)?))
+            }
+            _ => Ok(None),
         }
-        let mut field = [0; 8];
-        let field = &mut field[..self.width];
-        src.copyout_from(self.offset, field)?;
-        let body = self.body_len(field)?;
-        if src.len() - header < body {
-            return Ok(None);
-        }
-        // Without this the header would be gone after an error of a file that has the body.
-        src.load_range(header, body)?;
-        src.drain(header)?;
-        Ok(Some(src.take_bytes(body)?))
+    }
+
+    fn frame_len(&self, src: &EvBuffer) -> Option<usize> {
+        let body = self.next_body_len(src).ok().flatten()?;
+        self.header_len().checked_add(body)
     }
 }

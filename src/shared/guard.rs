@@ -136,6 +136,11 @@ impl BufferGuard<'_> {
         self.state().room()
     }
 
+    /// Returns the length of a frame that a task waits for, if one does.
+    pub(crate) fn awaited_frame(&self) -> Option<usize> {
+        self.state().awaited_frame()
+    }
+
     pub(crate) fn is_high(&self) -> bool {
         self.state().is_high()
     }

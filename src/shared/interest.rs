@@ -15,6 +15,8 @@ pub(super) enum Interest {
     Len(usize),
     /// This many bytes to take from the front.
     TakeLen(usize),
+    /// A frame of this many bytes to take from the front. Others may follow, so it wants the buffer to be filled.
+    TakeFrame(usize),
     /// Something to take from the front, by a condition on the contents.
     Take,
     /// Something to read that no other reader has borrowed.
@@ -58,7 +60,7 @@ impl Interest {
     pub(super) fn wanted(self) -> usize {
         match self {
             Self::Len(n) | Self::TakeLen(n) => n,
-            Self::Condition | Self::Take => usize::MAX,
+            Self::Condition | Self::Take | Self::TakeFrame(_) => usize::MAX,
             Self::Change
             | Self::Read
             | Self::Write(_)
@@ -71,7 +73,7 @@ impl Interest {
     #[inline]
     pub(super) fn is_reached(self, len: usize, changed: bool) -> bool {
         match self {
-            Self::Len(n) | Self::TakeLen(n) => len >= n,
+            Self::Len(n) | Self::TakeLen(n) | Self::TakeFrame(n) => len >= n,
             Self::Change | Self::Condition | Self::Take => changed,
             _ => false,
         }
@@ -85,9 +87,11 @@ impl Interest {
             Self::Drained(mark) => view.frozen_front || mark.is_reached(view.appended, view.len),
             _ if view.closed => true,
             Self::Change => view.changed,
-            Self::TakeLen(_) | Self::Take if view.frozen_front => true,
+            Self::TakeLen(_) | Self::TakeFrame(_) | Self::Take if view.frozen_front => true,
             Self::Condition | Self::Take => view.changed || is_full || view.frozen_back,
-            Self::Len(n) | Self::TakeLen(n) => view.len >= n || n > view.limit || view.frozen_back,
+            Self::Len(n) | Self::TakeLen(n) | Self::TakeFrame(n) => {
+                view.len >= n || n > view.limit || view.frozen_back
+            }
             Self::Read => (view.len > 0 && !view.borrowed) || view.frozen_front,
             Self::Write(n) => {
                 let fits = view.room > 0 && view.cap.saturating_sub(view.len) >= n;
@@ -100,7 +104,7 @@ impl Interest {
     /// on the length; they request a check of the buffer.
     pub(super) fn quiet_range(self) -> Range<usize> {
         match self {
-            Self::Len(n) | Self::TakeLen(n) => 0..n,
+            Self::Len(n) | Self::TakeLen(n) | Self::TakeFrame(n) => 0..n,
             Self::Read => 0..1,
             Self::CallbackReturned(_) => 0..usize::MAX,
             Self::Change | Self::Condition | Self::Take | Self::Write(_) | Self::Drained(_) => 0..0,
@@ -113,7 +117,10 @@ impl Interest {
     }
 
     pub(super) fn takes(self) -> bool {
-        matches!(self, Self::Read | Self::TakeLen(_) | Self::Take)
+        matches!(
+            self,
+            Self::Read | Self::TakeLen(_) | Self::TakeFrame(_) | Self::Take
+        )
     }
 
     pub(super) fn adds(self) -> bool {
@@ -166,6 +173,11 @@ mod tests {
             (Len(5), frozen, true),
             (TakeLen(2), one, false),
             (TakeLen(1), one, true),
+            (TakeFrame(2), one, false),
+            (TakeFrame(1), one, true),
+            (TakeFrame(5), changed, false),
+            (TakeFrame(5), frozen_front, true),
+            (TakeFrame(11), nothing, true),
             (Take, changed, true),
             (Take, full, true),
             (Drained(mark), closed, true),
@@ -232,7 +244,7 @@ mod tests {
                     || view.changed
                     || view.len >= view.limit)
             {
-                let hopeless = matches!(interest, Len(n) if n > view.limit);
+                let hopeless = matches!(interest, Len(n) | TakeFrame(n) if n > view.limit);
                 assert!(hopeless || !interest.quiet_range().contains(&view.len));
             }
         }

@@ -165,6 +165,15 @@ impl State {
         most.saturating_sub(self.buffer.len())
     }
 
+    /// Returns the length of a frame that a task waits for, if one does.
+    pub(super) fn awaited_frame(&self) -> Option<usize> {
+        let waiters = &self.observers.as_ref()?.waiters;
+        waiters.waiting().find_map(|interest| match interest {
+            Interest::TakeFrame(n) => Some(n),
+            _ => None,
+        })
+    }
+
     /// Returns the number of bytes that fit below the hard cap.
     pub(super) fn room_below_cap(&self) -> usize {
         let cap = self.buffer.max_len().unwrap_or(usize::MAX);

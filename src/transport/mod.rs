@@ -33,7 +33,7 @@ pub(crate) use linux::{HangUp, Pipe};
 #[cfg(feature = "net")]
 pub(crate) use lookup::{Finder, Hook, take_prefix};
 pub use prefixed::{PeekError, Prefixed};
-pub(crate) use read_size::ReadSizer;
+pub(crate) use read_size::{FramesRead, ReadSizer};
 
 #[cfg(feature = "net")]
 pub use lookup::Socket;
@@ -79,6 +79,8 @@ pub(crate) enum Layout {
     ///
     /// Bulk flows took 7 % more CPU time through 16 segments than through one block of the same 256 KiB.
     OneBlock,
+    /// Blocks of this length, for such a chain. The first one may be shorter.
+    Blocks(usize),
 }
 
 /// Reads at most `max` bytes to the back of `chain` and returns their number; 0 is the end of the stream.

@@ -21,6 +21,12 @@ impl ReadSizer {
         STEPS[usize::from(self.step)] as usize
     }
 
+    /// Whether reads are offered the most: the stream is a bulk flow.
+    #[inline]
+    pub(crate) fn is_bulk(self) -> bool {
+        usize::from(self.step) == STEPS.len() - 1
+    }
+
     /// Records a read that was offered `offered` bytes and brought `got`.
     #[inline]
     pub(crate) fn record(&mut self, offered: usize, got: usize) {
@@ -36,6 +42,48 @@ impl ReadSizer {
             self.small = false;
         } else {
             self.small = true;
+        }
+    }
+}
+
+/// The most bytes of a block of whole frames: 256 KiB, and room for headers.
+const FRAMES_BLOCK_MAX: usize = 288 << 10;
+
+/// The most bytes of a read of whole frames. With half of that, frames of 64 KiB took 1.15 times the CPU time.
+const FRAMES_MAX: usize = 2 * FRAMES_BLOCK_MAX;
+
+/// A read from a bulk flow of frames: it ends where a frame ends, and so does each of its blocks.
+///
+/// A frame that lies in two blocks has to be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FramesRead {
+    /// The most bytes to read.
+    pub(crate) max: usize,
+    /// The length of its blocks. The first one may be shorter.
+    pub(crate) block: usize,
+}
+
+impl FramesRead {
+    /// Returns a read of at most `most` bytes, behind `here` bytes that begin with a frame, if all frames have `frame` bytes.
+    ///
+    /// `None` if it would end no frame, or if `frame` is not [usable](Self::usable).
+    pub(crate) fn new(frame: usize, here: usize, most: usize) -> Option<Self> {
+        if Self::usable(frame) == 0 {
+            return None;
+        }
+        let begun = here % frame;
+        let frames = (begun + most.min(FRAMES_MAX)) / frame;
+        (frames > 0).then(|| Self {
+            max: frames * frame - begun,
+            block: FRAMES_BLOCK_MAX / frame * frame,
+        })
+    }
+
+    /// Returns `frame`, or 0 if a frame of that length does not fit into a block.
+    pub(crate) fn usable(frame: usize) -> usize {
+        match frame <= FRAMES_BLOCK_MAX {
+            true => frame,
+            false => 0,
         }
     }
 }
@@ -76,6 +124,33 @@ mod tests {
         let mut sizer = ReadSizer::default();
         assert_eq!(offers(&mut sizer, &[64, 0, 1, 2047]), [2, 2, 2, 2]);
         assert_eq!(sizer, ReadSizer::default());
+    }
+
+    #[test]
+    fn a_read_of_frames_ends_with_one_and_so_do_its_blocks() {
+        let of = |frame, here, most| FramesRead::new(frame, here, most).map(|r| (r.max, r.block));
+        let all = usize::MAX;
+        assert_eq!(of(65_540, 0, all), Some((8 * 65_540, 4 * 65_540)));
+        assert_eq!(of(65_540, 65_524, all), Some((16 + 8 * 65_540, 4 * 65_540)));
+        assert_eq!(of(65_540, 2 * 65_540, 256 << 10).unwrap().0, 3 * 65_540);
+        assert_eq!(of(100_000, 30_000, 69_999), None);
+        assert_eq!(of(100_000, 30_000, 70_000).unwrap().0, 70_000);
+        assert_eq!(of(100_000, 230_000, 100_000).unwrap().0, 70_000);
+        assert_eq!(of(1, 7, all), Some((FRAMES_MAX, FRAMES_BLOCK_MAX)));
+        assert_eq!(of(FRAMES_BLOCK_MAX, 0, all).unwrap().0, FRAMES_MAX);
+        assert_eq!(of(FRAMES_BLOCK_MAX + 1, 0, all), None);
+        assert_eq!((of(0, 0, all), of(5, 0, 0)), (None, None));
+        for (frame, here) in [(1, 0), (3, 2), (4_100, 4_099), (65_540, 9), (294_912, 1)] {
+            for most in [frame, 10_000, 300_000, all] {
+                let Some(read) = FramesRead::new(frame, here, most) else {
+                    assert!(here % frame + most < frame);
+                    continue;
+                };
+                assert!(0 < read.max && read.max <= most.min(FRAMES_MAX));
+                assert!(0 < read.block && read.block <= FRAMES_BLOCK_MAX);
+                assert_eq!(((here + read.max) % frame, read.block % frame), (0, 0));
+            }
+        }
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Layout {
     ) -> io::Result<(usize, usize)> {
         match self {
             Self::Segments => chain.recv_from(socket, max),
-            Self::OneBlock => chain.recv_flat_from(socket, max),
+            Self::Blocks(len) if max > len => chain.recv_blocks_from(socket, max, len),
+            Self::Blocks(_) | Self::OneBlock => chain.recv_flat_from(socket, max),
         }
     }
 }
@@ -240,6 +241,14 @@ mod tests {
             poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 100_000, Layout::Segments));
         assert_eq!(read.await.unwrap(), 50_000);
         assert_eq!((chain.len(), chain.segments()), (50_000, 4));
+
+        source.write_all(&[3; 50_000]).await.unwrap();
+        let mut chain = EvBuffer::new();
+        let blocks = Layout::Blocks(20_000);
+        let read = poll_fn(|cx| Socket::Unix(&from).poll_recv(cx, &mut chain, 55_000, blocks));
+        assert_eq!(read.await.unwrap(), 50_000);
+        let lens: Vec<_> = chain.chunks().map(<[u8]>::len).collect();
+        assert_eq!(lens, [15_000, 20_000, 15_000]);
     }
 
     #[tokio::test]
@@ -247,7 +256,7 @@ mod tests {
         let (from, _source) = UnixStream::pair().unwrap();
         let mut chain = EvBuffer::new();
         let mut cx = Context::from_waker(Waker::noop());
-        for layout in [Layout::Segments, Layout::OneBlock] {
+        for layout in [Layout::Segments, Layout::OneBlock, Layout::Blocks(30_000)] {
             let read = Socket::Unix(&from).poll_recv(&mut cx, &mut chain, 100_000, layout);
             assert!(read.is_pending());
             assert_eq!(chain.capacity(), 0);

@@ -15,6 +15,8 @@ mod ends_table;
 mod filter;
 mod flow;
 mod flush;
+#[cfg(feature = "net")]
+mod frames;
 mod hostile;
 mod into_inner;
 #[cfg(all(unix, feature = "net"))]

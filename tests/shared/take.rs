@@ -128,6 +128,75 @@ fn a_frame_in_one_segment_is_not_copied() {
     assert_eq!(buffer.capacity(), 0, "nothing is held while it waits");
 }
 
+/// A decoder that says how long a frame is: the task is woken for the whole frame, and for the end of the buffer.
+#[test]
+fn a_task_is_woken_when_its_frame_is_whole_or_can_never_be() {
+    let begun = || {
+        let buffer = SharedEvBuffer::new();
+        buffer.set_watermarks(Watermarks::with_high(20).unwrap());
+        buffer.add(b"\0\0\0\x05fr").unwrap();
+        let mut frames = task::spawn(buffer.frames(LengthDecoder::new(100)));
+        assert_pending!(frames.poll_next());
+        buffer.add(b"am").unwrap();
+        assert!(!frames.is_woken());
+        (buffer, frames)
+    };
+    let (buffer, mut frames) = begun();
+    buffer.add(b"e\0").unwrap();
+    assert!(frames.is_woken());
+    assert_eq!(assert_ready!(frames.poll_next()).unwrap().unwrap(), "frame");
+    // Of the next one not even the length is known.
+    assert_pending!(frames.poll_next());
+    buffer.add(b"\0").unwrap();
+    assert!(frames.is_woken());
+
+    let (buffer, mut frames) = begun();
+    buffer.close();
+    assert!(frames.is_woken());
+    let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+
+    // A lower watermark, below which the frame does not fit: an error once the buffer is full.
+    let (buffer, mut frames) = begun();
+    buffer.set_watermarks(Watermarks::with_high(8).unwrap());
+    assert!(frames.is_woken());
+    let error = assert_ready!(frames.poll_next()).unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+/// Between the watermarks, a task that waits for a frame lets the buffer be filled up to the high one.
+#[test]
+fn a_wait_for_a_frame_fills_the_buffer() {
+    let (source, buffer) = (SharedEvBuffer::new(), SharedEvBuffer::new());
+    buffer.set_watermarks(Watermarks::new(2, 20).unwrap());
+    source.add([1; 100]).unwrap();
+    buffer.add(b"\x0bfirst frame\x09next").unwrap();
+    buffer.add([0; 3]).unwrap();
+    let decoder = LengthDecoder::new(100).length_width(1);
+    let mut frames = task::spawn(buffer.frames(decoder));
+    let first = assert_ready!(frames.poll_next()).unwrap().unwrap();
+    assert_eq!((&first[..], buffer.len()), (&b"first frame"[..], 8));
+    assert_eq!(source.move_up_to_high(&buffer).unwrap(), 0);
+    assert_pending!(frames.poll_next());
+    assert_eq!(source.move_up_to_high(&buffer).unwrap(), 12);
+    assert!(frames.is_woken());
+}
+
+#[test]
+fn the_length_of_a_frame_is_known_from_its_header() {
+    let decoder = LengthDecoder::new(100).length_width(2).length_offset(1);
+    let of = |bytes: &[u8]| decoder.frame_len(&EvBuffer::from(bytes));
+    assert_eq!(of(b"\x07\0"), None);
+    assert_eq!(of(b"\x07\0\x05"), Some(8));
+    assert_eq!(of(b"\x07\0\x05hello and more"), Some(8));
+    assert_eq!(of(b"\x07\0\xff"), None, "too long");
+    let lines = LineDecoder {
+        style: EolStyle::Lf,
+        max: 9,
+    };
+    assert_eq!(lines.frame_len(&EvBuffer::from(&b"line"[..])), None);
+}
+
 #[test]
 fn a_frame_above_the_maximum_ends_the_stream_with_an_error() {
     for (header, max) in [(&b"\0\0\0\x05"[..], 4), (b"\xff\xff\xff\xff", 1000)] {

@@ -140,6 +140,7 @@ impl Endpoint for FilterEndpoint {
         cx: &mut Context<'_>,
         chain: &mut EvBuffer,
         max: usize,
+        _block: usize,
     ) -> Poll<io::Result<usize>> {
         loop {
             if !self.input.dst.is_empty() {

@@ -37,10 +37,10 @@ use crate::{
 /// Bytes read by a turn that has to let the I/O driver run before it reads on if it has filled the input.
 const SHARE: usize = 64 << 10;
 
-/// The most bytes that a turn reads, into one block. The tasks behind it find them in the cache of the CPU, and free the
-/// block before the next one is taken; otherwise the allocator returns it to the system, and the next read takes a page fault
-/// for each page. With 64 KiB, most frames lay in two blocks and were copied, and four times the system calls woke the peers
-/// so often that bulk took 1.4 times the CPU time.
+/// A turn that has read this many bytes ends, and a read has at most as many, in one block. The tasks behind it find them in
+/// the cache of the CPU, and free the block before the next one is taken; otherwise the allocator returns it to the system,
+/// and the next read takes a page fault for each page. With 64 KiB, four times the system calls woke the peers so often that
+/// bulk took 1.4 times the CPU time. Only a [`FramesRead`] may have more.
 const TURN_READ_MAX: usize = 256 << 10;
 
 /// Bytes of a message that is read to the stack, or written from there, instead of through a chain: what a quiet stream is
@@ -55,6 +55,8 @@ pub(super) struct Task<E: Endpoint> {
     sizer: ReadSizer,
     /// The room of the input when the task last read it. User code can only have made more since.
     room: usize,
+    /// The length of the frame that a task last waited for; 0 without one. The next ones are expected to be as long.
+    frame: usize,
     /// This turn has read its share, and reading continues after the I/O driver had its turn.
     reads_later: bool,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
@@ -172,6 +174,7 @@ impl<E: Endpoint> Task<E> {
             plan,
             sizer: ReadSizer::default(),
             room: 0,
+            frame: 0,
             reads_later: false,
             unacknowledged: Cell::new(0),
             registered: false,

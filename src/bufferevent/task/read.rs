@@ -19,7 +19,7 @@ use crate::{
     },
     error::clone_io_error,
     segment::filled_in_place,
-    transport::poll::Moved,
+    transport::{FramesRead, poll::Moved},
 };
 
 impl<E: Endpoint> Task<E> {
@@ -33,15 +33,29 @@ impl<E: Endpoint> Task<E> {
             self.reads_later = true;
             return self.pause_reading();
         }
-        let most = plan.max_read.min(TURN_READ_MAX - before);
-        let want = self.sizer.offer().min(most);
-        if self.guard.inner.task.take_watermarks() || self.room < want {
-            self.update_room(before);
+        let want = self
+            .sizer
+            .offer()
+            .min(plan.max_read)
+            .min(TURN_READ_MAX - before);
+        let is_bulk = self.sizer.is_bulk();
+        let mut frames = None;
+        if self.guard.inner.task.take_watermarks() || self.room < want || is_bulk {
+            let here = self.update_room(before);
+            if is_bulk {
+                frames = FramesRead::new(self.frame, here, self.room.min(plan.max_read));
+            }
         }
-        let offered = want.min(self.room);
+        if frames.is_none() && before > 0 && self.room < self.frame {
+            // The tasks that take the frames make more room.
+            self.reads_later = true;
+            return self.pause_reading();
+        }
+        let offered = frames.map_or(want.min(self.room), |frames| frames.max);
         if offered == 0 {
             return self.pause_reading();
         }
+        let block = frames.map_or(offered, |frames| frames.block);
         if let (Some(account), false) = (&self.account, plan.discards) {
             if account.is_exceeded() && account.poll_resumed(cx).is_pending() {
                 return self.pause_reading();
@@ -68,7 +82,7 @@ impl<E: Endpoint> Task<E> {
                     return Poll::Ready(filled_in_place(&message, start).map(<[u8]>::len));
                 }
             }
-            endpoint.poll_read_into(cx, &mut chain, offered)
+            endpoint.poll_read_into(cx, &mut chain, offered, block)
         }) else {
             return Moved::Nothing;
         };
@@ -101,22 +115,28 @@ impl<E: Endpoint> Task<E> {
         Moved::Nothing
     }
 
-    /// Asks the input for its room. Without room, the input wakes the task when it has some.
+    /// Asks the input for its room, and for the length of its frames. Without room, the input wakes the task when it has some.
+    /// Returns the number of bytes in the input.
     ///
     /// A turn that has filled the input is not woken by it. With bulk in both, that wake-up and those of the tasks behind
     /// it would keep the runtime from its I/O driver for many turns.
-    fn update_room(&mut self, before: usize) {
+    fn update_room(&mut self, before: usize) -> usize {
         if self.plan.discards {
             self.room = usize::MAX;
-            return;
+            return 0;
         }
         let inner = &self.guard.inner;
         let mut guard = inner.input.lock();
         self.room = guard.room();
+        if let Some(frame) = guard.awaited_frame() {
+            self.frame = FramesRead::usable(frame);
+        }
+        let here = guard.len();
         self.reads_later = self.room == 0 && before >= SHARE;
         if self.room == 0 && !self.reads_later {
             inner.task.wait_for(WakeFor::ROOM, &mut guard);
         }
+        here
     }
 
     /// Adds the `n` bytes that were read to the input: the message, or the chain if there is no message.
