@@ -178,7 +178,8 @@ where
     /// # Cancel safety
     ///
     /// If you drop the future, what it has read and not written is lost: at most [`buffer`](Self::buffer) bytes, which
-    /// [`counters`](Self::counters) count. The streams themselves, given as `&mut`, stay usable.
+    /// [`counters`](Self::counters) count, and before these what is left of [`initial`](Self::initial) and of the prefix of a
+    /// [`Prefixed`](crate::Prefixed) socket. The streams themselves, given as `&mut`, stay usable.
     pub fn run(self) -> impl Future<Output = Result<u64, TransferError>> {
         Running::new(self)
     }
