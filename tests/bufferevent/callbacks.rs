@@ -12,7 +12,7 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
-use crate::support::tasks::yield_many;
+use crate::support::tasks::{until, yield_many};
 
 /// A record of callback calls, in order.
 #[derive(Clone, Default)]
@@ -33,9 +33,7 @@ impl Log {
 
     /// Waits until `n` calls are recorded.
     async fn reaches(&self, n: usize) {
-        while self.len() < n {
-            tokio::task::yield_now().await;
-        }
+        until("the calls are recorded", || self.len() >= n).await;
     }
 
     /// Returns callbacks that record each call.
@@ -75,9 +73,7 @@ async fn new_callbacks_are_notified_of_the_current_state() {
     far.write_all(b"early").await.unwrap();
     bev.input().readable(5).await.unwrap();
     drop(far);
-    while bev.input().is_closed().then_some(()).is_none() {
-        tokio::task::yield_now().await;
-    }
+    until("the input is closed", || bev.input().is_closed()).await;
     let log = Log::default();
     bev.set_callbacks(log.callbacks());
     all_done().await;
@@ -240,9 +236,7 @@ async fn dropping_a_bufferevent_drops_its_callbacks() {
         .spawn(near);
     drop(bev);
     drop(far);
-    while Arc::strong_count(&owned) > 1 {
-        tokio::task::yield_now().await;
-    }
+    until("the callback is dropped", || Arc::strong_count(&owned) == 1).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio_evbuffer::{
     shared::Crossing,
 };
 
-use crate::support::data::pattern;
+use crate::support::{data::pattern, tasks::until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -136,9 +136,7 @@ async fn abort_drops_the_output_and_counts_it() {
     let (near, mut far) = duplex(10);
     let bev = BufferEvent::new(near);
     bev.output().add(&[1; 100]).unwrap();
-    while bev.metrics().bytes_out < 10 {
-        tokio::task::yield_now().await;
-    }
+    until("10 bytes are written", || bev.metrics().bytes_out == 10).await;
     bev.abort();
     let summary = bev.closed().await;
     assert_eq!(reason(&summary), "aborted");

@@ -19,7 +19,7 @@ use tokio_evbuffer::{
     bufferevent::{CloseReason, Direction, Filter, FilterStatus, FlushMode, PauseReason, Side},
 };
 
-use crate::support::tasks::{soon, yield_many};
+use crate::support::tasks::{soon, until, yield_many};
 
 const NEED_MORE: io::Result<FilterStatus> = Ok(FilterStatus::NeedMore);
 const MORE: io::Result<FilterStatus> = Ok(FilterStatus::Ok);
@@ -190,13 +190,10 @@ async fn a_filter_that_waits_for_room_shows_that_the_peer_pauses_it() {
     };
     let bev = BufferEvent::new(near).filter(pass, inflate);
     bev.output().add(b"ab").unwrap();
-    let waiting = async {
-        while !(bev.output().is_empty() && bev.paused(Direction::Write).contains(PauseReason::Peer))
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the pause", waiting).await;
+    until("writing waits for the peer", || {
+        bev.output().is_empty() && bev.paused(Direction::Write).contains(PauseReason::Peer)
+    })
+    .await;
     let reading = tokio::spawn(async move {
         let mut received = Vec::new();
         far.read_to_end(&mut received).await.unwrap();
@@ -255,9 +252,7 @@ async fn a_filter_holds_back_until_a_flush_or_the_end() {
     };
     let near = near.filter(pass, hold);
     near.output().add(b"held").unwrap();
-    while !near.output().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("the filter takes the output", || near.output().is_empty()).await;
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -368,9 +363,7 @@ async fn a_filter_without_progress_needs_more() {
     let (near, far) = BufferEvent::pair();
     let near = near.filter(idle, pass);
     far.output().add(b"x").unwrap();
-    while calls.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("the filter is called", || calls.load(Ordering::Relaxed) > 0).await;
     yield_many().await;
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(near.input().len(), 0);

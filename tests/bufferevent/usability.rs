@@ -16,7 +16,7 @@ use tokio_evbuffer::{
 
 use crate::support::{
     net::{slow_pair, tcp_pair},
-    tasks::{HANG, soon},
+    tasks::{HANG, soon, until},
 };
 
 /// Reading stops at the high watermark, so the condition cannot come true.
@@ -65,9 +65,10 @@ async fn abort_does_not_look_like_an_orderly_end() {
     let (mut client, server) = slow_pair().await;
     let bev = BufferEvent::new(server);
     add_much(&bev);
-    while !bev.paused(Direction::Write).contains(PauseReason::Peer) {
-        tokio::task::yield_now().await;
-    }
+    until("writing waits for the peer", || {
+        bev.paused(Direction::Write).contains(PauseReason::Peer)
+    })
+    .await;
     bev.abort();
     let summary = bev.closed().await;
     assert!(summary.unsent > 0);

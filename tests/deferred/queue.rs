@@ -21,7 +21,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::support::{
     cancel::{at_each_await_point, poll_times},
-    tasks::current_thread,
+    tasks::{current_thread, until},
 };
 
 fn multi_thread() -> Runtime {
@@ -490,9 +490,10 @@ async fn a_second_queue_without_handles_runs_queued_callbacks_and_ends() {
     drop(queue);
     drained.await;
     assert_eq!(log.entries(), [1]);
-    while metrics.num_alive_tasks() > before {
-        tokio::task::yield_now().await;
-    }
+    until("the task of the queue ends", || {
+        metrics.num_alive_tasks() == before
+    })
+    .await;
 }
 
 #[test]

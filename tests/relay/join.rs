@@ -18,7 +18,7 @@ use tokio_evbuffer::{
     relay::{Peer, RelayEnd, RelayError, RelaySummary, Step},
 };
 
-use crate::support::tasks::{soon, yield_many};
+use crate::support::tasks::{soon, until, yield_many};
 
 /// A join of `near` and `far`, with the ends swapped or not.
 fn join(
@@ -233,14 +233,13 @@ async fn a_source_that_fails_while_the_sink_is_stuck_ends_the_join() {
     let far_view = far.clone();
     let joined = join(near, far, false);
     source.output().add(&[1; 1000]).unwrap();
-    while !view.paused(Direction::Read).contains(PauseReason::Peer) {
-        yield_now().await;
-    }
+    until("reading waits for the peer", || {
+        view.paused(Direction::Read).contains(PauseReason::Peer)
+    })
+    .await;
     source.abort();
     // What was read is delivered before the join ends.
-    while !view.input().is_empty() {
-        yield_now().await;
-    }
+    until("the input is delivered", || view.input().is_empty()).await;
     far_view.enable(Direction::Write);
     let failed = joined.await.unwrap().unwrap_err();
     assert_eq!((failed.peer, failed.step), (Peer::A, Step::Read));
@@ -340,9 +339,10 @@ async fn failed_with_bytes_to_deliver(
     let joined = join(BufferEvent::new(near), far, false);
     server.output().add(&vec![7; len]).unwrap();
     server.flush().await.unwrap();
-    while view.metrics().bytes_in < len as u64 {
-        yield_now().await;
-    }
+    until("all bytes are read", || {
+        view.metrics().bytes_in == len as u64
+    })
+    .await;
     server.abort();
     (client, joined)
 }

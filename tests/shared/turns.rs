@@ -20,7 +20,7 @@ use tokio_evbuffer::{
 };
 use tokio_test::task;
 
-use crate::support::tasks::{current_thread, soon};
+use crate::support::tasks::{current_thread, soon, until};
 
 /// Three writers compete for a buffer of one byte.
 #[test]
@@ -467,8 +467,9 @@ async fn a_callback_that_always_edits_does_not_keep_the_call() {
         .detach();
     buffer.add(b"x").unwrap();
     assert!(calls.load(Ordering::SeqCst) < 1000);
-    while calls.load(Ordering::SeqCst) < 5001 {
-        tokio::task::yield_now().await;
-    }
+    until("all calls are made", || {
+        calls.load(Ordering::SeqCst) == 5001
+    })
+    .await;
     assert_eq!(buffer.len(), 5001);
 }

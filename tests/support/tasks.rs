@@ -16,6 +16,16 @@ pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     outcome.unwrap_or_else(|_| panic!("still waiting: {what}"))
 }
 
+/// Yields until `condition` holds, and fails if it never does.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(what, holds).await;
+}
+
 /// Sleeps for about `time`, in parts: if the machine stops meanwhile, the other tasks of the runtime still have many turns
 /// before this returns.
 pub async fn pause(time: Duration) {
