@@ -33,7 +33,7 @@ pub(crate) use linux::{HangUp, Pipe};
 #[cfg(feature = "net")]
 pub(crate) use lookup::{Finder, Hook, take_prefix};
 pub use prefixed::{PeekError, Prefixed};
-pub(crate) use read_size::{FramesRead, ReadSizer};
+pub(crate) use read_size::{FrameLen, ReadSizer};
 
 #[cfg(feature = "net")]
 pub use lookup::Socket;

@@ -52,6 +52,14 @@ const FRAMES_BLOCK_MAX: usize = 288 << 10;
 /// The most bytes of a read of whole frames. With half of that, frames of 64 KiB took 1.15 times the CPU time.
 const FRAMES_MAX: usize = 2 * FRAMES_BLOCK_MAX;
 
+/// The length of the frames of a flow, once two waits in a row were for frames of the same length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FrameLen {
+    /// The length of the last frame that was awaited; 0 if it does not fit into a block.
+    last: u32,
+    is_steady: bool,
+}
+
 /// A read from a bulk flow of frames: it ends where a frame ends, and so does each of its blocks.
 ///
 /// A frame that lies in two blocks has to be copied.
@@ -63,28 +71,35 @@ pub(crate) struct FramesRead {
     pub(crate) block: usize,
 }
 
-impl FramesRead {
-    /// Returns a read of at most `most` bytes, behind `here` bytes that begin with a frame, if all frames have `frame` bytes.
-    ///
-    /// `None` if it would end no frame, or if `frame` is not [usable](Self::usable).
-    pub(crate) fn new(frame: usize, here: usize, most: usize) -> Option<Self> {
-        if Self::usable(frame) == 0 {
-            return None;
+impl FrameLen {
+    /// Records that a task waits for a frame of `len` bytes.
+    pub(crate) fn record(&mut self, len: usize) {
+        let len = match len <= FRAMES_BLOCK_MAX {
+            true => len as u32,
+            false => 0,
+        };
+        self.is_steady = len == self.last && len > 0;
+        self.last = len;
+    }
+
+    /// Returns the length, or 0 if it is not known.
+    pub(crate) fn get(self) -> usize {
+        match self.is_steady {
+            true => self.last as usize,
+            false => 0,
         }
-        let begun = here % frame;
+    }
+
+    /// Returns a read of at most `most` bytes, behind `here` bytes that begin with a frame. `None` if the length of the
+    /// frames is not known, or the read would end no frame.
+    pub(crate) fn read(self, here: usize, most: usize) -> Option<FramesRead> {
+        let frame = self.get();
+        let begun = here.checked_rem(frame)?;
         let frames = (begun + most.min(FRAMES_MAX)) / frame;
-        (frames > 0).then(|| Self {
+        (frames > 0).then(|| FramesRead {
             max: frames * frame - begun,
             block: FRAMES_BLOCK_MAX / frame * frame,
         })
-    }
-
-    /// Returns `frame`, or 0 if a frame of that length does not fit into a block.
-    pub(crate) fn usable(frame: usize) -> usize {
-        match frame <= FRAMES_BLOCK_MAX {
-            true => frame,
-            false => 0,
-        }
     }
 }
 
@@ -127,8 +142,29 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_frames_is_known_after_two_of_the_same() {
+        let mut frames = FrameLen::default();
+        let mut lens = |len| {
+            frames.record(len);
+            frames.get()
+        };
+        assert_eq!([5, 5, 5, 9, 5, 5].map(&mut lens), [0, 5, 5, 0, 0, 5]);
+        let too_long = FRAMES_BLOCK_MAX + 1;
+        assert_eq!(
+            [too_long, too_long, 5, 5, 0, 0].map(&mut lens),
+            [0, 0, 0, 5, 0, 0]
+        );
+    }
+
+    #[test]
     fn a_read_of_frames_ends_with_one_and_so_do_its_blocks() {
-        let of = |frame, here, most| FramesRead::new(frame, here, most).map(|r| (r.max, r.block));
+        let read = |frame, here, most| {
+            let mut frames = FrameLen::default();
+            frames.record(frame);
+            frames.record(frame);
+            frames.read(here, most)
+        };
+        let of = |frame, here, most| read(frame, here, most).map(|read| (read.max, read.block));
         let all = usize::MAX;
         assert_eq!(of(65_540, 0, all), Some((8 * 65_540, 4 * 65_540)));
         assert_eq!(of(65_540, 65_524, all), Some((16 + 8 * 65_540, 4 * 65_540)));
@@ -142,13 +178,13 @@ mod tests {
         assert_eq!((of(0, 0, all), of(5, 0, 0)), (None, None));
         for (frame, here) in [(1, 0), (3, 2), (4_100, 4_099), (65_540, 9), (294_912, 1)] {
             for most in [frame, 10_000, 300_000, all] {
-                let Some(read) = FramesRead::new(frame, here, most) else {
+                let Some(FramesRead { max, block }) = read(frame, here, most) else {
                     assert!(here % frame + most < frame);
                     continue;
                 };
-                assert!(0 < read.max && read.max <= most.min(FRAMES_MAX));
-                assert!(0 < read.block && read.block <= FRAMES_BLOCK_MAX);
-                assert_eq!(((here + read.max) % frame, read.block % frame), (0, 0));
+                assert!(0 < max && max <= most.min(FRAMES_MAX));
+                assert!(0 < block && block <= FRAMES_BLOCK_MAX);
+                assert_eq!(((here + max) % frame, block % frame), (0, 0));
             }
         }
     }

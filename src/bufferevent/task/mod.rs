@@ -29,7 +29,7 @@ use crate::{
     limits::budget::Account,
     panic::catch_panic,
     transport::{
-        ReadSizer,
+        FrameLen, ReadSizer,
         poll::{Moved, PollWork, yield_to_driver},
     },
 };
@@ -40,7 +40,7 @@ const SHARE: usize = 64 << 10;
 /// A turn that has read this many bytes ends, and a read has at most as many, in one block. The tasks behind it find them in
 /// the cache of the CPU, and free the block before the next one is taken; otherwise the allocator returns it to the system,
 /// and the next read takes a page fault for each page. With 64 KiB, four times the system calls woke the peers so often that
-/// bulk took 1.4 times the CPU time. Only a [`FramesRead`] may have more.
+/// bulk took 1.4 times the CPU time. Only a read of whole frames may have more.
 const TURN_READ_MAX: usize = 256 << 10;
 
 /// Bytes of a message that is read to the stack, or written from there, instead of through a chain: what a quiet stream is
@@ -55,8 +55,8 @@ pub(super) struct Task<E: Endpoint> {
     sizer: ReadSizer,
     /// The room of the input when the task last read it. User code can only have made more since.
     room: usize,
-    /// The length of the frame that a task last waited for; 0 without one. The next ones are expected to be as long.
-    frame: usize,
+    /// The length of the frames that tasks have waited for. The next ones are expected to be as long.
+    frames: FrameLen,
     /// This turn has read its share, and reading continues after the I/O driver had its turn.
     reads_later: bool,
     /// The bytes that the peer had not acknowledged when the kernel was last asked.
@@ -174,7 +174,7 @@ impl<E: Endpoint> Task<E> {
             plan,
             sizer: ReadSizer::default(),
             room: 0,
-            frame: 0,
+            frames: FrameLen::default(),
             reads_later: false,
             unacknowledged: Cell::new(0),
             registered: false,

@@ -19,7 +19,7 @@ use crate::{
     },
     error::clone_io_error,
     segment::filled_in_place,
-    transport::{FramesRead, poll::Moved},
+    transport::poll::Moved,
 };
 
 impl<E: Endpoint> Task<E> {
@@ -43,10 +43,10 @@ impl<E: Endpoint> Task<E> {
         if self.guard.inner.task.take_watermarks() || self.room < want || is_bulk {
             let here = self.update_room(before);
             if is_bulk {
-                frames = FramesRead::new(self.frame, here, self.room.min(plan.max_read));
+                frames = self.frames.read(here, self.room.min(plan.max_read));
             }
         }
-        if frames.is_none() && before > 0 && self.room < self.frame {
+        if frames.is_none() && before > 0 && self.room < self.frames.get() {
             // The tasks that take the frames make more room.
             self.reads_later = true;
             return self.pause_reading();
@@ -129,7 +129,7 @@ impl<E: Endpoint> Task<E> {
         let mut guard = inner.input.lock();
         self.room = guard.room();
         if let Some(frame) = guard.awaited_frame() {
-            self.frame = FramesRead::usable(frame);
+            self.frames.record(frame);
         }
         let here = guard.len();
         self.reads_later = self.room == 0 && before >= SHARE;
