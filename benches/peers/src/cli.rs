@@ -8,14 +8,14 @@ use crate::candidates::Role;
 
 /// Measures tokio-evbuffer and its peers side by side.
 ///
-/// Installs nothing: names the package of what is missing, and leaves it out. Writes BENCHMARKS.md, its plots and the
-/// README's figures; each command replaces its own tables only.
+/// Installs nothing: names the package of what is missing, and leaves it out. Writes BENCHMARKS.md, its plots, and the
+/// figures in README.md and docs/DROP_IN.md; each command replaces its own tables only.
 #[derive(Debug, Parser)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Shows within about a minute that everything works. Writes nothing unless --out is given.
+    /// Shows within a few minutes that everything works. Writes nothing unless --out is given.
     #[arg(long, global = true, conflicts_with = "short")]
     pub quick: bool,
 

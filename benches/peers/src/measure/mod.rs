@@ -27,7 +27,7 @@ use crate::{
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// About a minute for everything: shows that it works, not how fast.
+    /// A few minutes for everything: shows that it works, not how fast.
     Quick,
     /// About ten minutes for everything.
     Short,
