@@ -1,8 +1,8 @@
 //! The candidates, and how each one is started.
 
 mod external;
-mod lines;
 mod proxies;
+mod servers;
 mod splice;
 mod transfers;
 
@@ -13,8 +13,8 @@ use clap::ValueEnum;
 
 use crate::process::Running;
 
-pub use lines::Server;
 pub use proxies::Proxy;
+pub use servers::Server;
 pub use transfers::Source;
 
 /// A program that is measured.
@@ -29,7 +29,7 @@ pub struct Candidate {
 pub enum Program {
     /// A proxy of this program, on the runtime flavour given.
     Proxy(Proxy, Flavour),
-    /// A line server of this program.
+    /// A server of this program that answers by itself, without an upstream.
     Server(Server, Flavour),
     /// A server of this program that sends this many bytes, from the upstream or from a file of `x`.
     Transfer(Source, u64),
@@ -182,7 +182,7 @@ pub const fn proxy(name: &'static str, proxy: Proxy) -> Candidate {
     }
 }
 
-/// A line server of this program on the multi-thread runtime.
+/// A server of this program on the multi-thread runtime.
 pub const fn server(name: &'static str, server: Server) -> Candidate {
     Candidate {
         name,
@@ -206,7 +206,7 @@ pub fn run(role: Role) -> Result<()> {
             flavour,
             upstream,
         } => proxies::run(proxy, flavour, upstream),
-        Role::Server { server, flavour } => lines::run(server, flavour),
+        Role::Server { server, flavour } => servers::run(server, flavour),
         Role::Transfer {
             source,
             upstream,

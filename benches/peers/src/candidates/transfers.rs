@@ -1,22 +1,20 @@
 //! Servers that send a fixed number of bytes to each client: from an upstream, or from a file.
 
-use std::{fs::File, io, net::SocketAddr, os::fd::AsFd, path::PathBuf};
+use std::{fs::File, io, net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice},
-    sys::sendfile::sendfile64,
-    unistd::pipe2,
-};
+use nix::sys::sendfile::sendfile64;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream},
 };
 use tokio_evbuffer::{EvBuffer, Transfer, buffer::FileSegment, relay::copy_exact};
 
-use super::Flavour;
+use super::{
+    Flavour,
+    splice::{PIPE_SIZE, pipe, shift},
+};
 use crate::process;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,9 +116,7 @@ async fn from_file(
 }
 
 async fn splice_loop(from: &TcpStream, to: &TcpStream, bytes: usize) -> io::Result<()> {
-    const PIPE_SIZE: usize = 1 << 20;
-    let (pipe_out, pipe_in) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
-    fcntl(&pipe_in, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE as i32))?;
+    let (pipe_out, pipe_in) = pipe()?;
     let mut left = bytes;
     while left > 0 {
         let most = left.min(PIPE_SIZE);
@@ -138,11 +134,6 @@ async fn splice_loop(from: &TcpStream, to: &TcpStream, bytes: usize) -> io::Resu
         }
     }
     Ok(())
-}
-
-fn shift(from: &impl AsFd, to: &impl AsFd, len: usize) -> io::Result<usize> {
-    let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
-    splice(from, None, to, None, len, flags).map_err(Errno::into)
 }
 
 async fn sendfile_loop(file: &File, to: &TcpStream, bytes: u64) -> io::Result<()> {

@@ -1,9 +1,9 @@
-//! Shows figures: on the terminal, in `BENCHMARKS.md`, as plots, and in the README.
+//! Shows figures: on the terminal, in `BENCHMARKS.md`, as plots, and in the README and `docs/DROP_IN.md`.
 
 mod comparisons;
 mod markdown;
+mod pages;
 mod plot;
-mod readme;
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ use crate::table::Figures;
 
 pub use comparisons::check;
 pub use markdown::print;
-pub use readme::update as update_pages;
+pub use pages::update as update_pages;
 
 /// Where the plots are, from the root of the package. The package includes this folder.
 const PLOTS: &str = "docs/plots";

@@ -1,4 +1,4 @@
-//! The parts of other pages between two marks.
+//! Writes figures between two marks of the README and of `docs/DROP_IN.md`.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -27,8 +27,8 @@ pub fn update(figures: &Figures, root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn between_marks(readme: &str, block: &str) -> Result<String> {
-    let (before, rest) = readme
+fn between_marks(page: &str, block: &str) -> Result<String> {
+    let (before, rest) = page
         .split_once(BEGIN)
         .with_context(|| format!("no {BEGIN}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("no {END}"))?;
@@ -84,15 +84,15 @@ mod tests {
 
     #[test]
     fn only_the_text_between_the_marks_is_replaced() {
-        let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         assert_eq!(
-            between_marks(&readme, "new\n").unwrap(),
+            between_marks(&page, "new\n").unwrap(),
             format!("before\n{BEGIN}\nnew\n{END}\nafter\n")
         );
     }
 
     #[test]
-    fn a_readme_without_marks_is_left_alone() {
+    fn a_page_without_marks_is_left_alone() {
         assert!(between_marks("no marks", "new").is_err());
         assert!(between_marks(BEGIN, "new").is_err());
     }

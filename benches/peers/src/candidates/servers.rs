@@ -1,4 +1,5 @@
-//! Line servers of this program: each echoes every line, written as a user of that crate would write it.
+//! Servers of this program, each written as a user of its crate would write it. All echo lines, apart from those whose
+//! comment says otherwise.
 
 use std::{convert::Infallible, io};
 
@@ -42,10 +43,11 @@ pub enum Server {
     BytesMut,
     /// The same over a `BufferEvent` instead of the socket, as a library with its own buffers would use one.
     BytesMutOver,
-    /// An HTTP server of hyper, over the socket and over a `BufferEvent`.
+    /// An HTTP server of hyper, over the socket.
     Hyper,
+    /// The same over a `BufferEvent`.
     HyperOver,
-    /// `BufferEvent`: `frames` with a `LengthDecoder`; answers with the number of bytes at the end.
+    /// `BufferEvent`: `frames` with a `LengthDecoder`; answers with the number of bytes at the end of the stream.
     Frames,
     /// `Framed` with `LengthDelimitedCodec`; the same answer.
     FramedLength,
