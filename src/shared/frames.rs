@@ -61,9 +61,9 @@ pub trait FrameDecoder {
     /// Returns the length in bytes of the frame at the front of `src`, with its header, if the bytes there show it.
     ///
     /// It is called after [`decode`](Self::decode) has found no complete frame. The task is then woken when that many bytes
-    /// are there, not after each change, and a [`BufferEvent`](crate::BufferEvent) that reads a bulk flow ends its reads where
-    /// frames of this length end, so that they need not be copied. By default it is `None`; that, and a length that is there
-    /// already, wakes the task after each change.
+    /// are there, not after each change. A [`BufferEvent`](crate::BufferEvent) that reads a bulk flow of frames of the same
+    /// length ends its reads where a frame ends, so that none needs to be copied. By default it is `None`; that, and a length
+    /// that is there already, wakes the task after each change.
     ///
     /// It must not be more than `decode` needs, or the task may wait for bytes that do not come.
     ///
