@@ -39,7 +39,7 @@ pub(super) const JOINED_WRITE_WATERMARKS: Watermarks = with_high(JOINED_WRITE_HI
 /// | `connect_timeout` | that of the operating system | fails unless the connection is there at once |
 /// | [`linger`](Self::linger) | 30 s | output that cannot be written at once is discarded |
 /// | [`close_wait`](Self::close_wait) | 2 s | does not wait for the end of the peer, or for the rest before a reset |
-/// | [`max_single_read`](Self::max_single_read) | grows to 256 KiB, to 576 KiB for frames | counts as 1 |
+/// | [`max_single_read`](Self::max_single_read) | grows to 256 KiB, for frames to 1,088 KiB | counts as 1 |
 /// | [`max_single_write`](Self::max_single_write) | 256 KiB | counts as 1 |
 /// | [`nodelay`](Self::nodelay) | on | |
 /// | [`allow_truncation`](Self::allow_truncation) | off | |
@@ -325,7 +325,8 @@ impl Builder {
     }
 
     /// Sets the most bytes of one read. Without it, reads start with 2 KiB and grow to 256 KiB while they are filled, or to
-    /// up to 576 KiB of whole [frames](crate::shared::FrameDecoder::frame_len). Zero counts as 1.
+    /// whole [frames](crate::shared::FrameDecoder::frame_len): several in up to 576 KiB, or one of up to 1,088 KiB. Zero counts
+    /// as 1.
     #[doc(alias = "bufferevent_set_max_single_read")]
     pub fn max_single_read(mut self, n: usize) -> Self {
         self.settings.max_single_read = n.max(1);

@@ -49,15 +49,21 @@ impl ReadSizer {
 /// The most bytes of a block of whole frames: 256 KiB, and room for headers.
 const FRAMES_BLOCK_MAX: usize = 288 << 10;
 
-/// The most bytes of a read of whole frames. With half of that, frames of 64 KiB took 1.15 times the CPU time.
+/// The most bytes of a read of several frames. With half of that, frames of 64 KiB took 1.15 times the CPU time.
 const FRAMES_MAX: usize = 2 * FRAMES_BLOCK_MAX;
+
+/// The longest frame that gets a block and a read to itself: 1 MiB, and a header. Those of 1 MiB took twice the CPU time when
+/// each was copied together from several blocks.
+const FRAME_MAX: usize = 1088 << 10;
 
 /// The length of the frames of a flow, once two waits in a row were for frames of the same length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FrameLen {
-    /// The length of the last frame that was awaited; 0 if it does not fit into a block.
+    /// The length of the last frame that was awaited; 0 if it is too long for a block.
     last: u32,
     is_steady: bool,
+    /// The last read got all that it was offered.
+    fills_reads: bool,
 }
 
 /// A read from a bulk flow of frames: it ends where a frame ends, and so does each of its blocks.
@@ -74,7 +80,7 @@ pub(crate) struct FramesRead {
 impl FrameLen {
     /// Records that a task waits for a frame of `len` bytes.
     pub(crate) fn record(&mut self, len: usize) {
-        let len = match len <= FRAMES_BLOCK_MAX {
+        let len = match len <= FRAME_MAX {
             true => len as u32,
             false => 0,
         };
@@ -82,24 +88,39 @@ impl FrameLen {
         self.last = len;
     }
 
-    /// Returns the length, or 0 if it is not known.
-    pub(crate) fn get(self) -> usize {
-        match self.is_steady {
-            true => self.last as usize,
-            false => 0,
-        }
+    /// Records a read that was offered `offered` bytes and brought `got`.
+    pub(crate) fn record_read(&mut self, offered: usize, got: usize) {
+        self.fills_reads = got >= offered;
     }
 
     /// Returns a read of at most `most` bytes, behind `here` bytes that begin with a frame. `None` if the length of the
     /// frames is not known, or the read would end no frame.
     pub(crate) fn read(self, here: usize, most: usize) -> Option<FramesRead> {
-        let frame = self.get();
-        let begun = here.checked_rem(frame)?;
-        let frames = (begun + most.min(FRAMES_MAX)) / frame;
+        let (frame, begun) = self.frame_and_begun(here)?;
+        let is_long = frame > FRAMES_BLOCK_MAX;
+        if is_long && !self.fills_reads {
+            // Of a block that is filled in small part, the bytes would be copied.
+            return None;
+        }
+        let most = most.min(FRAMES_MAX.max(frame - begun));
+        let frames = (begun + most) / frame;
         (frames > 0).then(|| FramesRead {
             max: frames * frame - begun,
-            block: FRAMES_BLOCK_MAX / frame * frame,
+            block: (FRAMES_BLOCK_MAX / frame).max(1) * frame,
         })
+    }
+
+    /// Whether `room` bytes behind `here` ones do not end a frame, whose length is known.
+    pub(crate) fn is_blocked(self, here: usize, room: usize) -> bool {
+        self.frame_and_begun(here)
+            .is_some_and(|(frame, begun)| room < frame - begun)
+    }
+
+    /// Returns the length, if it is known, and how much there is of the last one of the frames in `here` bytes.
+    fn frame_and_begun(self, here: usize) -> Option<(usize, usize)> {
+        let frame = self.last as usize;
+        let begun = here.checked_rem(frame)?;
+        self.is_steady.then_some((frame, begun))
     }
 }
 
@@ -141,30 +162,36 @@ mod tests {
         assert_eq!(sizer, ReadSizer::default());
     }
 
+    /// Frames of `frame` bytes from a stream that fills reads.
+    fn frames_of(frame: usize) -> FrameLen {
+        let mut frames = FrameLen::default();
+        frames.record(frame);
+        frames.record(frame);
+        frames.record_read(100, 100);
+        frames
+    }
+
     #[test]
     fn the_length_of_frames_is_known_after_two_of_the_same() {
         let mut frames = FrameLen::default();
-        let mut lens = |len| {
+        let mut is_known = |len| {
             frames.record(len);
-            frames.get()
+            frames.read(0, usize::MAX).is_some()
         };
-        assert_eq!([5, 5, 5, 9, 5, 5].map(&mut lens), [0, 5, 5, 0, 0, 5]);
-        let too_long = FRAMES_BLOCK_MAX + 1;
-        assert_eq!(
-            [too_long, too_long, 5, 5, 0, 0].map(&mut lens),
-            [0, 0, 0, 5, 0, 0]
-        );
+        let (yes, no) = (true, false);
+        let known = [5, 5, 5, 9, 5, 5].map(&mut is_known);
+        assert_eq!(known, [no, yes, yes, no, no, yes]);
+        let too_long = FRAME_MAX + 1;
+        let known = [too_long, too_long, 5, 5, 0, 0].map(&mut is_known);
+        assert_eq!(known, [no, no, no, yes, no, no]);
     }
 
     #[test]
     fn a_read_of_frames_ends_with_one_and_so_do_its_blocks() {
-        let read = |frame, here, most| {
-            let mut frames = FrameLen::default();
-            frames.record(frame);
-            frames.record(frame);
-            frames.read(here, most)
+        let of = |frame, here, most| {
+            let read = frames_of(frame).read(here, most);
+            read.map(|read| (read.max, read.block))
         };
-        let of = |frame, here, most| read(frame, here, most).map(|read| (read.max, read.block));
         let all = usize::MAX;
         assert_eq!(of(65_540, 0, all), Some((8 * 65_540, 4 * 65_540)));
         assert_eq!(of(65_540, 65_524, all), Some((16 + 8 * 65_540, 4 * 65_540)));
@@ -173,20 +200,36 @@ mod tests {
         assert_eq!(of(100_000, 30_000, 70_000).unwrap().0, 70_000);
         assert_eq!(of(100_000, 230_000, 100_000).unwrap().0, 70_000);
         assert_eq!(of(1, 7, all), Some((FRAMES_MAX, FRAMES_BLOCK_MAX)));
-        assert_eq!(of(FRAMES_BLOCK_MAX, 0, all).unwrap().0, FRAMES_MAX);
-        assert_eq!(of(FRAMES_BLOCK_MAX + 1, 0, all), None);
-        assert_eq!((of(0, 0, all), of(5, 0, 0)), (None, None));
-        for (frame, here) in [(1, 0), (3, 2), (4_100, 4_099), (65_540, 9), (294_912, 1)] {
-            for most in [frame, 10_000, 300_000, all] {
-                let Some(FramesRead { max, block }) = read(frame, here, most) else {
+        assert_eq!(of(300_000, 0, all), Some((300_000, 300_000)));
+        assert_eq!(of(FRAME_MAX, 0, all), Some((FRAME_MAX, FRAME_MAX)));
+        assert_eq!(of(FRAME_MAX, 9, all), Some((FRAME_MAX - 9, FRAME_MAX)));
+        assert_eq!((of(FRAME_MAX + 1, 0, all), of(5, 0, 0)), (None, None));
+        for (frame, here) in [(1, 0), (3, 2), (4_100, 4_099), (65_540, 9), (700_000, 1)] {
+            let frames = frames_of(frame);
+            for most in [frame - 1, frame, 10_000, 300_000, all] {
+                let read = frames.read(here, most);
+                assert_eq!(read.is_none(), frames.is_blocked(here, most));
+                let Some(FramesRead { max, block }) = read else {
                     assert!(here % frame + most < frame);
                     continue;
                 };
-                assert!(0 < max && max <= most.min(FRAMES_MAX));
-                assert!(0 < block && block <= FRAMES_BLOCK_MAX);
+                assert!(0 < max && max <= most.min(FRAMES_MAX.max(frame)));
+                assert!(0 < block && block <= FRAMES_BLOCK_MAX.max(frame));
                 assert_eq!(((here + max) % frame, block % frame), (0, 0));
             }
         }
+    }
+
+    #[test]
+    fn long_frames_get_a_block_only_where_reads_are_filled() {
+        for (frame, is_read) in [(FRAMES_BLOCK_MAX, true), (FRAMES_BLOCK_MAX + 1, false)] {
+            let mut frames = frames_of(frame);
+            assert!(frames.read(0, usize::MAX).is_some());
+            frames.record_read(100, 99);
+            assert_eq!(frames.read(0, usize::MAX).is_some(), is_read);
+            assert!(!frames.is_blocked(0, frame) && frames.is_blocked(0, frame - 1));
+        }
+        assert!(!FrameLen::default().is_blocked(0, 0));
     }
 
     #[test]

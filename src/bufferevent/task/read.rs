@@ -45,11 +45,11 @@ impl<E: Endpoint> Task<E> {
             if is_bulk {
                 frames = self.frames.read(here, self.room.min(plan.max_read));
             }
-        }
-        if frames.is_none() && before > 0 && self.room < self.frames.get() {
-            // The tasks that take the frames make more room.
-            self.reads_later = true;
-            return self.pause_reading();
+            if is_bulk && before > 0 && self.frames.is_blocked(here, self.room) {
+                // The tasks that take the frames make more room.
+                self.reads_later = true;
+                return self.pause_reading();
+            }
         }
         let offered = frames.map_or(want.min(self.room), |frames| frames.max);
         if offered == 0 {
@@ -94,6 +94,7 @@ impl<E: Endpoint> Task<E> {
             Ok(Moved::Bytes(0)) => self.end_reading(self.end_of_stream()),
             Ok(Moved::Bytes(n)) => {
                 self.sizer.record(offered, n);
+                self.frames.record_read(offered, n);
                 let counters = &self.guard.inner.counters;
                 Counters::count(&counters.bytes_in, &counters.reads, n);
                 self.add_to_input(n, message.filled(), chain);
