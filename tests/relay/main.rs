@@ -20,3 +20,4 @@ mod splice;
 mod stop;
 mod streams;
 mod transfer;
+mod unread;
