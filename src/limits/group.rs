@@ -372,7 +372,7 @@ impl Pool {
             (None, Ok(_)) => {}
             (_, Err(_)) => {
                 self.put_back(n.unsigned_abs());
-                self.grant(now, wakers);
+                self.serve(now, wakers);
             }
         }
     }
@@ -385,9 +385,15 @@ impl Pool {
             self.put_back(grant.map_or(0, |grant| grant.bytes));
             waiter = self.queue.remove(&ticket).flatten();
         }
+        self.serve(now, wakers);
+        waiter
+    }
+
+    /// Serves the members that wait, after bytes were put back or a member has left. The first one that gets nothing yet
+    /// computes its turn again: its timer may be set for much later.
+    fn serve(&mut self, now: Instant, wakers: &mut WakeList) {
         self.grant(now, wakers);
         self.wake_head(wakers);
-        waiter
     }
 
     /// Grants what has come in to the members that wait, first come, first served. All get the same share.

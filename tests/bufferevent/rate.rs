@@ -254,3 +254,22 @@ async fn a_peer_that_has_gone_is_noticed_while_a_limit_holds() {
     assert!(matches!(event, Some(Event::ReadError(_))), "{event:?}");
     assert!(matches!(near.closed().await.reason, CloseReason::Error(_)));
 }
+
+/// The member has computed its turn from an allowance that was used up for days.
+#[tokio::test(start_paused = true)]
+async fn allowance_that_is_given_back_serves_a_member_that_waits() {
+    const DAYS: i64 = 1 << 30;
+    let group = RateLimitGroup::new(RateLimit::read(1000).unwrap());
+    let (near, _peer) = tokio::io::duplex(64);
+    let other = BufferEvent::builder().rate_group(&group).spawn(near);
+    other.disable(Direction::Read);
+    // The burst is used up, too.
+    other.consume_rate(Direction::Read, 1000 + DAYS);
+    sleep(Duration::from_millis(1)).await;
+    let bev = flooded(BufferEvent::builder().rate_group(&group));
+    sleep(Duration::from_millis(1)).await;
+    other.consume_rate(Direction::Read, -DAYS);
+    drain(&bev, RUN).await;
+    let read = bev.metrics().bytes_in;
+    assert!(read >= 9000, "{read} bytes in 10 s");
+}
