@@ -118,8 +118,8 @@ impl Inner {
         self.report(Event::PeerClosed);
     }
 
-    /// The peer has reset the connection, and reading is paused: nothing can be written, and what it had sent before is read
-    /// as the input takes it.
+    /// Records that the peer has reset the connection while reading is paused. Nothing more can be written, and what it had
+    /// sent before is read when the input takes it.
     pub(super) fn note_reset(self: &Arc<Self>, error: Arc<io::Error>) {
         self.output.give_up();
         let mut control = self.control.lock();

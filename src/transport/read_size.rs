@@ -21,7 +21,7 @@ impl ReadSizer {
         STEPS[usize::from(self.step)] as usize
     }
 
-    /// Whether reads are offered the most: the stream is a bulk flow.
+    /// Returns whether reads are offered the most: the stream is a bulk flow.
     #[inline]
     pub(crate) fn is_bulk(self) -> bool {
         usize::from(self.step) == STEPS.len() - 1
@@ -110,7 +110,7 @@ impl FrameLen {
         })
     }
 
-    /// Whether `room` bytes behind `here` ones do not end a frame, whose length is known.
+    /// Returns whether `room` bytes behind `here` ones end no frame, though the length of the frames is known.
     pub(crate) fn is_blocked(self, here: usize, room: usize) -> bool {
         self.frame_and_begun(here)
             .is_some_and(|(frame, begun)| room < frame - begun)

@@ -19,21 +19,13 @@ use tokio_evbuffer::{
     bufferevent::{CloseReason, Direction, Filter, FilterStatus, FlushMode, PauseReason, Side},
 };
 
-use crate::support::tasks::{soon, until, yield_many};
+use crate::support::{
+    filters::pass,
+    tasks::{soon, until, yield_many},
+};
 
 const NEED_MORE: io::Result<FilterStatus> = Ok(FilterStatus::NeedMore);
 const MORE: io::Result<FilterStatus> = Ok(FilterStatus::Ok);
-
-/// Moves segments as they are.
-fn pass(
-    src: &mut EvBuffer,
-    dst: &mut EvBuffer,
-    limit: Option<usize>,
-    _: FlushMode,
-) -> io::Result<FilterStatus> {
-    src.remove_buffer(dst, limit.unwrap_or(usize::MAX))?;
-    MORE
-}
 
 fn xor(key: u8) -> impl Filter {
     move |src: &mut EvBuffer, dst: &mut EvBuffer, limit: Option<usize>, _: FlushMode| {

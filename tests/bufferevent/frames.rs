@@ -11,7 +11,7 @@ use tokio_evbuffer::{
     shared::{FrameDecoder, LengthDecoder},
 };
 
-use crate::support::{data::pattern, net::tcp_pair};
+use crate::support::{data::pattern, filters::pass, net::tcp_pair};
 
 const FRAME_MAX: usize = 1 << 20;
 
@@ -129,14 +129,4 @@ async fn frames_in_bulk_are_not_copied() {
         let late = copies[COUNT / 4..].iter().filter(|&&copy| copy).count();
         assert_eq!((copies.len(), late), (COUNT, 0), "high watermark {high}");
     }
-}
-
-fn pass(
-    src: &mut EvBuffer,
-    dst: &mut EvBuffer,
-    _: Option<usize>,
-    _: FlushMode,
-) -> io::Result<FilterStatus> {
-    dst.add_buffer(src)?;
-    Ok(FilterStatus::NeedMore)
 }

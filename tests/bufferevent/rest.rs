@@ -117,12 +117,12 @@ mod sockets {
     };
     use tokio_evbuffer::{
         EvBuffer, Prefixed, SharedEvBuffer,
-        bufferevent::{Builder, FilterStatus, FlushMode, IntoInnerError, UpgradeError},
+        bufferevent::{Builder, IntoInnerError, UpgradeError},
         limits::MemoryBudget,
     };
 
     use super::*;
-    use crate::support::{net::tcp_pair, tasks::HANG};
+    use crate::support::{filters::pass, net::tcp_pair, tasks::HANG};
 
     /// Nothing is given up on a slow machine.
     fn patient() -> Builder {
@@ -249,16 +249,6 @@ mod sockets {
         let bev = reset_while_disabled().await;
         let error = soon("the end", bev.close()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    }
-
-    fn pass(
-        src: &mut EvBuffer,
-        dst: &mut EvBuffer,
-        limit: Option<usize>,
-        _: FlushMode,
-    ) -> std::io::Result<FilterStatus> {
-        src.remove_buffer(dst, limit.unwrap_or(usize::MAX))?;
-        Ok(FilterStatus::Ok)
     }
 }
 

@@ -13,12 +13,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_evbuffer::{
-    BufferEvent, EvBuffer, Watermarks,
-    bufferevent::{Direction, FilterStatus, FlushMode, PauseReason, Side},
+    BufferEvent, Watermarks,
+    bufferevent::{Direction, PauseReason, Side},
     relay::{Peer, RelayEnd, RelayError, RelaySummary, Step},
 };
 
-use crate::support::tasks::{soon, until, yield_many};
+use crate::support::{
+    filters::pass,
+    tasks::{soon, until, yield_many},
+};
 
 /// A join of `near` and `far`, with the ends swapped or not.
 fn join(
@@ -385,16 +388,6 @@ async fn a_dropped_join_leaves_every_byte_in_the_buffers() {
     far_view.output().add(b"third").unwrap();
     server.read_exact(&mut [0; 5]).await.unwrap();
     assert!(near_view.paused(Direction::Read).is_empty());
-}
-
-fn pass(
-    src: &mut EvBuffer,
-    dst: &mut EvBuffer,
-    _: Option<usize>,
-    _: FlushMode,
-) -> io::Result<FilterStatus> {
-    dst.add_buffer(src)?;
-    Ok(FilterStatus::Ok)
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 pub mod cancel;
 pub mod data;
 pub mod faulty_stream;
+pub mod filters;
 pub mod net;
 pub mod sim;
 pub mod tasks;

@@ -149,7 +149,7 @@ impl ConnectionState {
         }
     }
 
-    /// The peer has reset the connection, and its last bytes are still unread.
+    /// Records that the peer has reset the connection, and that its last bytes are still unread.
     pub(super) fn note_reset(&mut self, error: Arc<io::Error>) {
         self.write.end(Some(Arc::clone(&error)));
         self.read.note_reset(error);
@@ -160,7 +160,7 @@ impl ConnectionState {
         self.close_mode.is_closing() || self.read.reset().is_some()
     }
 
-    /// The reason of a connection that has waited long enough for the end of the peer, or for the rest to be read.
+    /// Returns the reason of a connection that has waited long enough for the end of the peer, or for the rest to be read.
     pub(super) fn reason_after_wait(&self) -> CloseReason {
         match self.read.reset() {
             Some(error) => CloseReason::Error(Arc::clone(error)),

@@ -92,7 +92,7 @@ impl ReadState {
         }
     }
 
-    /// The error with which reading ends after the last bytes of a peer that has reset the connection.
+    /// Returns the error with which reading ends after the last bytes of a peer that has reset the connection.
     pub(crate) fn reset(&self) -> Option<&Arc<io::Error>> {
         match &self.peer {
             Peer::Reset(error) if self.is_open() => Some(error),
@@ -142,7 +142,7 @@ impl ReadState {
         is_new
     }
 
-    /// The peer has reset the connection while reading is paused.
+    /// Records that the peer has reset the connection while reading is paused.
     pub(super) fn note_reset(&mut self, error: Arc<io::Error>) {
         self.peer = Peer::Reset(error);
     }

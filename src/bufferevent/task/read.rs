@@ -43,12 +43,12 @@ impl<E: Endpoint> Task<E> {
         if self.guard.inner.task.take_watermarks() || self.room < want || is_bulk {
             let here = self.update_room(before);
             if is_bulk {
+                if before > 0 && self.frames.is_blocked(here, self.room) {
+                    // The tasks that take the frames make more room.
+                    self.reads_later = true;
+                    return self.pause_reading();
+                }
                 frames = self.frames.read(here, self.room.min(plan.max_read));
-            }
-            if is_bulk && before > 0 && self.frames.is_blocked(here, self.room) {
-                // The tasks that take the frames make more room.
-                self.reads_later = true;
-                return self.pause_reading();
             }
         }
         let offered = frames.map_or(want.min(self.room), |frames| frames.max);
